@@ -1,0 +1,1 @@
+"""Object storage over fsspec: layout, atomic publication, discovery."""

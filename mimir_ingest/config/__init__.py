@@ -1,0 +1,1 @@
+"""Mimir's configuration tree: YAML, flags, limits, runtime overrides."""

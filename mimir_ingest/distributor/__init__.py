@@ -1,0 +1,1 @@
+"""Validation, routing to partitions, appending to the log."""

@@ -1,0 +1,1 @@
+"""Consumes partitions into heads, cuts blocks, publishes checkpoints."""

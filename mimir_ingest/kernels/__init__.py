@@ -1,0 +1,1 @@
+"""Hot loops: numba leaves over numpy arrays. Nothing else in the project is jitted."""

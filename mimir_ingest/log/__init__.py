@@ -1,0 +1,1 @@
+"""The partition log: one contract, an embedded implementation and Kafka."""

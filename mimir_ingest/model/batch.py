@@ -1,0 +1,79 @@
+"""The columns of one write request, from the wire to the log and from the log to the head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+STALE_NAN_BITS = 0x7FF0000000000002
+"""Bits of Prometheus's staleness marker; test them on the bits, arithmetic destroys them."""
+
+SOURCE_API, SOURCE_RULE, SOURCE_OTLP = 0, 1, 2
+
+METRIC_TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset")
+"""Names of `MetricMetadata.MetricType`, by number (spec 1.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataColumns:
+    """Metric metadata of one request: item i is `(types[i], family, help, unit)`, strings back to back in `text`."""
+
+    types: np.ndarray
+    """uint8[k]: index into METRIC_TYPES."""
+    text: np.ndarray
+    """uint8[...]: family, help and unit of item 0, then of item 1, …"""
+    offsets: np.ndarray
+    """int64[3 * k + 1]: string j (family, help, unit of item j // 3) is `text[offsets[j]:offsets[j + 1]]`."""
+
+    @classmethod
+    def empty(cls) -> MetadataColumns:
+        """Return no items."""
+        return cls(np.empty(0, np.uint8), np.empty(0, np.uint8), np.zeros(1, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.types)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBatch:
+    """Series with their samples, and metadata. Arrays may be read-only views over a record's bytes."""
+
+    labels: np.ndarray
+    """uint8[...]: label bytes (see model.labels) of all series, back to back."""
+    label_offsets: np.ndarray
+    """int64[n + 1]: series i is `labels[label_offsets[i]:label_offsets[i + 1]]`."""
+    hashes: np.ndarray
+    """uint64[n]: xxHash64 with seed 0 over each series' label bytes."""
+    sample_offsets: np.ndarray
+    """int64[n + 1]: series i has the samples `sample_offsets[i]:sample_offsets[i + 1]`."""
+    timestamps: np.ndarray
+    """int64[m]: ms since the Unix epoch, in the order received."""
+    values: np.ndarray
+    """float64[m]: bit-exact, staleness markers included."""
+    metadata: MetadataColumns = field(default_factory=MetadataColumns.empty)
+    source: int = SOURCE_API
+
+    @property
+    def series_count(self) -> int:
+        """Number of series rows (a label set may occur twice)."""
+        return len(self.hashes)
+
+    @property
+    def sample_count(self) -> int:
+        """Number of samples."""
+        return len(self.timestamps)
+
+    @classmethod
+    def empty(cls, metadata: MetadataColumns | None = None, source: int = SOURCE_API) -> WriteBatch:
+        """Return a batch without series."""
+        return cls(
+            np.empty(0, np.uint8),
+            np.zeros(1, np.int64),
+            np.empty(0, np.uint64),
+            np.zeros(1, np.int64),
+            np.empty(0, np.int64),
+            np.empty(0, np.float64),
+            metadata or MetadataColumns.empty(),
+            source,
+        )

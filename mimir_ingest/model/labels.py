@@ -1,0 +1,301 @@
+"""Label sets, in the two forms the project uses.
+
+*Label bytes* (write path): one label set is `(uvarint len(name), name, uvarint len(value), value)*`, names ascending by
+bytes, no empty value. It identifies a series everywhere: hash and equality are over these bytes.
+
+*Label frame* (read path): the label sets of n series as dictionary-encoded columns, one column a label name. Grouping,
+matching and dropping labels are operations on integer codes; a Python object a series appears only in a response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+METRIC_NAME = "__name__"
+
+
+def put_uvarint(out: bytearray, value: int) -> None:
+    """Append an unsigned LEB128 number."""
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+def get_uvarint(buffer: bytes | memoryview, at: int) -> tuple[int, int]:
+    """Read an unsigned LEB128 number; return it and the position after it. `ValueError` when cut off or over 64 bits."""
+    shift = value = 0
+    while True:
+        if at >= len(buffer) or shift > 63:
+            raise ValueError(f"uvarint cut off or too long at byte {at}")
+        byte = buffer[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
+def encode_label_bytes(labels: Mapping[str, str] | Iterable[tuple[str, str]]) -> bytes:
+    """Return the canonical label bytes: sorted by name, empty values left out. Cold paths and tests only."""
+    pairs = labels.items() if isinstance(labels, Mapping) else labels
+    out = bytearray()
+    for name, value in sorted((n.encode(), v.encode()) for n, v in pairs):
+        if value:
+            put_uvarint(out, len(name))
+            out += name
+            put_uvarint(out, len(value))
+            out += value
+    return bytes(out)
+
+
+def decode_label_bytes(buffer: bytes | memoryview) -> list[tuple[str, str]]:
+    """Return the (name, value) pairs of one label set. Invalid UTF-8 becomes U+FFFD. Cold paths and tests only."""
+    at, strings = 0, []
+    while at < len(buffer):
+        size, at = get_uvarint(buffer, at)
+        if at + size > len(buffer):
+            raise ValueError(f"label string of {size} bytes at {at} passes the end {len(buffer)}")
+        strings.append(bytes(buffer[at : at + size]).decode("utf-8", "replace"))
+        at += size
+    if len(strings) % 2:
+        raise ValueError("label bytes end after a name")
+    return list(zip(strings[::2], strings[1::2], strict=True))
+
+
+def format_series(labels: Iterable[tuple[str, str]]) -> str:
+    """Print a label set as Mimir's messages do: `name{a="b", c="d"}`, in stored order, Go-quoted values."""
+    name, rest = "", []
+    for key, value in labels:
+        if key == METRIC_NAME:
+            name = value
+        else:
+            rest.append(f"{key}={go_quote(value)}")
+    if rest:
+        return f"{name}{{{', '.join(rest)}}}"
+    return name or "{}"
+
+
+_ESCAPES = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v", "\\": r"\\", '"': r"\""}
+
+
+def go_quote(text: str) -> str:
+    """Quote a string as Go's `strconv.Quote` does."""
+    out = ['"']
+    for char in text:
+        if char in _ESCAPES:
+            out.append(_ESCAPES[char])
+        elif char == " " or char.isprintable():
+            out.append(char)
+        elif ord(char) < 0x80:
+            out.append(f"\\x{ord(char):02x}")
+        elif ord(char) < 0x10000:
+            out.append(f"\\u{ord(char):04x}")
+        else:
+            out.append(f"\\U{ord(char):08x}")
+    out.append('"')
+    return "".join(out)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelFrame:
+    """The label sets of `n` series as dictionary-encoded columns. Immutable; arrays must not be written to."""
+
+    names: tuple[str, ...]
+    """Label names, ascending and unique."""
+    codes: np.ndarray
+    """int32[len(names), n]: index into the name's dictionary, -1 where a series lacks the label."""
+    values: tuple[Sequence[str], ...]
+    """One dictionary of distinct, non-empty strings a name, in any order; entries need not be in use."""
+
+    @property
+    def n(self) -> int:
+        """Number of series."""
+        return self.codes.shape[1]
+
+    def __len__(self) -> int:
+        return self.n
+
+    @classmethod
+    def empty(cls, n: int = 0) -> LabelFrame:
+        """Return `n` empty label sets."""
+        return cls((), np.empty((0, n), np.int32), ())
+
+    @classmethod
+    def from_dicts(cls, sets: Sequence[Mapping[str, str]]) -> LabelFrame:
+        """Build from one mapping a series; empty values count as absent."""
+        names = tuple(sorted({k for s in sets for k, v in s.items() if v}))
+        row = {name: i for i, name in enumerate(names)}
+        dictionaries: list[dict[str, int]] = [{} for _ in names]
+        codes = np.full((len(names), len(sets)), -1, np.int32)
+        for column, labels in enumerate(sets):
+            for key, value in labels.items():
+                if value:
+                    known = dictionaries[row[key]]
+                    codes[row[key], column] = known.setdefault(value, len(known))
+        return cls(names, codes, tuple(list(d) for d in dictionaries))
+
+    @classmethod
+    def from_refs(
+        cls,
+        offsets: np.ndarray,
+        name_refs: np.ndarray,
+        value_refs: np.ndarray,
+        name_of: Callable[[int], str],
+        value_of: Callable[[int], str],
+    ) -> LabelFrame:
+        """Build from references to strings, looking up each distinct one once.
+
+        Parameters
+        ----------
+        offsets : int64[n + 1]
+            Series i has the labels `offsets[i]:offsets[i + 1]`.
+        name_refs, value_refs : int64[offsets[-1]]
+            References; equal strings of one name must have equal references.
+        name_of, value_of : int -> str
+            Called once a distinct reference.
+        """
+        n = len(offsets) - 1
+        refs, rows = np.unique(name_refs, return_inverse=True)
+        unsorted = [name_of(int(r)) for r in refs]
+        order = sorted(range(len(unsorted)), key=unsorted.__getitem__)
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        names = tuple(unsorted[i] for i in order)
+        codes = np.full((len(names), n), -1, np.int32)
+        series = np.repeat(np.arange(n), np.diff(offsets))
+        row = rank[rows] if len(rows) else rows
+        dictionaries: list[Sequence[str]] = []
+        by_row = np.argsort(row, kind="stable")
+        bounds = np.searchsorted(row[by_row], np.arange(len(names) + 1))
+        for i in range(len(names)):
+            picked = by_row[bounds[i] : bounds[i + 1]]
+            distinct, inverse = np.unique(value_refs[picked], return_inverse=True)
+            codes[i, series[picked]] = inverse
+            dictionaries.append([value_of(int(r)) for r in distinct])
+        return cls(names, codes, tuple(dictionaries))
+
+    @classmethod
+    def concat(cls, frames: Sequence[LabelFrame]) -> LabelFrame:
+        """Return the series of all frames, one after another; dictionaries are merged."""
+        if len(frames) == 1:
+            return frames[0]
+        names = tuple(sorted({name for f in frames for name in f.names}))
+        codes = np.full((len(names), sum(f.n for f in frames)), -1, np.int32)
+        dictionaries: list[Sequence[str]] = []
+        for row, name in enumerate(names):
+            known: dict[str, int] = {}
+            at = 0
+            for frame in frames:
+                column = frame.column(name)
+                if column is not None:
+                    own, values = column
+                    # The extra last entry maps the code -1 to itself.
+                    mapping = np.array([known.setdefault(v, len(known)) for v in values] + [-1], np.int32)
+                    codes[row, at : at + frame.n] = mapping[own]
+                at += frame.n
+            dictionaries.append(list(known))
+        return cls(names, codes, tuple(dictionaries))
+
+    def column(self, name: str) -> tuple[np.ndarray, Sequence[str]] | None:
+        """Return (int32[n] codes, dictionary) of a label name, or None if no series has it."""
+        row = self._rows.get(name)
+        return None if row is None else (self.codes[row], self.values[row])
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(self.names)}
+
+    def take(self, index: np.ndarray) -> LabelFrame:
+        """Return the series at `index` (int64[k] or bool[n])."""
+        return LabelFrame(self.names, np.ascontiguousarray(self.codes[:, index]), self.values)
+
+    def keep(self, names: Iterable[str]) -> LabelFrame:
+        """Return the same series with only these labels."""
+        wanted = set(names)
+        return self._select([i for i, name in enumerate(self.names) if name in wanted])
+
+    def drop(self, names: Iterable[str]) -> LabelFrame:
+        """Return the same series without these labels."""
+        unwanted = set(names)
+        return self._select([i for i, name in enumerate(self.names) if name not in unwanted])
+
+    def _select(self, rows: list[int]) -> LabelFrame:
+        if len(rows) == len(self.names):
+            return self
+        return LabelFrame(
+            tuple(self.names[i] for i in rows), self.codes[rows], tuple(self.values[i] for i in rows)
+        )
+
+    def with_column(self, name: str, codes: np.ndarray, values: Sequence[str]) -> LabelFrame:
+        """Return the same series with a label set or replaced; code -1 removes it from a series."""
+        rest = self.drop([name])
+        at = int(np.searchsorted(np.array(rest.names, dtype=object), name)) if rest.names else 0
+        return LabelFrame(
+            (*rest.names[:at], name, *rest.names[at:]),
+            np.insert(rest.codes, at, np.asarray(codes, np.int32), axis=0),
+            (*rest.values[:at], values, *rest.values[at:]),
+        )
+
+    def strings(self, name: str) -> list[str]:
+        """Return the label's value of every series, "" where absent."""
+        column = self.column(name)
+        if column is None:
+            return [""] * self.n
+        codes, values = column
+        return [values[c] if c >= 0 else "" for c in codes.tolist()]
+
+    def group_ids(self) -> tuple[np.ndarray, np.ndarray]:
+        """Group equal label sets.
+
+        Returns
+        -------
+        ids : int64[n]
+            Group of each series; groups are numbered by first appearance.
+        first : int64[groups]
+            The first series of each group.
+        """
+        ids = np.zeros(self.n, np.int64)
+        for codes, values in zip(self.codes, self.values, strict=True):
+            if len(codes) and codes[0] == codes[-1] and not np.any(codes != codes[0]):
+                continue
+            ids = ids * (len(values) + 1) + codes + 1
+            if len(values) > 1:
+                ids = np.unique(ids, return_inverse=True)[1].astype(np.int64)
+        _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        return rank[inverse], first[order]
+
+    def sort_order(self) -> np.ndarray:
+        """Return int64[n], the stable order by label sets as Prometheus compares them.
+
+        Label sets compare as the sequence of their (name, value) pairs; a prefix comes first. Source: Prometheus
+        `labels.Compare`.
+        """
+        keys = []
+        later = np.zeros(self.n, bool)
+        for codes, values in zip(self.codes[::-1], self.values[::-1], strict=True):
+            encoded = [v.encode() for v in values]
+            order = sorted(range(len(encoded)), key=encoded.__getitem__)
+            rank = np.empty(len(order) + 1, np.int64)
+            rank[order] = np.arange(len(order))
+            rank[-1] = -1
+            # An absent label: the set has ended (smallest), or its next label has a greater name (largest).
+            keys.append(np.where(codes >= 0, rank[codes], np.where(later, len(order), -1)))
+            later |= codes >= 0
+        return np.lexsort(keys) if keys else np.arange(self.n)
+
+    def to_dicts(self) -> list[dict[str, str]]:
+        """Return one dict a series, keys ascending."""
+        sets: list[dict[str, str]] = [{} for _ in range(self.n)]
+        for name, codes, values in zip(self.names, self.codes, self.values, strict=True):
+            present = np.flatnonzero(codes >= 0)
+            for series, code in zip(present.tolist(), codes[present].tolist(), strict=True):
+                sets[series][name] = values[code]
+        return sets

@@ -1,0 +1,1 @@
+"""Evaluation of plan nodes over columns."""

@@ -1,0 +1,1 @@
+"""Turns a plan's selects into reads of heads and blocks, merges and deduplicates."""

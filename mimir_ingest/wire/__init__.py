@@ -1,0 +1,1 @@
+"""Bytes to columns and back, pure: remote write, remote read, record values."""
