@@ -1,0 +1,60 @@
+# Everything a fresh machine needs. `make run` does the main job, `make test` sets up the tests and passes them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PEERS ?= $(wildcard ../shared/bin)
+
+.PHONY: help run test setup setup-tests lint format bench clean
+
+help:
+	@echo "make run          set up, then serve on http://localhost:8080 (ARGS='-flag=value ...')"
+	@echo "make test         set up the tests, a real Kafka included, and run them (ARGS='-k name')"
+	@echo "make setup        virtual environment, pinned dependencies, compiled kernels"
+	@echo "make lint         ruff and import contracts"
+	@echo "make bench        ingest and query benchmarks beside the peers that are installed"
+
+run: setup
+	@exec $(BIN)/mimir-ingest $(ARGS)
+
+setup: $(VENV)/.installed
+	@$(BIN)/mimir-ingest warm
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mimir-ingest needs Python 3.11 or later; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+setup-tests: setup $(VENV)/.installed-tests tests/kafka/libs/.complete
+
+$(VENV)/.installed-tests: requirements-test.lock $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.lock
+	@touch $@
+
+tests/kafka/libs/.complete: tests/kafka/pom.xml
+	@if command -v mvn >/dev/null && command -v java >/dev/null; then \
+	  echo "fetching Apache Kafka's artifacts"; \
+	  mvn --quiet --batch-mode -f tests/kafka/pom.xml dependency:copy-dependencies && touch $@; \
+	elif [ -n "$$CI" ]; then echo "java and mvn are needed for the Kafka tests" >&2; exit 1; \
+	else echo "java or mvn is missing: the Kafka tests will be skipped"; fi
+
+test: setup-tests lint
+	MIMIR_INGEST_PEERS=$${MIMIR_INGEST_PEERS:-$(abspath $(PEERS))} $(BIN)/python -m pytest -q $(ARGS)
+
+lint: setup-tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+format: setup-tests
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup-tests
+	MIMIR_INGEST_PEERS=$${MIMIR_INGEST_PEERS:-$(abspath $(PEERS))} $(BIN)/python -m benchmarks.ingest
+	MIMIR_INGEST_PEERS=$${MIMIR_INGEST_PEERS:-$(abspath $(PEERS))} $(BIN)/python -m benchmarks.query
+
+clean:
+	rm -rf $(VENV) build *.egg-info tests/kafka/libs

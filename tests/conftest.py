@@ -1,0 +1,12 @@
+"""Fixtures for every test: real peers, a real Kafka, and the check that the kernels are compiled."""
+
+import pytest
+from numba import config as numba_config
+
+pytest_plugins = ["tests.support.kafka_broker", "tests.support.peers"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_are_compiled():
+    """The suite proves nothing about the kernels if the JIT is off."""
+    assert not numba_config.DISABLE_JIT
