@@ -16,7 +16,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numba
@@ -72,7 +72,7 @@ def cache_root() -> Path:
     return Path(tempfile.gettempdir()) / f"mimir-ingest-kernels-{os.getuid()}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sources(module: str) -> frozenset[str]:
     """Names of `module` and of the sibling kernel modules it imports, transitively."""
     text = (_HERE / f"{module}.py").read_text()
@@ -83,7 +83,7 @@ def _sources(module: str) -> frozenset[str]:
     return frozenset(found)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cache_dir(module: str) -> str:
     digest = hashlib.sha256()
     for name in sorted(_sources(module)):

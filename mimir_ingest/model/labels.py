@@ -27,7 +27,7 @@ def put_uvarint(out: bytearray, value: int) -> None:
 
 
 def get_uvarint(buffer: bytes | memoryview, at: int) -> tuple[int, int]:
-    """Read an unsigned LEB128 number; return it and the position after it. `ValueError` when cut off or over 64 bits."""
+    """Read an unsigned LEB128 number; return it and the next position. `ValueError` when cut off or over 64 bits."""
     shift = value = 0
     while True:
         if at >= len(buffer) or shift > 63:
@@ -80,7 +80,17 @@ def format_series(labels: Iterable[tuple[str, str]]) -> str:
     return name or "{}"
 
 
-_ESCAPES = {"\a": r"\a", "\b": r"\b", "\f": r"\f", "\n": r"\n", "\r": r"\r", "\t": r"\t", "\v": r"\v", "\\": r"\\", '"': r"\""}
+_ESCAPES = {
+    "\a": r"\a",
+    "\b": r"\b",
+    "\f": r"\f",
+    "\n": r"\n",
+    "\r": r"\r",
+    "\t": r"\t",
+    "\v": r"\v",
+    "\\": r"\\",
+    '"': r"\"",
+}
 
 
 def go_quote(text: str) -> str:
@@ -227,9 +237,7 @@ class LabelFrame:
     def _select(self, rows: list[int]) -> LabelFrame:
         if len(rows) == len(self.names):
             return self
-        return LabelFrame(
-            tuple(self.names[i] for i in rows), self.codes[rows], tuple(self.values[i] for i in rows)
-        )
+        return LabelFrame(tuple(self.names[i] for i in rows), self.codes[rows], tuple(self.values[i] for i in rows))
 
     def with_column(self, name: str, codes: np.ndarray, values: Sequence[str]) -> LabelFrame:
         """Return the same series with a label set or replaced; code -1 removes it from a series."""

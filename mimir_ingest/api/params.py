@@ -1,0 +1,175 @@
+"""Parameters of the Prometheus query API: times, durations, limits, repeated values.
+
+Source: spec http-api.md 1.8, 6.1 to 6.6 and 15 (texts).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl
+
+from mimir_ingest.errors import QueryError
+
+MIN_TIME_MS = -9_223_372_036_854_775
+"""Earliest time that fits int64 microseconds; stands for Prometheus's minTime, which no sample can precede."""
+MAX_TIME_MS = 9_223_372_036_854_775
+
+MAX_POINTS = 11_000
+"""Prometheus's bound on steps of a range query."""
+
+_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)$")
+_DURATION = re.compile(
+    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?$",
+)
+_UNIT_MS = (31_536_000_000, 604_800_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
+_GO_TIME_EXTREMES = {
+    "-292273086-05-16T16:47:06Z": MIN_TIME_MS,
+    "292277025-08-18T07:12:54.999999999Z": MAX_TIME_MS,
+}
+_NUMBER = re.compile(r"[+-]?(\d+(_\d+)*\.?\d*|\.\d+)([eE][+-]?\d+)?$|[+-]?(?i:inf|infinity)$|(?i:nan)$")
+
+
+def bad_parameter(name: str, reason: str) -> QueryError:
+    """Return the 400 error of a malformed parameter."""
+    return QueryError(f'invalid parameter "{name}": {reason}', error_type="bad_data")
+
+
+def parse_time(text: str) -> int:
+    """Return milliseconds since the epoch of a Unix time (s) or an RFC 3339 time. Raises ValueError with the text."""
+    if _NUMBER.match(text):
+        seconds = float(text)
+        if math.isfinite(seconds) and abs(seconds) < 9.3e15:
+            return math.floor(seconds * 1000 + 0.5)
+    if text in _GO_TIME_EXTREMES:
+        return _GO_TIME_EXTREMES[text]
+    found = _RFC3339.match(text)
+    if found:
+        year, month, day, hour, minute, second = (int(g) for g in found.groups()[:6])
+        try:
+            moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        except ValueError:
+            pass
+        else:
+            zone = found[8]
+            shift = 0 if zone in "Zz" else (int(zone[1:3]) * 60 + int(zone[4:6])) * (-1 if zone[0] == "-" else 1)
+            fraction = int(float(found[7] or 0) * 1000)
+            return int(moment.timestamp()) * 1000 + fraction - shift * 60_000
+    raise ValueError(f'cannot parse "{text}" to a valid timestamp')
+
+
+def parse_duration(text: str) -> int:
+    """Return milliseconds of a number of seconds or a Prometheus duration. Raises ValueError with the text."""
+    if _NUMBER.match(text):
+        seconds = float(text)
+        if math.isnan(seconds) or abs(seconds) * 1e9 >= 2**63:
+            raise ValueError(f'cannot parse "{text}" to a valid duration. It overflows int64')
+        return int(seconds * 1000)
+    if text == "0":
+        return 0
+    found = _DURATION.match(text)
+    if text and found:
+        total = sum(int(g) * unit for g, unit in zip(found.groups(), _UNIT_MS, strict=True) if g)
+        if total * 1_000_000 < 2**63:
+            return total
+    raise ValueError(f'cannot parse "{text}" to a valid duration')
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """Parameters of one request: the body's values stand before the URL's."""
+
+    values: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, query_string: bytes, body: bytes = b"") -> Params:
+        """Read a query string and a form body."""
+        values: dict[str, list[str]] = {}
+        for part in (body, query_string):
+            for key, value in parse_qsl(part.decode("utf-8", "replace"), keep_blank_values=True):
+                values.setdefault(key, []).append(value)
+        return cls(values)
+
+    def get(self, name: str) -> str:
+        """Return the first value, "" if there is none."""
+        return self.values.get(name, [""])[0]
+
+    def all(self, name: str) -> list[str]:
+        """Return every value."""
+        return self.values.get(name, [])
+
+    def time_ms(self, name: str, default: int | None = None) -> int:
+        """Return a time in ms; `default` when absent, an error without one."""
+        text = self.get(name)
+        if not text:
+            if default is not None:
+                return default
+            raise QueryError(f'missing required parameter "{name}"', error_type="bad_data")
+        try:
+            return parse_time(text)
+        except ValueError as error:
+            raise bad_parameter(name, str(error)) from error
+
+    def duration_ms(self, name: str, default: int | None = None) -> int:
+        """Return a duration in ms; `default` when absent, an error without one."""
+        text = self.get(name)
+        if not text:
+            if default is not None:
+                return default
+            raise QueryError(f'missing required parameter "{name}"', error_type="bad_data")
+        try:
+            return parse_duration(text)
+        except ValueError as error:
+            raise bad_parameter(name, str(error)) from error
+
+    def limit(self) -> int:
+        """Return the `limit` parameter, 0 for none."""
+        text = self.get("limit")
+        if not text:
+            return 0
+        try:
+            limit = int(text)
+        except ValueError as error:
+            quoted = '"' + text.replace('"', '\\"') + '"'
+            raise bad_parameter("limit", f"strconv.Atoi: parsing {quoted}: invalid syntax") from error
+        if limit < 0:
+            raise bad_parameter("limit", "limit must be non-negative")
+        return limit
+
+
+@dataclass(frozen=True, slots=True)
+class RangeParams:
+    """Evaluation times of a query, inclusive at both ends."""
+
+    start_ms: int
+    end_ms_incl: int
+    step_ms: int
+
+
+def range_params(params: Params) -> RangeParams:
+    """Return start, end and step of a range query. Raises QueryError with Prometheus's texts."""
+    start, end = params.time_ms("start"), params.time_ms("end")
+    if end < start:
+        raise bad_parameter("end", "end timestamp must not be before start time")
+    step = params.duration_ms("step")
+    if step <= 0:
+        raise bad_parameter(
+            "step", "zero or negative query resolution step widths are not accepted. Try a positive integer"
+        )
+    if (end - start) // step > MAX_POINTS:
+        raise QueryError(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution "
+            "(?step=XX)",
+            error_type="bad_data",
+        )
+    return RangeParams(start, end, step)
+
+
+def series_range(params: Params) -> tuple[int, int]:
+    """Return the inclusive (start, end) of a series or labels request, by default all time."""
+    start, end = params.time_ms("start", MIN_TIME_MS), params.time_ms("end", MAX_TIME_MS)
+    if end < start:
+        raise bad_parameter("end", "end timestamp must not be before start time")
+    return start, end
