@@ -59,7 +59,7 @@ def encode(
     series: Iterable[tuple[Mapping[str, str], Iterable[tuple[int, float]]]],
     metadata: Iterable[tuple[int, str, str, str]] = (),
 ) -> bytes:
-    """Return an uncompressed body; series are (labels, [(timestamp ms, value)]), metadata (type, family, help, unit)."""
+    """Return an uncompressed body of series (labels, [(ms, value)]) and metadata (type, family, help, unit)."""
     request = WriteRequest()
     for labels, samples in series:
         row = request.timeseries.add()
