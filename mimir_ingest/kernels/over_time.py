@@ -1,0 +1,230 @@
+"""Sliding windows over decoded columns: the functions that reduce a window to one value.
+
+Windows are those of `kernels.windows`. Source: Prometheus 3.14 `promql/functions.go`. Twin: `tests/reference/over_time.py`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mimir_ingest.kernels._jit import bool_2d_out, f64_2d_out, f64_in, i64, i64_in, i64_out, inline, kernel
+from mimir_ingest.kernels.compensated import add, mean_of
+from mimir_ingest.kernels.windows import longest_series
+
+COUNT, SUM, AVG, MIN, MAX, FIRST, LAST, PRESENT, STDDEV, STDVAR = range(10)
+CHANGES, RESETS, IRATE, IDELTA, FIRST_TIME, LAST_TIME, MIN_TIME, MAX_TIME = range(10, 18)
+"""Operations of `reduce_windows`; the last four give timestamps (s)."""
+
+
+@inline
+def _sum(values, lo, hi):
+    total = lost = 0.0
+    for i in range(lo, hi):
+        total, lost = add(values[i], total, lost)
+    return total if math.isinf(total) else total + lost
+
+
+@inline
+def _extreme(values, lo, hi, smallest, newest):
+    """Return the index of the smallest or largest value; NaN loses to any number, `newest` of equal values."""
+    best = lo
+    for i in range(lo, hi):
+        kept, value = values[best], values[i]
+        better = value < kept if smallest else value > kept
+        if better or math.isnan(kept) or (newest and value == kept):
+            best = i
+    return best
+
+
+@inline
+def _variance(values, lo, hi):
+    count = mean = mean_lost = aux = aux_lost = 0.0
+    for i in range(lo, hi):
+        count += 1.0
+        delta = values[i] - (mean + mean_lost)
+        mean, mean_lost = add(delta / count, mean, mean_lost)
+        aux, aux_lost = add(delta * (values[i] - (mean + mean_lost)), aux, aux_lost)
+    return (aux + aux_lost) / count
+
+
+@inline
+def _transitions(values, lo, hi, resets):
+    """Count the falls, or the changes (NaN to NaN is none), from sample to sample."""
+    seen = 0.0
+    for i in range(lo + 1, hi):
+        before, value = values[i - 1], values[i]
+        if resets:
+            if value < before:
+                seen += 1.0
+        elif value != before and not (math.isnan(value) and math.isnan(before)):
+            seen += 1.0
+    return seen
+
+
+@inline
+def _last_step(timestamps, values, hi, per_second):
+    """Return the difference of the last two samples, for `irate` per second and after a reset from zero."""
+    before, value = values[hi - 2], values[hi - 1]
+    if not (per_second and value < before):
+        value -= before
+    if per_second:
+        value /= float(timestamps[hi - 1] - timestamps[hi - 2]) / 1000.0
+    return value
+
+
+@inline
+def _reduce(operation, timestamps, values, lo, hi):
+    """Return the value of one window; it has at least one sample, two for IRATE and IDELTA."""
+    if operation == COUNT:
+        return float(hi - lo)
+    if operation == SUM:
+        return _sum(values, lo, hi)
+    if operation == AVG:
+        return mean_of(values, lo, hi)
+    if operation == MIN or operation == MAX:
+        return values[_extreme(values, lo, hi, operation == MIN, False)]
+    if operation == FIRST:
+        return values[lo]
+    if operation == LAST:
+        return values[hi - 1]
+    if operation == STDDEV:
+        return math.sqrt(_variance(values, lo, hi))
+    if operation == STDVAR:
+        return _variance(values, lo, hi)
+    if operation == CHANGES or operation == RESETS:
+        return _transitions(values, lo, hi, operation == RESETS)
+    if operation == IRATE or operation == IDELTA:
+        return _last_step(timestamps, values, hi, operation == IRATE)
+    if operation == FIRST_TIME:
+        return float(timestamps[lo]) / 1000.0
+    if operation == LAST_TIME:
+        return float(timestamps[hi - 1]) / 1000.0
+    if operation == MIN_TIME or operation == MAX_TIME:
+        return float(timestamps[_extreme(values, lo, hi, operation == MIN_TIME, True)]) / 1000.0
+    return 1.0
+
+
+@kernel(i64(i64_in, i64_in, f64_in, i64_in, i64_in, f64_2d_out, bool_2d_out, i64_out))
+def reduce_windows(offsets, timestamps, values, ends, window, values_out, present_out, counts_out):
+    """Reduce the windows of all series at all steps to one value each.
+
+    Parameters
+    ----------
+    offsets, timestamps, values, ends, values_out, present_out, counts_out
+        As for `kernels.windows.extrapolate_rate`.
+    window : int64[3]
+        Range (ms); operation; anchor (ms): 0, or how far before the window its first sample may lie (`anchored`;
+        for CHANGES and RESETS): then the newest of these counts, if any sample is in the window itself.
+
+    Returns
+    -------
+    int64
+        Number of values.
+    """
+    range_ms, operation, anchor_ms = window[0], window[1], window[2]
+    least = 2 if operation == IRATE or operation == IDELTA else 1
+    found = total = fresh = longest = 0
+    for i in range(len(offsets) - 1):
+        stop = offsets[i + 1]
+        lo = hi = offsets[i]
+        for s in range(len(ends)):
+            end = ends[s]
+            seen = hi
+            while hi < stop and timestamps[hi] <= end:
+                hi += 1
+            while lo < hi and timestamps[lo] <= end - range_ms - anchor_ms:
+                lo += 1
+            total += hi - lo
+            fresh += hi - max(lo, seen)
+            longest = max(longest, hi - lo)
+            first = lo
+            hit = hi - lo >= least
+            if anchor_ms > 0 and hit:
+                hit = timestamps[hi - 1] > end - range_ms
+                while first + 1 < hi and timestamps[first + 1] <= end - range_ms:
+                    first += 1
+            present_out[i, s] = hit
+            values_out[i, s] = _reduce(operation, timestamps, values, first, hi) if hit else 0.0
+            found += 1 if hit else 0
+    counts_out[0] += total
+    counts_out[1] += fresh
+    counts_out[2] = max(counts_out[2], longest)
+    return found
+
+
+@inline
+def quantile_of(ordered, size, q):
+    """Return the q-quantile of `ordered[:size]` (NaN first, then ascending), interpolated between ranks."""
+    if size == 0 or math.isnan(q):
+        return math.nan
+    if q < 0.0:
+        return -math.inf
+    if q > 1.0:
+        return math.inf
+    rank = q * float(size - 1)
+    lower = math.floor(rank)
+    weight = rank - lower
+    low = int(max(0.0, lower))
+    high = min(size - 1, low + 1)
+    return ordered[low] * (1.0 - weight) + ordered[high] * weight
+
+
+@inline
+def order_values(scratch, size):
+    """Sort `scratch[:size]` in place: NaN first, then ascending."""
+    nans = 0
+    for i in range(size):
+        if math.isnan(scratch[i]):
+            scratch[i] = scratch[nans]
+            scratch[nans] = math.nan
+            nans += 1
+    scratch[nans:size].sort()
+
+
+@inline
+def _median_deviation(scratch, size):
+    """Return the median of the absolute deviations from the median; NaN if any value is."""
+    for i in range(size):
+        if math.isnan(scratch[i]):
+            return math.nan
+    order_values(scratch, size)
+    median = quantile_of(scratch, size, 0.5)
+    for i in range(size):
+        scratch[i] = abs(scratch[i] - median)
+    order_values(scratch, size)
+    return quantile_of(scratch, size, 0.5)
+
+
+@kernel(i64(i64_in, i64_in, f64_in, i64_in, i64_in, f64_in, f64_2d_out, bool_2d_out))
+def rank_windows(offsets, timestamps, values, ends, window, quantiles, values_out, present_out):
+    """Compute `quantile_over_time` or, with `quantiles` empty, `mad_over_time`.
+
+    `window` is int64[1], the range (ms); `quantiles` is float64[steps]. The rest as in `reduce_windows`.
+    """
+    range_ms = window[0]
+    scratch = np.empty(longest_series(offsets), np.float64)
+    found = 0
+    for i in range(len(offsets) - 1):
+        stop = offsets[i + 1]
+        lo = hi = offsets[i]
+        for s in range(len(ends)):
+            while hi < stop and timestamps[hi] <= ends[s]:
+                hi += 1
+            while lo < hi and timestamps[lo] <= ends[s] - range_ms:
+                lo += 1
+            size = hi - lo
+            present_out[i, s] = size > 0
+            values_out[i, s] = 0.0
+            if size == 0:
+                continue
+            found += 1
+            for j in range(size):
+                scratch[j] = values[lo + j]
+            if len(quantiles) == 0:
+                values_out[i, s] = _median_deviation(scratch, size)
+            else:
+                order_values(scratch, size)
+                values_out[i, s] = quantile_of(scratch, size, quantiles[s])
+    return found
