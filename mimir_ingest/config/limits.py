@@ -1,0 +1,145 @@
+"""Tenant limits: the `limits` section, with a tenant's overrides on top.
+
+`Limits` is one tenant's complete set: typed attributes for the limits that this program applies, and all limits of
+Mimir's by name, for `/runtime_config`. It is immutable; a reload of the runtime configuration builds new ones.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any
+
+from mimir_ingest.config.durations import Duration
+from mimir_ingest.config.keys import Key, KeyRegistry
+
+PREFIX = "limits."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """One tenant's limits. Zero means no limit, unless a field says otherwise."""
+
+    request_rate: float
+    """Pushes a second."""
+    request_burst_size: int
+    """Pushes at once."""
+    ingestion_rate: float
+    """Samples, exemplars and metadata items a second."""
+    ingestion_burst_size: int
+    """Items at once; not used when the burst factor is 1 or more."""
+    ingestion_burst_factor: float
+    """Items at once as a multiple of the rate; below 1 it is off."""
+    max_label_name_length: int
+    """Bytes of a label name."""
+    max_label_value_length: int
+    """Bytes of a label value."""
+    label_value_length_over_limit_strategy: str
+    """What happens to a longer label value: error, truncate or drop."""
+    max_label_names_per_series: int
+    """Labels of a series."""
+    max_label_names_per_info_series: int
+    """Labels of a series whose name ends in _info."""
+    max_metadata_length: int
+    """Bytes of a metadata item's metric name, unit and help."""
+    creation_grace_period: Duration
+    """How far in the future a sample may be."""
+    past_grace_period: Duration
+    """How far in the past a sample may be, beyond the out-of-order window; 0 is no limit."""
+    enforce_metadata_metric_name: bool
+    """Refuse metadata without a metric name."""
+    max_global_series_per_user: int
+    """Series in memory of the tenant, over all partitions."""
+    max_global_series_per_metric: int
+    """Series in memory of a metric name, over all partitions."""
+    max_global_metadata_per_user: int
+    """Metrics with metadata of the tenant."""
+    max_global_metadata_per_metric: int
+    """Metadata items of a metric name."""
+    out_of_order_time_window: Duration
+    """How much older than the tenant's newest sample a sample may be and still be stored out of order."""
+    separate_metrics_group_label: str
+    """Label whose value splits the discard metrics into groups."""
+    name_validation_scheme: str
+    """Rule for metric and label names: legacy or utf8."""
+    max_fetched_chunks_per_query: int
+    """Chunks that a query may fetch."""
+    max_fetched_series_per_query: int
+    """Series that a query may fetch."""
+    max_fetched_chunk_bytes_per_query: int
+    """Bytes of chunks that a query may fetch."""
+    max_query_lookback: Duration
+    """How far back from now queries reach; older time is cut off."""
+    max_labels_query_length: Duration
+    """Longest time range of label and series queries."""
+    max_series_query_limit: int
+    """Largest `limit` of a series query, and its default."""
+    max_label_names_limit: int
+    """Largest `limit` of a label names query, and its default."""
+    max_label_values_limit: int
+    """Largest `limit` of a label values query, and its default."""
+    max_total_query_length: Duration
+    """Longest time range of a query."""
+    max_query_expression_size_bytes: int
+    """Bytes of a query's text."""
+    query_ingesters_within: Duration
+    """How far back ingesters are asked; 0 asks always."""
+    ingestion_partitions_tenant_shard_size: int
+    """Partitions that the tenant is spread over; 0 is all."""
+
+    values: Mapping[str, Any] = field(repr=False)
+    """All limits by key below `limits.`, in the registry's order, those without an attribute included."""
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Limits:
+        """Build from all limits by key below `limits.`."""
+        return cls(**{name: values[name] for name in LIMIT_NAMES}, values=MappingProxyType(dict(values)))
+
+    def overridden(self, overrides: Mapping[str, Any]) -> Limits:
+        """Return these limits with some replaced."""
+        return Limits.from_values({**self.values, **overrides})
+
+
+LIMIT_NAMES = tuple(item.name for item in fields(Limits) if item.name != "values")
+"""The limits that this program applies."""
+
+
+def limit_texts() -> dict[str, str]:
+    """Return the sentence that stands under each field of `Limits`, for help and the reference page."""
+    body = ast.parse(inspect.getsource(Limits)).body[0].body  # type: ignore[attr-defined]
+    return {
+        field.target.id: doc.value.value
+        for field, doc in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr)
+    }
+
+
+_CHOICES = {
+    "label_value_length_over_limit_strategy": ("error", "truncate", "drop"),
+    "name_validation_scheme": ("legacy", "utf8"),
+    "ingest_storage_read_consistency": ("strong", "eventual"),
+}
+
+
+def limit_keys(registry: KeyRegistry) -> list[Key]:
+    """Return the keys of all limits, in the registry's order."""
+    return [key for key in registry if key.is_limit]
+
+
+def limit_problems(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with limits given by key below `limits.`; unset ones are not looked at."""
+    problems = [
+        f'limits.{name} is "{values[name]}"; it takes {", ".join(choices)}'
+        for name, choices in _CHOICES.items()
+        if name in values and values[name] not in choices
+    ]
+    problems += [
+        f"limits.{name} is {value}; it cannot be negative"
+        for name, value in values.items()
+        if name in LIMIT_NAMES and isinstance(value, int | float) and value < 0
+    ]
+    return problems

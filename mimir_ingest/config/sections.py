@@ -1,0 +1,272 @@
+"""Typed, frozen sections of the configuration: exactly the keys that this program reads, each with its meaning.
+
+A field is named like its YAML key; type, default and flag stand in the key tables, so nothing is said twice. A key of
+the tables without a field here (or in `limits.Limits`) is accepted and has no effect; `stand_ins` says what stands in
+its place. Durations are `Duration` (`.seconds`, `.ms`), sizes are bytes, secrets are `SecretStr`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, SecretStr
+
+from mimir_ingest.config.durations import Duration
+
+Span = InstanceOf[Duration]
+
+
+def said(text: str) -> Any:
+    """Describe a field, for help and the reference page."""
+    return Field(description=text)
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, no unknown fields, no conversion behind the back of `values`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class ApiSection(Section):
+    """`api`"""
+
+    skip_label_name_validation_header_enabled: Annotated[
+        bool, said("Let a push skip label name validation with the header X-Mimir-SkipLabelNameValidation: true.")
+    ]
+    skip_label_count_validation_header_enabled: Annotated[
+        bool, said("Let a push skip the label count limit with the header X-Mimir-SkipLabelCountValidation: true.")
+    ]
+    prometheus_http_prefix: Annotated[str, said("Path prefix of Prometheus's query API.")]
+
+
+class TlsSection(Section):
+    """`server.http_tls_config`"""
+
+    cert_file: Annotated[str, said("PEM file with the server's certificate; with key_file turns HTTPS on.")]
+    key_file: Annotated[str, said("PEM file with the certificate's key.")]
+    client_auth_type: Annotated[
+        str, said("What is asked of clients: empty or NoClientCert, or RequireAndVerifyClientCert.")
+    ]
+    client_ca_file: Annotated[str, said("PEM file with the authorities that sign client certificates.")]
+
+
+class ServerSection(Section):
+    """`server`"""
+
+    http_listen_address: Annotated[str, said("Address to listen on; empty is all addresses.")]
+    http_listen_port: Annotated[int, said("Port to listen on; 0 takes a free one.")]
+    http_tls_config: TlsSection
+    register_instrumentation: Annotated[bool, said("Serve /metrics.")]
+    graceful_shutdown_timeout: Annotated[Span, said("Time allowed to open requests when the process stops.")]
+    http_server_idle_timeout: Annotated[Span, said("How long an idle connection is kept open.")]
+    log_format: Annotated[str, said("Form of log lines: logfmt or json.")]
+    log_level: Annotated[str, said("Lowest level logged: debug, info, warn or error.")]
+    log_request_at_info_level_enabled: Annotated[bool, said("Log served requests at level info rather than debug.")]
+    http_path_prefix: Annotated[str, said("Prefix of every path, those of /ready and /metrics included.")]
+
+
+class RetryAfterSection(Section):
+    """`distributor.retry_after_header`"""
+
+    enabled: Annotated[bool, said("Send Retry-After with answers 429 and 5xx to a push.")]
+    min_backoff: Annotated[Span, said("Smallest wait asked for; at least 1s.")]
+    max_backoff: Annotated[Span, said("Largest wait asked for; at least 1s.")]
+
+
+class DistributorLimitsSection(Section):
+    """`distributor.instance_limits`; overridden by `distributor_limits` of the runtime configuration."""
+
+    max_ingestion_rate: Annotated[float, said("Samples a second that this process takes; 0 is no limit.")]
+    max_inflight_push_requests: Annotated[int, said("Pushes served at a time; 0 is no limit.")]
+    max_inflight_push_requests_bytes: Annotated[int, said("Bytes of pushes served at a time; 0 is no limit.")]
+
+
+class DistributorSection(Section):
+    """`distributor`"""
+
+    retry_after_header: RetryAfterSection
+    max_recv_msg_size: Annotated[int, said("Largest body of a push, compressed or not (bytes).")]
+    remote_timeout: Annotated[Span, said("Time allowed to the log before a push fails.")]
+    instance_limits: DistributorLimitsSection
+
+
+class IngesterRingSection(Section):
+    """`ingester.ring`"""
+
+    instance_id: Annotated[str, said("Name of this process; a trailing number names its partition.")]
+    min_ready_duration: Annotated[Span, said("How long all checks must pass before /ready says so.")]
+
+
+class IngesterSection(Section):
+    """`ingester`"""
+
+    ring: IngesterRingSection
+    metadata_retain_period: Annotated[Span, said("How long metric metadata is kept after it was last received.")]
+
+
+class KafkaSection(Section):
+    """`ingest_storage.kafka`"""
+
+    address: Annotated[str, said("Kafka's seed brokers, host:port, comma-separated.")]
+    topic: Annotated[str, said("Topic that samples are written to and read from.")]
+    client_id: Annotated[str, said("Client id sent to Kafka.")]
+    client_rack: str
+    dial_timeout: Annotated[Span, said("Time allowed to open a connection to a broker.")]
+    write_timeout: Annotated[Span, said("Time allowed to deliver a record.")]
+    write_timeout_overhead: Span
+    sasl_username: Annotated[str, said("SASL user name; empty turns SASL off for PLAIN and SCRAM.")]
+    sasl_password: Annotated[SecretStr, said("SASL password.")]
+    sasl_mechanism: Annotated[str, said("PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM.")]
+    sasl_oauthbearer_token: SecretStr
+    sasl_oauthbearer_zid: str
+    sasl_oauthbearer_extensions: dict[str, str]
+    sasl_oauthbearer_file_path: str
+    sasl_oauthbearer_http_socket_path: str
+    sasl_oauthbearer_http_socket_timeout: Span
+    sasl_msk_iam_access_key: str
+    sasl_msk_iam_secret_key: SecretStr
+    sasl_msk_iam_session_token: SecretStr
+    sasl_msk_iam_user_agent: str
+    sasl_msk_iam_file_path: str
+    sasl_msk_iam_http_socket_path: str
+    sasl_msk_iam_http_socket_timeout: Span
+    tls_enabled: bool
+    tls_ca_path: str
+    tls_cert_path: str
+    tls_key_path: str
+    tls_server_name: str
+    tls_insecure_skip_verify: bool
+    tls_cipher_suites: str
+    tls_min_version: str
+    consumer_group: Annotated[
+        str, said("Consumer group that positions are committed under; <partition> is replaced. Empty: instance id.")
+    ]
+    consumer_group_offset_commit_interval: Annotated[Span, said("How often positions are committed, for lag tools.")]
+    last_produced_offset_retry_timeout: Annotated[Span, said("Time allowed to find a partition's end.")]
+    target_consumer_lag_at_startup: Annotated[Span, said("Lag at which an ingester that catches up becomes ready.")]
+    max_consumer_lag_at_startup: Annotated[Span, said("Largest lag at which an ingester may become ready at all.")]
+    auto_create_topic_enabled: Annotated[bool, said("Create the topic when it is missing.")]
+    auto_create_topic_default_partitions: Annotated[int, said("Partitions of a created topic; -1 is the broker's.")]
+    producer_max_record_size_bytes: Annotated[int, said("Largest record written (bytes).")]
+    producer_max_buffered_bytes: Annotated[int, said("Bytes that may wait for acknowledgement; 0 is no limit.")]
+    producer_record_version: Annotated[int, said("Version of Mimir's record format to write: 0 or 1.")]
+    producer_compression: str
+    fetch_max_wait: Annotated[Span, said("Longest time that a broker holds back an empty fetch.")]
+    max_buffered_bytes: Annotated[int, said("Bytes read ahead of ingestion, all partitions together.")]
+
+
+class EmbeddedLogSection(Section):
+    """`ingest_storage.embedded`"""
+
+    path: str
+    partitions: int
+
+
+class IngestStorageSection(Section):
+    """`ingest_storage`"""
+
+    log: str
+    record_format: str
+    kafka: KafkaSection
+    embedded: EmbeddedLogSection
+    cut_max_samples: int
+    snapshot_interval: Span
+
+
+class S3SseSection(Section):
+    """`blocks_storage.s3.sse`"""
+
+    type: Annotated[str, said("Server-side encryption: empty, SSE-S3 or SSE-KMS.")]
+    kms_key_id: Annotated[str, said("KMS key of SSE-KMS.")]
+    kms_encryption_context: Annotated[str, said("KMS encryption context, as JSON.")]
+
+
+class S3Section(Section):
+    """`blocks_storage.s3`"""
+
+    endpoint: Annotated[str, said("Host and port of the S3 service, without a scheme.")]
+    region: Annotated[str, said("Region; empty lets the client find it.")]
+    bucket_name: Annotated[str, said("Bucket.")]
+    secret_access_key: Annotated[SecretStr, said("Secret access key.")]
+    access_key_id: Annotated[str, said("Access key id.")]
+    session_token: Annotated[SecretStr, said("Session token.")]
+    insecure: Annotated[bool, said("Use HTTP, not HTTPS.")]
+    bucket_lookup_type: Annotated[str, said("auto, path or virtual-hosted.")]
+    storage_class: Annotated[str, said("Storage class of objects written; empty is the bucket's.")]
+    sse: S3SseSection
+
+
+class GcsSection(Section):
+    """`blocks_storage.gcs` (needs the extra `gcs`)"""
+
+    bucket_name: Annotated[str, said("Bucket.")]
+    service_account: Annotated[SecretStr, said("Service account key as JSON; empty takes the machine's.")]
+
+
+class AzureSection(Section):
+    """`blocks_storage.azure` (needs the extra `azure`)"""
+
+    account_name: Annotated[str, said("Storage account.")]
+    account_key: Annotated[SecretStr, said("Account key.")]
+    connection_string: Annotated[SecretStr, said("Connection string; wins over name and key.")]
+    container_name: Annotated[str, said("Container.")]
+
+
+class FilesystemSection(Section):
+    """`blocks_storage.filesystem`"""
+
+    dir: str
+
+
+class TsdbSection(Section):
+    """`blocks_storage.tsdb`"""
+
+    dir: str
+    retention_period: Annotated[Span, said("How long shipped blocks' samples stay answered from the ingester.")]
+    ship_concurrency: Annotated[int, said("Blocks uploaded at a time.")]
+    flush_blocks_on_shutdown: Annotated[bool, said("Cut and ship everything held when the process stops.")]
+
+
+class BlocksStorageSection(Section):
+    """`blocks_storage`; keys of `common.storage` fill what is not set here."""
+
+    backend: Annotated[str, said("Where blocks are kept: filesystem, s3, gcs or azure.")]
+    storage_prefix: Annotated[str, said("Prefix of all objects; letters and digits.")]
+    s3: S3Section
+    gcs: GcsSection
+    azure: AzureSection
+    filesystem: FilesystemSection
+    tsdb: TsdbSection
+
+
+class QuerierSection(Section):
+    """`querier`"""
+
+    query_store_after: Annotated[Span, said("Do not look into the bucket for queries within this time from now.")]
+    max_concurrent: Annotated[int, said("Queries evaluated at a time.")]
+    timeout: Annotated[Span, said("Longest time of a query.")]
+    max_samples: Annotated[int, said("Samples that a query may load into memory.")]
+    default_evaluation_interval: Annotated[Span, said("Step of subqueries that name none.")]
+    lookback_delta: Annotated[Span, said("How far an instant vector looks back for a sample.")]
+
+
+class TenantFederationSection(Section):
+    """`tenant_federation`"""
+
+    enabled: Annotated[bool, said("Allow queries of several tenants, a|b in X-Scope-OrgID.")]
+    max_tenants: Annotated[int, said("Tenants that a query may name; 0 is no limit.")]
+
+
+class RuntimeConfigSection(Section):
+    """`runtime_config`"""
+
+    period: Annotated[Span, said("How often the files are read again.")]
+    file: Annotated[str, said("YAML files with overrides, comma-separated; maps merge, later files win.")]
+
+
+class SelfMonitoringSection(Section):
+    """`self_monitoring`"""
+
+    enabled: bool
+    interval: Span
+    tenant: str
