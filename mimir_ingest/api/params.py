@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
+from mimir_ingest.config.durations import parse_prometheus_duration
 from mimir_ingest.errors import QueryError
 
 MIN_TIME_MS = -9_223_372_036_854_775
@@ -21,10 +22,6 @@ MAX_POINTS = 11_000
 """Prometheus's bound on steps of a range query."""
 
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)$")
-_DURATION = re.compile(
-    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?$",
-)
-_UNIT_MS = (31_536_000_000, 604_800_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
 _GO_TIME_EXTREMES = {
     "-292273086-05-16T16:47:06Z": MIN_TIME_MS,
     "292277025-08-18T07:12:54.999999999Z": MAX_TIME_MS,
@@ -67,14 +64,10 @@ def parse_duration(text: str) -> int:
         if math.isnan(seconds) or abs(seconds) * 1e9 >= 2**63:
             raise ValueError(f'cannot parse "{text}" to a valid duration. It overflows int64')
         return int(seconds * 1000)
-    if text == "0":
-        return 0
-    found = _DURATION.match(text)
-    if text and found:
-        total = sum(int(g) * unit for g, unit in zip(found.groups(), _UNIT_MS, strict=True) if g)
-        if total * 1_000_000 < 2**63:
-            return total
-    raise ValueError(f'cannot parse "{text}" to a valid duration')
+    try:
+        return parse_prometheus_duration(text).ms
+    except ValueError as error:
+        raise ValueError(f'cannot parse "{text}" to a valid duration') from error
 
 
 @dataclass(frozen=True, slots=True)

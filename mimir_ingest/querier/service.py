@@ -130,6 +130,13 @@ class Querier:
         parts = await asyncio.gather(*(asyncio.to_thread(self._read_labels, b, matchers) for b in blocks))
         return await asyncio.to_thread(merge_frames, [*parts, *head.frames])
 
+    async def label_frame_of_any(
+        self, tenant: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
+    ) -> LabelFrame:
+        """Return the distinct label sets that satisfy all matchers of at least one selector."""
+        frames = await asyncio.gather(*(self.label_frame(tenant, s, start_ms, end_ms) for s in selectors))
+        return frames[0] if len(frames) == 1 else await asyncio.to_thread(merge_frames, frames)
+
     def metadata(self, tenant: str) -> dict[str, list[MetadataItem]]:
         """Return metric families with what the heads know of them."""
         return self._ingester.metadata(tenant)

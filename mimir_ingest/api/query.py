@@ -1,0 +1,315 @@
+"""Prometheus's query API under `-http.prometheus-http-prefix` (spec http-api.md section 6)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+
+from mimir_ingest.api.params import Params, bad_parameter, range_params, series_range
+from mimir_ingest.api.render import JSON, clean, failure, limited, result_json, stats_json, success
+from mimir_ingest.config.limits import Limits
+from mimir_ingest.errors import IngestError, QueryError, TenantError
+from mimir_ingest.model.labels import LabelFrame, go_quote
+from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.promql.ast_json import to_json
+from mimir_ingest.promql.features import disabled_feature
+from mimir_ingest.promql.nodes import Expr, ValueType, VectorSelector
+from mimir_ingest.promql.parser import parse_expr
+from mimir_ingest.promql.prettier import prettify
+from mimir_ingest.promql.values import QueryResult
+from mimir_ingest.querier.service import Querier
+
+MAX_BODY_BYTES = 10_485_760
+"""Default of Mimir's `-query-frontend.max-body-size`."""
+MAX_ANNOTATIONS = 10
+"""Warnings and infos in one answer; Mimir's and Prometheus's bound."""
+TRUNCATED = "results truncated due to limit"
+
+_CORS = {
+    "Access-Control-Allow-Headers": "Accept, Authorization, Content-Type, Origin",
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Expose-Headers": "Date",
+    "Vary": "Origin",
+}
+
+Handler = Callable[[str, Params, Request], Awaitable[Response]]
+
+
+async def read_params(request: Request) -> Params:
+    """Return the parameters of URL and form body. Raises QueryError (413) for a body over the bound."""
+    body = b""
+    if request.method == "POST":
+        chunks, size = [], 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise QueryError("http: request body too large", error_type="bad_data", http_status=413)
+            chunks.append(chunk)
+        if request.headers.get("content-type", "").split(";")[0].strip() == "application/x-www-form-urlencoded":
+            body = b"".join(chunks)
+    return Params.parse(request.scope["query_string"], body)
+
+
+def parse_query(params: Params) -> tuple[str, Expr]:
+    """Return the text and tree of the parameter `query`. Raises QueryError with the parser's position."""
+    text = params.get("query")
+    try:
+        return text, parse_expr(text)
+    except QueryError as error:
+        raise bad_parameter("query", error.message) from error
+
+
+def parse_selector(text: str) -> tuple[Matcher, ...]:
+    """Return the matchers of a series selector. Raises QueryError unless one of them excludes the empty string."""
+    expression = parse_expr(text)
+    if (
+        not isinstance(expression, VectorSelector)
+        or replace(
+            expression,
+            offset_ns=0,
+            offset_expr=None,
+            timestamp_ms=None,
+            start_or_end=None,
+            anchored=False,
+            smoothed=False,
+        )
+        != expression
+    ):
+        raise QueryError(f"{go_quote(text)} is not a series selector", error_type="bad_data")
+    return check_matchers(expression.matchers)
+
+
+def check_matchers(matchers: Sequence[Matcher]) -> tuple[Matcher, ...]:
+    """Return the matchers if at least one excludes the empty string. Raises QueryError."""
+    if all(m.matches_empty for m in matchers):
+        raise QueryError("match[] must contain at least one non-empty matcher", error_type="bad_data")
+    return tuple(matchers)
+
+
+def unescape_label_name(name: str) -> str:
+    """Undo the escaping of UTF-8 names in paths (`U__` prefix). Source: Prometheus common `UnescapeName`."""
+    if not name.startswith("U__"):
+        return name
+    body = name[3:]
+    if not re.fullmatch(r"(?:[A-Za-z0-9:]|__|_[0-9A-Fa-f]{1,6}_)*", body):
+        return name
+
+    def restore(found: re.Match) -> str:
+        return "_" if found[0] == "__" else chr(int(found[0][1:-1], 16))
+
+    try:
+        return re.sub(r"__|_[0-9A-Fa-f]{1,6}_", restore, body)
+    except ValueError:
+        return name
+
+
+class QueryApi:
+    """Handlers of the query API; the router maps paths to them."""
+
+    def __init__(self, querier: Querier, *, limits_for: Callable[[str], Limits], now_ms: Callable[[], int]) -> None:
+        self._querier = querier
+        self._limits_for = limits_for
+        self._now_ms = now_ms
+
+    async def query(self, tenant: str, params: Params, request: Request) -> Response:
+        """`/query`: one instant."""
+        try:
+            at_ms = params.time_ms("time", self._now_ms())
+        except QueryError as error:
+            raise bad_parameter("time", error.message) from error
+        limit = params.limit()
+        text, expression = parse_query(params)
+        return await self._evaluate(tenant, params, text, expression, at_ms, at_ms, 0, limit)
+
+    async def query_range(self, tenant: str, params: Params, request: Request) -> Response:
+        """`/query_range`: steps from start to end."""
+        window = range_params(params)
+        limit = params.limit()
+        text, expression = parse_query(params)
+        if expression.type not in (ValueType.VECTOR, ValueType.SCALAR):
+            raise bad_parameter(
+                "query",
+                f"query expression produces a {expression.type.documented}, but expression for range queries must "
+                "produce an instant vector or scalar",
+            )
+        return await self._evaluate(
+            tenant, params, text, expression, window.start_ms, window.end_ms_incl, window.step_ms, limit
+        )
+
+    async def _evaluate(
+        self,
+        tenant: str,
+        params: Params,
+        text: str,
+        expression: Expr,
+        start_ms: int,
+        end_ms_incl: int,
+        step_ms: int,
+        limit: int,
+    ) -> Response:
+        limits = self._limits_for(tenant)
+        disabled = disabled_feature(
+            expression,
+            functions=limits.enabled_promql_experimental_functions,
+            range_selectors=limits.enabled_promql_extended_range_selectors,
+        )
+        if disabled:
+            raise bad_parameter("query", disabled)
+        timeout_ms = params.duration_ms("timeout", 0)
+        began = time.perf_counter()
+        result = await self._querier.query(
+            tenant,
+            expression,
+            start_ms=start_ms,
+            end_ms_incl=end_ms_incl,
+            step_ms=step_ms,
+            lookback_ms=params.duration_ms("lookback_delta", 0) or None,
+            timeout_s=timeout_ms / 1000 if timeout_ms > 0 else None,
+        )
+        return self._render(params, text, result, limit, time.perf_counter() - began)
+
+    def _render(self, params: Params, text: str, result: QueryResult, limit: int, seconds: float) -> Response:
+        value, cut = limited(result.value, limit)
+        data = "{" + result_json(value)
+        warnings, infos = result.annotations.render(text, limit=MAX_ANNOTATIONS)
+        asked = params.get("stats")
+        if asked:
+            spent = {"evalTotalTime": seconds, "innerEvalTime": seconds, "execTotalTime": seconds}
+            data += ',"stats":' + stats_json(result.stats, seconds=spent)
+            if asked not in ("true", "all"):
+                warnings.append(
+                    f'value "{asked}" for parameter "stats" is deprecated and will be rejected in the next major '
+                    'release, use "true" or "all"'
+                )
+        if cut:
+            warnings.append(TRUNCATED)
+        return success(data + "}", warnings=warnings, infos=infos)
+
+    async def series(self, tenant: str, params: Params, request: Request) -> Response:
+        """`/series`: label sets that any of the selectors matches."""
+        limit = params.limit()
+        if not params.all("match[]"):
+            raise QueryError("no match[] parameter provided", error_type="bad_data")
+        start, end = series_range(params)
+        try:
+            selectors = [parse_selector(text) for text in params.all("match[]")]
+        except QueryError as error:
+            raise bad_parameter("match[]", error.message) from error
+        frame = await self._frame(tenant, selectors, start, end)
+        sets = [{k: clean(v) for k, v in s.items()} for s in frame.to_dicts()]
+        return _limited_list(sets, limit)
+
+    async def labels(self, tenant: str, params: Params, request: Request) -> Response:
+        """`/labels`: names in use."""
+        limit = params.limit()
+        start, end = series_range(params)
+        selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
+        frame = await self._frame(tenant, selectors, start, end)
+        used = [name for name, codes in zip(frame.names, frame.codes, strict=True) if (codes >= 0).any()]
+        return _limited_list([clean(name) for name in used], limit)
+
+    async def label_values(self, tenant: str, params: Params, request: Request) -> Response:
+        """`/label/{name}/values`: values in use."""
+        name = unescape_label_name(request.path_params["name"])
+        if not name:
+            raise QueryError(f'invalid label name: "{name}"', error_type="bad_data")
+        limit = params.limit()
+        start, end = series_range(params)
+        selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
+        frame = await self._frame(tenant, selectors, start, end)
+        column = frame.column(name)
+        if column is None:
+            return _limited_list([], limit)
+        codes, dictionary = column
+        used = {int(c) for c in set(codes.tolist()) if c >= 0}
+        return _limited_list(sorted(clean(dictionary[c]) for c in used), limit)
+
+    async def _frame(
+        self, tenant: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms_incl: int
+    ) -> LabelFrame:
+        return await self._querier.label_frame_of_any(tenant, selectors, start_ms, end_ms_incl + 1)
+
+    async def metadata(self, tenant: str, params: Params, request: Request) -> Response:
+        """`/metadata`: families with type, help and unit; errors have no errorType."""
+        numbers = {}
+        for name in ("limit", "limit_per_metric"):
+            text = params.get(name)
+            try:
+                numbers[name] = int(text) if text else -1
+            except ValueError:
+                body = {"status": "error", "error": f"{name} must be a number"}
+                return Response(orjson.dumps(body), status_code=400, media_type=JSON)
+        per_metric = numbers["limit_per_metric"]
+        wanted = params.get("metric")
+        families: dict[str, list[dict[str, str]]] = {}
+        for family, items in sorted(self._querier.metadata(tenant).items()):
+            if wanted and family != wanted:
+                continue
+            if 0 <= numbers["limit"] <= len(families):
+                break
+            kept = items[:per_metric] if per_metric > 0 else items
+            families[family] = [{"type": i.type, "help": clean(i.help), "unit": clean(i.unit)} for i in kept]
+        return success(orjson.dumps(families))
+
+    async def format_query(self, tenant: str, params: Params, request: Request) -> Response:
+        """`/format_query`: the expression in canonical, multi-line form."""
+        return success(orjson.dumps(clean(prettify(parse_query(params)[1]))))
+
+    async def parse_query(self, tenant: str, params: Params, request: Request) -> Response:
+        """`/parse_query`: the expression's tree."""
+        return success(orjson.dumps(to_json(parse_query(params)[1])))
+
+    async def delete_series(self, tenant: str, params: Params, request: Request) -> Response:
+        """`DELETE /series` is routed and never was implemented."""
+        raise QueryError("not implemented", error_type="internal")
+
+
+def _limited_list(items: list, limit: int) -> Response:
+    if limit and len(items) > limit:
+        return success(orjson.dumps(items[:limit]), warnings=[TRUNCATED])
+    return success(orjson.dumps(items))
+
+
+def query_router(api: QueryApi, *, prefix: str, tenant_of: Callable[[Request], str]) -> APIRouter:
+    """Build the routes.
+
+    Parameters
+    ----------
+    prefix : `-http.prometheus-http-prefix`
+    tenant_of : returns the request's tenant; raises TenantError
+    """
+    router = APIRouter(prefix=f"{prefix.rstrip('/')}/api/v1")
+
+    def route(path: str, handler: Handler, methods: list[str]) -> None:
+        async def endpoint(request: Request) -> Response:
+            try:
+                tenant = tenant_of(request)
+            except TenantError as error:
+                return PlainTextResponse(f"{error}\n", error.http_status, headers={"X-Content-Type-Options": "nosniff"})
+            try:
+                response = await handler(tenant, await read_params(request), request)
+            except IngestError as error:
+                response = failure(error)
+            origin = request.headers.get("origin")
+            if origin:
+                response.headers.update({"Access-Control-Allow-Origin": origin, **_CORS})
+            return response
+
+        router.add_api_route(path, endpoint, methods=methods, name=path)
+
+    route("/query", api.query, ["GET", "POST"])
+    route("/query_range", api.query_range, ["GET", "POST"])
+    route("/series", api.series, ["GET", "POST"])
+    route("/series", api.delete_series, ["DELETE"])
+    route("/labels", api.labels, ["GET", "POST"])
+    route("/label/{name}/values", api.label_values, ["GET"])
+    route("/metadata", api.metadata, ["GET"])
+    route("/format_query", api.format_query, ["GET", "POST"])
+    route("/parse_query", api.parse_query, ["GET", "POST"])
+    return router
