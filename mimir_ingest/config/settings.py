@@ -80,7 +80,7 @@ def used_paths() -> frozenset[str]:
 @functools.cache
 def used_keys() -> Mapping[str, str]:
     """Return the same paths, each with its description: the field's here, or the key table's."""
-    texts = {path: text for path, text in _fields(Settings, "")} | {f"limits.{n}": t for n, t in limit_texts().items()}
+    texts = dict(_fields(Settings, "")) | {f"limits.{n}": t for n, t in limit_texts().items()}
     return {key.path: texts[key.path] or key.description for key in registry() if key.path in texts}
 
 
