@@ -44,12 +44,32 @@ def _compile_scan(pattern: str) -> re2._Regexp:
     return re2.compile(f"(?m)^(?:{pattern})$", _options(one_line=False))
 
 
+_GO_REASONS = {
+    "missing ]": "missing closing ]",
+    "missing )": "missing closing )",
+    "trailing \\": "trailing backslash at end of expression",
+    "no argument for repetition operator": "missing argument to repetition operator",
+    "invalid repetition size": "invalid repeat count",
+    "bad repetition operator": "invalid nested repetition operator",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid named capture group": "invalid named capture",
+    "pattern too large - compile failed": "expression too large",
+}
+"""RE2's reasons where Go's `regexp/syntax` words them differently."""
+
+
+@lru_cache(maxsize=1024)
 def check_regexp(pattern: str) -> str | None:
-    """Return the reason why a pattern does not compile, or None."""
+    """Return the reason why a pattern does not compile, in the words of Go's `regexp`, or None."""
     try:
-        _compile_full(pattern)
+        pattern.encode()
+        re2.compile(pattern, _options(one_line=True))
+    except UnicodeEncodeError:
+        return f"error parsing regexp: invalid UTF-8: `{pattern}`"
     except re2.error as error:
-        return str(error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0])
+        text = error.args[0]
+        reason, colon, part = (text.decode() if isinstance(text, bytes) else str(text)).partition(": ")
+        return f"error parsing regexp: {_GO_REASONS.get(reason, reason)}" + (f": `{part}`" if colon else "")
     return None
 
 

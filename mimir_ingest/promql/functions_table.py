@@ -11,7 +11,8 @@ _V, _M, _S, _T = ValueType.VECTOR, ValueType.MATRIX, ValueType.SCALAR, ValueType
 
 _MATH = (
     "abs absent acos acosh asin asinh atan atanh ceil cos cosh deg exp floor histogram_avg histogram_count "
-    "histogram_stddev histogram_stdvar histogram_sum ln log10 log2 rad sgn sin sinh sort sort_desc sqrt tan tanh timestamp"
+    "histogram_stddev histogram_stdvar histogram_sum ln log10 log2 rad sgn sin sinh sort sort_desc sqrt tan tanh "
+    "timestamp"
 )
 _OVER_TIME = (
     "absent_over_time avg_over_time changes count_over_time delta deriv first_over_time idelta increase irate "
@@ -57,12 +58,10 @@ FUNCTIONS: dict[str, Function] = {
 }
 """Function by name; names are case-sensitive."""
 
-AGGREGATIONS = frozenset(
-    "avg bottomk count count_values group limit_ratio limitk max min quantile stddev stdvar sum topk".split()
-)
-"""Names of all aggregations, in lower case (queries may use any case)."""
-
 PARAMETER_AGGREGATIONS = frozenset(("bottomk", "count_values", "limit_ratio", "limitk", "quantile", "topk"))
 """Aggregations whose first of two arguments is a parameter: a string for `count_values`, else a scalar."""
+
+AGGREGATIONS = PARAMETER_AGGREGATIONS | {"avg", "count", "group", "max", "min", "stddev", "stdvar", "sum"}
+"""Names of all aggregations, in lower case (queries may use any case)."""
 
 EXPERIMENTAL_AGGREGATIONS = frozenset(("limit_ratio", "limitk"))

@@ -66,7 +66,7 @@ class Function:
     arg_types: tuple[ValueType, ...]
     return_type: ValueType
     variadic: int = 0
-    """0: exactly `arg_types` arguments; else all but the last are required, and up to (n) or any number (-1) may follow."""
+    """0: exactly `arg_types`; else the last argument may be missing, or stand up to n times (n), or any number (-1)."""
     experimental: bool = False
 
 
