@@ -33,7 +33,9 @@ def test_every_module_class_and_public_function_says_what_it_is(path):
     for scope in [tree, *(n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_"))]:
         for node in scope.body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
-                overridden = any("override" in ast.unparse(d) or "setter" in ast.unparse(d) for d in node.decorator_list)
+                overridden = any(
+                    "override" in ast.unparse(d) or "setter" in ast.unparse(d) for d in node.decorator_list
+                )
                 inherited = isinstance(scope, ast.ClassDef) and scope.bases
                 if not ast.get_docstring(node) and not overridden and not inherited:
                     missing.append(node.name)

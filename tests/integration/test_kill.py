@@ -58,9 +58,7 @@ def stored(program, sender):
 
 def wait_stored(program, sender, timeout_s=60):
     expected = {
-        labels(i)["instance"]: [
-            (sender.start_ms + n * STEP_MS, float(n * SERIES + i)) for n in range(sender.rounds)
-        ]
+        labels(i)["instance"]: [(sender.start_ms + n * STEP_MS, float(n * SERIES + i)) for n in range(sender.rounds)]
         for i in range(SERIES)
     }
     deadline = time.monotonic() + timeout_s

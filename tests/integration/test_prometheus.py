@@ -9,7 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.program import Program, free_port
+from tests.support.peers import pick_free_port
+from tests.support.program import Program
 
 INSTANT = [
     "up",
@@ -42,7 +43,7 @@ class Prometheus:
     def __init__(self, binary, directory: Path, config: str, *flags: str):
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "prometheus.yml").write_text(config)
-        self.port = free_port()
+        self.port = pick_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.directory, self.config = directory, config
         self.command = [
@@ -54,7 +55,7 @@ class Prometheus:
 
     def __enter__(self):
         (self.directory / "prometheus.yml").write_text(self.config.replace("$SELF", f"127.0.0.1:{self.port}"))
-        self.log = open(self.directory / "log", "ab")  # noqa: SIM115 - closed in __exit__
+        self.log = open(self.directory / "log", "ab")
         self.process = subprocess.Popen(self.command, stdout=self.log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
@@ -164,7 +165,8 @@ def check_equal(program, prometheus, at_s):
         assert comparable(ours(program, "query_range", query=expression, **window)) == expected, expression
     window = {"start": at_s - 15, "end": at_s}
     selector = {"match[]": '{job="prometheus"}', **window}
-    assert sorted(map(str, ours(program, "series", **selector))) == sorted(map(str, prometheus.get("series", **selector)))
+    expected = sorted(map(str, prometheus.get("series", **selector)))
+    assert sorted(map(str, ours(program, "series", **selector))) == expected
     assert set(ours(program, "labels", **selector)) == set(prometheus.get("labels", **selector))
     assert ours(program, "label/job/values", **window) == prometheus.get("label/job/values", **window)
 
@@ -184,9 +186,8 @@ def check_blocks(tmp_path, program, promtool, prometheus_bin, prometheus, at_s):
         assert "Total Series" in analyzed.stdout
     dumped = subprocess.run([promtool, "tsdb", "dump", copy], capture_output=True, text=True, check=True)
     assert dumped.stdout.count("\n") > 1000
-    with Prometheus(
-        prometheus_bin, tmp_path / "reader", "global: {}\n", f"--storage.tsdb.path={copy}", "--storage.tsdb.retention.time=1y"
-    ) as reader:
+    storage = [f"--storage.tsdb.path={copy}", "--storage.tsdb.retention.time=1y"]
+    with Prometheus(prometheus_bin, tmp_path / "reader", "global: {}\n", *storage) as reader:
         theirs, mine = raw(prometheus.get, at_s), raw(reader.get, at_s)
         assert mine == theirs
         for expression in INSTANT:

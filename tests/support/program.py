@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,12 +11,7 @@ from pathlib import Path
 
 import httpx
 
-
-def free_port() -> int:
-    """Return a loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from tests.support.peers import pick_free_port
 
 
 class Program:
@@ -26,13 +20,14 @@ class Program:
     def __init__(self, directory: Path, *flags: str, multitenancy: bool = False) -> None:
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.port = pick_free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.flags = [
             f"-server.http-listen-port={self.port}",
             "-server.http-listen-address=127.0.0.1",
             f"-auth.multitenancy-enabled={'true' if multitenancy else 'false'}",
             "-self-monitoring.enabled=false",
+            "-ingester.ring.min-ready-duration=0s",
             *flags,
         ]
         self.log_path = self.directory / "program.log"
