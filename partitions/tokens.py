@@ -1,9 +1,9 @@
 """Tokens of a partition: a pure function of its number (spec: ingest storage, section 3.4).
 
-Spread-minimising: with the partitions 0..n present each owns nearly 1/(n+1) of the ring, and a new one takes equally from
-all. Partition 0 is spaced evenly; partition i is found by simulating 1..i, each new token splitting the largest range of
-the partition that owns most. The simulation is kept and extended, so asking for 0..n costs one run: about 1 ms a
-partition. Source of the algorithm: grafana/dskit:ring/spread_minimizing_token_generator.go.
+Spread-minimising: with the partitions 0..n present each owns nearly 1/(n+1) of the ring, and a new one takes equally
+from all. Partition 0 is spaced evenly; partition i is found by simulating 1..i, each new token splitting the largest
+range of the partition that owns most. The simulation is kept and extended, so asking for 0..n costs one run: about 1 ms
+a partition. Source of the algorithm: grafana/dskit:ring/spread_minimizing_token_generator.go.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _distance(start: int, end: int) -> float:
 
 
 class _Simulation:
-    """Partitions 0..n placed so far. Heaps hold negated numbers: the largest range, then the largest token, is on top."""
+    """Partitions 0..n placed so far. Heaps hold negated numbers: largest range, then largest token, on top."""
 
     def __init__(self) -> None:
         first = [i * _SPACING for i in range(TOKENS_PER_PARTITION)]
