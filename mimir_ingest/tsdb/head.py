@@ -1,0 +1,428 @@
+"""One tenant's recent samples in one partition.
+
+Content (which samples and series are held, what is accepted next) follows from the appended records and the cuts alone.
+How it lies in memory (staging, segments, merges, dead series still in the table) does not show in any answer.
+
+    append ─► staging (columns in order of acceptance) ─seal─► segments (XOR chunks) ─merge─► larger segments
+    freeze (a cut begins) ─► frozen segments ─thaw (its checkpoint is read back)─► retained, and one segment that stays
+
+One writer at a time calls the methods that change something; `lock` guards what readers capture with `view`.
+A series forgotten at a cut keeps its ref until the table is rebuilt; its last timestamp is NO_SAMPLE meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mimir_ingest.kernels.head import (
+    FRESH,
+    MAX_ACCEPTED,
+    MIN_ACCEPTED,
+    NO_SAMPLE,
+    OUTCOME_COLUMNS,
+    ROW_NOT_ELIGIBLE,
+    ROW_OVER_LIMIT,
+    admit_samples,
+    eligible_rows,
+)
+from mimir_ingest.model.batch import WriteBatch
+from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.tsdb.byte_table import grown
+from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment, Staged, present_refs, read_samples, rewrite, seal
+from mimir_ingest.tsdb.series_table import SeriesTable, TableView
+
+MERGE_SEGMENTS = 8
+"""why: eight segments of 15 samples a series fill a chunk of 120."""
+_SEAL_SAMPLES_A_SERIES = 15
+_MERGED_SAMPLES_A_SERIES = 120
+_MERGED_SAMPLES = 1 << 22
+"""why: past full chunks a merge saves nothing but the number of segments; few series may still merge up to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """What a cut has shipped and readers still get from here."""
+
+    cut_offset: int
+    table: SeriesTable
+    segments: tuple[Segment, ...]
+    before_ms: int
+    """Samples before this time were shipped; later ones of the same segments are held elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenHead:
+    """A head at a cut point: everything a cut's blocks and checkpoint are made of. Immutable."""
+
+    tenant: str
+    table: TableView
+    segments: tuple[Segment, ...]
+    before_ms: int
+    """Samples before this time are cut, the others stay."""
+    live: np.ndarray
+    """int32[n], ascending: series still known after the cut."""
+    last_ts: np.ndarray
+    """int64[n] (ms): last sample of each live series."""
+    last_value: np.ndarray
+    """float64[n]."""
+    max_ts: int
+    window_ms: int
+    held: dict[int, int]
+    """Range number → samples accepted and not cut, after this cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadView:
+    """A head as it stood at one moment. Safe from any thread."""
+
+    parts: tuple[tuple[TableView, tuple[Segment, ...], Staged, int], ...]
+    """Oldest first: (table, segments, staged samples, time before which the part serves)."""
+
+    def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[SeriesSamples]:
+        """Return the samples of matching series in `[start_ms, end_ms)`, in order of precedence; none empty."""
+        answers = []
+        for table, segments, staged, before_ms in self.parts:
+            end = min(end_ms, before_ms)
+            touched = _overlapping(segments, start_ms, end)
+            if not touched and not len(staged.refs):
+                continue
+            refs = table.select(matchers)
+            if not len(refs):
+                continue
+            offsets, ts, values = read_samples(touched, staged, refs, table.series_count, start_ms, end)
+            filled = np.flatnonzero(np.diff(offsets))
+            if len(filled):
+                bounds = np.append(offsets[filled], offsets[-1])
+                answers.append(SeriesSamples(table.frame(refs[filled]), bounds, ts, values))
+        return answers
+
+    def label_frames(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[LabelFrame]:
+        """Return the label sets of matching series with a sample in `[start_ms, end_ms)`, a frame a part."""
+        frames = []
+        for table, segments, staged, before_ms in self.parts:
+            end = min(end_ms, before_ms)
+            present = np.zeros(table.series_count, bool)
+            for segment in segments:
+                inside = (segment.min_ts >= start_ms) & (segment.max_ts < end)
+                present[segment.refs[inside]] = True
+            inside = (staged.timestamps >= start_ms) & (staged.timestamps < end)
+            present[staged.refs[inside]] = True
+            refs = table.select(matchers)
+            unsure = refs[~present[refs]]
+            if len(unsure):
+                touched = _overlapping(segments, start_ms, end)
+                offsets, _, _ = read_samples(touched, Staged.empty(), unsure, table.series_count, start_ms, end)
+                present[unsure[np.diff(offsets) > 0]] = True
+            refs = refs[present[refs]]
+            if len(refs):
+                frames.append(table.frame(refs))
+        return frames
+
+
+def _overlapping(segments: Sequence[Segment], start_ms: int, end_ms: int) -> list[Segment]:
+    return [s for s in segments if len(s.refs) and s.min_ts.min() < end_ms and s.max_ts.max() >= start_ms]
+
+
+class Head:
+    """See the module's header."""
+
+    def __init__(self, tenant: str, *, seal_samples: int = 1 << 16) -> None:
+        self.tenant = tenant
+        self.lock = threading.Lock()
+        self.table = SeriesTable()
+        self.max_ts = NO_SAMPLE
+        """Largest accepted timestamp (ms), NO_SAMPLE before the first."""
+        self.window_ms = 0
+        """Out-of-order window of the newest record."""
+        self.live_count = 0
+        """Known series: those the series limit counts."""
+        self.held: dict[int, int] = {}
+        """Range number → samples accepted and not cut (repeats of a timestamp count)."""
+        self.segments: tuple[Segment, ...] = ()
+        self.frozen: tuple[Segment, ...] = ()
+        self.retained: tuple[Retained, ...] = ()
+        self._seal_samples = seal_samples
+        self._last_ts = np.empty(0, np.int64)
+        self._last_value = np.empty(0, np.float64)
+        self._dead_count = 0
+        self._staged = Staged.empty()
+        self._staged_count = 0
+
+    @property
+    def held_count(self) -> int:
+        """Samples accepted and not cut."""
+        return sum(self.held.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory taken by labels, staged samples and segments."""
+        staged = self._staged.refs.nbytes + self._staged.timestamps.nbytes + self._staged.values.nbytes
+        return self.table.nbytes + staged + sum(s.nbytes for s in (*self.segments, *self.frozen))
+
+    def floors(self, range_ms: int, window_ms: int) -> tuple[int, int]:
+        """Return the oldest timestamps (ms) taken in order and out of order, before the next record's samples."""
+        if self.max_ts == NO_SAMPLE:
+            return FRESH + 1, FRESH + 1
+        return max(self.max_ts - range_ms // 2, FRESH + 1), max(self.max_ts - window_ms, FRESH + 1)
+
+    def append(
+        self,
+        batch: WriteBatch,
+        *,
+        newest_ms: int,
+        range_ms: int,
+        max_series: int,
+        window_ms: int,
+    ) -> np.ndarray:
+        """Take a record's samples: wholly, or not at all when it raises.
+
+        Parameters
+        ----------
+        newest_ms : int
+            Samples after this time are too far in the future.
+        max_series : int
+            Series limit; 0 is none.
+        window_ms : int
+            Out-of-order window; 0 takes none.
+
+        Returns
+        -------
+        int64[OUTCOME_COLUMNS]
+            Samples by outcome (kernels/head.py).
+
+        Raises
+        ------
+        RecordCorrupt
+            Label bytes that are none.
+        """
+        in_order, out_of_order = self.floors(range_ms, window_ms)
+        refs = self._refs(batch, min(in_order, out_of_order), newest_ms, max_series)
+        self.window_ms = window_ms
+        counts = np.zeros(OUTCOME_COLUMNS, np.int64)
+        counts[MIN_ACCEPTED], counts[MAX_ACCEPTED] = MAX_MS, MIN_MS
+        at = self._staged_count
+        self._reserve_staged(at + batch.sample_count)
+        staged = self._staged
+        accepted = admit_samples(
+            refs,
+            batch.sample_offsets,
+            batch.timestamps,
+            batch.values,
+            np.array([in_order, out_of_order, newest_ms, window_ms > 0], np.int64),
+            self._last_ts,
+            self._last_value,
+            staged.refs[at:],
+            staged.timestamps[at:],
+            staged.values[at:],
+            counts,
+        )
+        if accepted:
+            self._staged_count = at + accepted
+            self.max_ts = max(self.max_ts, int(counts[MAX_ACCEPTED]))
+            self._count_held(staged.timestamps[at : at + accepted], counts, range_ms)
+        return counts
+
+    def _refs(self, batch: WriteBatch, floor: int, newest_ms: int, max_series: int) -> np.ndarray:
+        """Return int32[n], the series of each row; new ones are added as long as the limit allows."""
+        refs, unknown = self.table.find(batch.labels, batch.label_offsets, batch.hashes)
+        if not unknown and not self._dead_count:
+            return refs
+        new = refs < 0
+        if self._dead_count:
+            new[~new] = self._last_ts[refs[~new]] == NO_SAMPLE
+        rows = np.flatnonzero(new)
+        eligible = np.empty(len(rows), np.int64)
+        count = eligible_rows(rows, batch.sample_offsets, batch.timestamps, floor, newest_ms, eligible)
+        eligible = eligible[:count]
+        self.table.check(batch.labels, batch.label_offsets[eligible], batch.label_offsets[eligible + 1])
+        refs[rows] = ROW_NOT_ELIGIBLE
+        room = max_series - self.live_count if max_series else count
+        if room >= count:
+            refs[eligible] = self._add(batch, eligible)
+            return refs
+        refs[eligible] = ROW_OVER_LIMIT
+        for i in range(count):
+            row = eligible[i : i + 1]
+            if self.live_count < max_series:
+                refs[row] = self._add(batch, row)
+            else:
+                # Further rows can only repeat a series that was added just now.
+                again, _ = self.table.find(batch.labels, batch.label_offsets, batch.hashes)
+                rest = eligible[i:]
+                known = again[rest] >= 0
+                known[known] = self._last_ts[again[rest][known]] != NO_SAMPLE
+                refs[rest[known]] = again[rest][known]
+                break
+        return refs
+
+    def _add(self, batch: WriteBatch, rows: np.ndarray) -> np.ndarray:
+        before = self.table.count
+        starts, ends = batch.label_offsets[rows], batch.label_offsets[rows + 1]
+        refs = self.table.intern(batch.labels, starts, ends, batch.hashes[rows])
+        self._last_ts = grown(self._last_ts, self.table.count)
+        self._last_value = grown(self._last_value, self.table.count)
+        self._last_ts[before : self.table.count] = NO_SAMPLE
+        distinct = np.unique(refs)
+        distinct = distinct[self._last_ts[distinct] == NO_SAMPLE]
+        self._last_ts[distinct] = FRESH
+        self.live_count += len(distinct)
+        self._dead_count -= int((distinct < before).sum())
+        return refs
+
+    def _reserve_staged(self, size: int) -> None:
+        staged = self._staged
+        if len(staged.refs) < size:
+            self._staged = Staged(grown(staged.refs, size), grown(staged.timestamps, size), grown(staged.values, size))
+
+    def _count_held(self, timestamps: np.ndarray, counts: np.ndarray, range_ms: int) -> None:
+        first, last = int(counts[MIN_ACCEPTED]) // range_ms, int(counts[MAX_ACCEPTED]) // range_ms
+        if first == last:
+            self.held[first] = self.held.get(first, 0) + len(timestamps)
+            return
+        numbers, sizes = np.unique(timestamps // range_ms, return_counts=True)
+        for number, size in zip(numbers.tolist(), sizes.tolist(), strict=True):
+            self.held[number] = self.held.get(number, 0) + size
+
+    def _staged_now(self) -> Staged:
+        staged, count = self._staged, self._staged_count
+        return Staged(staged.refs[:count], staged.timestamps[:count], staged.values[:count])
+
+    def seal(self, *, force: bool = False) -> bool:
+        """Turn staged samples into a segment if there are enough of them (or any, with `force`)."""
+        limit = max(self._seal_samples, _SEAL_SAMPLES_A_SERIES * self.table.count)
+        if not self._staged_count or (self._staged_count < limit and not force):
+            return False
+        segment = seal(self._staged_now(), self.table.count)
+        with self.lock:
+            self.segments = (*self.segments, segment)
+            self._staged, self._staged_count = Staged.reserved(len(self._staged.refs)), 0
+        return True
+
+    def merge(self) -> bool:
+        """Merge the youngest segments of a level when there are MERGE_SEGMENTS of it. Returns whether it did."""
+        group = self.segments[-MERGE_SEGMENTS:]
+        if len(group) < MERGE_SEGMENTS or any(s.level != group[-1].level for s in group):
+            return False
+        size = sum(s.sample_count for s in group)
+        if size > max(_MERGED_SAMPLES, 2 * _MERGED_SAMPLES_A_SERIES * self.table.count):
+            return False
+        merged = rewrite(group, self.table.count, level=group[-1].level + 1)
+        with self.lock:
+            self.segments = (*self.segments[:-MERGE_SEGMENTS], merged)
+        return True
+
+    def view(self, matchers: Sequence[Matcher]) -> HeadView:
+        """Return what readers of these matchers need. Any thread."""
+        with self.lock:
+            parts = [(r.table.view(matchers), r.segments, Staged.empty(), r.before_ms) for r in self.retained]
+            current = (*self.frozen, *self.segments)
+            parts.append((self.table.view(matchers), current, self._staged_now(), MAX_MS))
+        return HeadView(tuple(parts))
+
+    def freeze(self, before_ms: int, range_ms: int) -> FrozenHead:
+        """Begin a cut of everything before `before_ms` (a range's start, or a bound): forget old series, hand over.
+
+        Until `thaw`, frozen samples stay readable here.
+        """
+        self.seal(force=True)
+        with self.lock:
+            self.frozen, self.segments = self.segments, ()
+        last_ts = self._last_ts[: self.table.count]
+        if self.max_ts != NO_SAMPLE:
+            forgotten = (
+                (last_ts < min(self.floors(range_ms, self.window_ms))) & (last_ts < before_ms) & (last_ts != NO_SAMPLE)
+            )
+            last_ts[forgotten] = NO_SAMPLE
+            count = int(forgotten.sum())
+            self.live_count -= count
+            self._dead_count += count
+        self.held = {number: n for number, n in self.held.items() if number * range_ms >= before_ms}
+        live = np.flatnonzero(last_ts != NO_SAMPLE).astype(np.int32)
+        return FrozenHead(
+            tenant=self.tenant,
+            table=self.table.view(),
+            segments=self.frozen,
+            before_ms=before_ms,
+            live=live,
+            last_ts=last_ts[live],
+            last_value=self._last_value[live],
+            max_ts=self.max_ts,
+            window_ms=self.window_ms,
+            held=dict(self.held),
+        )
+
+    def thaw(self, stays: Segment, before_ms: int, cut_offset: int) -> None:
+        """End a cut: the frozen samples before `before_ms` are shipped, and `stays` are the others.
+
+        With `before_ms` MIN_MS nothing of this tenant was cut, and `stays` is not looked at.
+        """
+        with self.lock:
+            if before_ms == MIN_MS:
+                self.segments, self.frozen = (*self.frozen, *self.segments), ()
+                return
+            if self.frozen:
+                shipped = Retained(cut_offset, self.table, self.frozen, before_ms)
+                self.retained = (*self.retained, shipped)
+            self.frozen = ()
+            self.segments = (stays, *self.segments) if len(stays.refs) else self.segments
+        if self._dead_count > max(1024, self.live_count):
+            self._rebuild_table()
+
+    def release(self, cut_offset: int) -> None:
+        """Serve no longer what the cuts up to `cut_offset` have shipped."""
+        with self.lock:
+            self.retained = tuple(r for r in self.retained if r.cut_offset > cut_offset)
+
+    def _rebuild_table(self) -> None:
+        """Give the series in use new refs in a new table; needs a head without frozen segments."""
+        last_ts = self._last_ts[: self.table.count]
+        used = last_ts != NO_SAMPLE
+        used[present_refs(self.segments, self._staged_now())] = True
+        kept = np.flatnonzero(used)
+        labels, offsets, hashes = self.table.view().label_bytes(kept)
+        table = SeriesTable()
+        table.intern(labels, offsets[:-1], offsets[1:], hashes)
+        new_refs = np.full(len(used), -1, np.int32)
+        new_refs[kept] = np.arange(len(kept), dtype=np.int32)
+        segments = tuple(s.renumbered(new_refs) for s in self.segments)
+        staged = self._staged_now()
+        with self.lock:
+            self.table, self.segments = table, segments
+            self._staged = Staged(new_refs[staged.refs], staged.timestamps.copy(), staged.values.copy())
+            self._last_ts, self._last_value = last_ts[kept], self._last_value[kept]
+            self._dead_count = int((self._last_ts == NO_SAMPLE).sum())
+
+    def series_state(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (int64[count] last timestamps, NO_SAMPLE where forgotten; float64[count] last values), copies."""
+        count = self.table.count
+        return self._last_ts[:count].copy(), self._last_value[:count].copy()
+
+    @classmethod
+    def restore(
+        cls,
+        tenant: str,
+        labels: tuple[np.ndarray, np.ndarray, np.ndarray],
+        last_ts: np.ndarray,
+        last_value: np.ndarray,
+        *,
+        max_ts: int,
+        window_ms: int,
+        held: dict[int, int],
+        segments: tuple[Segment, ...],
+        seal_samples: int = 1 << 16,
+    ) -> Head:
+        """Build a head from a checkpoint's or snapshot's columns: series i has the ref i in `segments`."""
+        head = cls(tenant, seal_samples=seal_samples)
+        text, offsets, hashes = labels
+        head.table.intern(text, offsets[:-1], offsets[1:], hashes)
+        head._last_ts, head._last_value = last_ts.copy(), last_value.copy()
+        head._dead_count = int((last_ts == NO_SAMPLE).sum())
+        head.live_count = len(last_ts) - head._dead_count
+        head.max_ts, head.window_ms, head.held, head.segments = max_ts, window_ms, dict(held), segments
+        return head

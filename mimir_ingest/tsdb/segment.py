@@ -1,0 +1,250 @@
+"""Immutable pieces of a head: samples sorted by series, in XOR chunks, and the columns that find them.
+
+A head's samples are a list of segments, oldest first, and staged samples that are in no segment yet. A sample stands in
+the segment of its acceptance, so that of equal timestamps in several segments the one of the earliest segment counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mimir_ingest.errors import InvariantViolated
+from mimir_ingest.kernels.head import group_samples, join_pieces, pick_chunks, pick_staged, plan_chunks
+from mimir_ingest.kernels.xor_chunk import count_xor, decode_xor, encode_xor, explain_status, max_encoded_size
+
+CHUNK_SAMPLES = 180
+"""why: 120 is Prometheus's target; series of 121 to 180 samples stay in one chunk and save 16 bytes."""
+
+MIN_MS, MAX_MS = -(1 << 63), (1 << 63) - 1
+"""An unbounded range of time."""
+
+_SLICE_SAMPLES = 1 << 20
+"""why: bounds the decoded columns of a merge to about 50 MB, whatever the segments' size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Samples in the order accepted."""
+
+    refs: np.ndarray
+    """int32[m]."""
+    timestamps: np.ndarray
+    """int64[m] (ms)."""
+    values: np.ndarray
+    """float64[m]."""
+
+    @classmethod
+    def empty(cls) -> Staged:
+        """Return no samples."""
+        return cls.reserved(0)
+
+    @classmethod
+    def reserved(cls, capacity: int) -> Staged:
+        """Return columns to write to."""
+        return cls(np.empty(capacity, np.int32), np.empty(capacity, np.int64), np.empty(capacity, np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Chunks sorted by (ref, time). Timestamps of one ref ascend strictly over its chunks."""
+
+    refs: np.ndarray
+    """int32[c]: series of each chunk, ascending."""
+    ends: np.ndarray
+    """int64[c]: chunk i is `data[ends[i - 1]:ends[i]]`, from 0 for i = 0."""
+    min_ts: np.ndarray
+    """int64[c] (ms)."""
+    max_ts: np.ndarray
+    """int64[c] (ms)."""
+    data: np.ndarray
+    """uint8[...]: XOR chunks."""
+    sample_count: int
+    level: int
+    """How often its samples were merged."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory taken."""
+        return sum(c.nbytes for c in (self.refs, self.ends, self.min_ts, self.max_ts, self.data))
+
+    @property
+    def starts(self) -> np.ndarray:
+        """int64[c]: where each chunk begins."""
+        return np.concatenate([np.zeros(1, np.int64), self.ends[:-1]]) if len(self.ends) else self.ends
+
+    @classmethod
+    def empty(cls) -> Segment:
+        """Return a segment without samples."""
+        return build_segment(np.empty(0, np.int32), np.zeros(1, np.int64), *(np.empty(0, t) for t in "qd"))
+
+    def renumbered(self, new_refs: np.ndarray) -> Segment:
+        """Return the same chunks under other refs (int32[old refs], ascending where in use)."""
+        return Segment(
+            new_refs[self.refs], self.ends, self.min_ts, self.max_ts, self.data, self.sample_count, self.level
+        )
+
+
+def build_segment(
+    refs: np.ndarray, offsets: np.ndarray, timestamps: np.ndarray, values: np.ndarray, *, level: int = 0
+) -> Segment:
+    """Encode sorted samples: series `refs[i]` (int32[n], ascending) has the samples `offsets[i]:offsets[i + 1]`."""
+    most = len(timestamps) // CHUNK_SAMPLES + len(refs)
+    starts = np.empty(most + 1, np.int64)
+    series = np.empty(most, np.int64)
+    chunks = plan_chunks(offsets, CHUNK_SAMPLES, starts, series)
+    starts, series = starts[: chunks + 1], series[:chunks]
+    ends = np.empty(chunks, np.int64)
+    out = np.empty(max_encoded_size(np.diff(starts)), np.uint8)
+    size = encode_xor(timestamps, values, starts, out, ends)
+    if size < 0:
+        raise InvariantViolated(f"encoding {len(timestamps)} samples in {chunks} chunks failed with status {size}")
+    data = out[:size].copy()
+    return Segment(
+        refs[series], ends, timestamps[starts[:-1]], timestamps[starts[1:] - 1], data, len(timestamps), level
+    )
+
+
+def seal(staged: Staged, series_count: int) -> Segment:
+    """Sort staged samples into a segment; of equal timestamps of a series the first stays."""
+    m = len(staged.refs)
+    groups = min(m, series_count)
+    refs, offsets = np.empty(groups, np.int32), np.empty(groups + 1, np.int64)
+    ts, values, spare_ts, spare_values = (np.empty(m, t) for t in "qdqd")
+    scratch = np.zeros(series_count + 1, np.int64)
+    count = group_samples(
+        staged.refs, staged.timestamps, staged.values, scratch, refs, offsets, ts, values, spare_ts, spare_values
+    )
+    end = offsets[count]
+    return build_segment(refs[:count], offsets[: count + 1], ts[:end], values[:end])
+
+
+def read_samples(
+    segments: Sequence[Segment],
+    staged: Staged,
+    refs: np.ndarray,
+    series_count: int,
+    start_ms: int,
+    end_ms: int,
+    rank: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the samples of some series in `[start_ms, end_ms)`.
+
+    Parameters
+    ----------
+    segments, staged
+        Oldest first; staged samples are younger than all segments.
+    refs : int32[n], ascending
+        Series.
+    series_count : int
+        More than every ref in use.
+    rank : int64[n], optional
+        Place of series `refs[i]` in the result, instead of i.
+
+    Returns
+    -------
+    offsets, timestamps, values : int64[n + 1], int64[m] (ms), float64[m]
+        Series i of the result has the samples `offsets[i]:offsets[i + 1]`, timestamps strictly ascending.
+    """
+    positions, counts = [], []
+    picked: list[tuple[Segment, np.ndarray, np.ndarray]] = []
+    for segment in segments:
+        chunks, where = np.empty(len(segment.refs), np.int64), np.empty(len(segment.refs), np.int64)
+        found = pick_chunks(refs, segment.refs, segment.min_ts, segment.max_ts, start_ms, end_ms, chunks, where)
+        if found:
+            chunks = chunks[:found]
+            chunk_starts, chunk_counts = segment.starts[chunks], np.empty(found, np.int64)
+            _checked(count_xor(segment.data, chunk_starts, chunk_counts))
+            picked.append((segment, chunks, chunk_starts))
+            positions.append(where[:found])
+            counts.append(chunk_counts)
+    late = _pick_staged(staged, refs, series_count, start_ms, end_ms)
+    positions.append(late[0])
+    counts.append(np.ones(len(late[0]), np.int64))
+    piece_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(counts))])
+    total, at = int(piece_offsets[-1]), 0
+    ts, values = np.empty(total, np.int64), np.empty(total, np.float64)
+    for segment, chunks, chunk_starts in picked:
+        offsets = piece_offsets[at : at + len(chunks) + 1]
+        _checked(decode_xor(segment.data, chunk_starts, segment.ends[chunks], offsets, ts, values))
+        at += len(chunks)
+    ts[total - len(late[1]) :], values[total - len(late[1]) :] = late[1], late[2]
+    ts_out, values_out, spare_ts, spare_values = (np.empty(total, t) for t in "qdqd")
+    offsets_out = np.zeros(len(refs) + 1, np.int64)
+    order = np.empty(len(piece_offsets) - 1, np.int64)
+    places = np.concatenate(positions)
+    written = join_pieces(
+        places if rank is None else rank[places], piece_offsets, ts, values, start_ms, end_ms,
+        order, offsets_out, ts_out, values_out, spare_ts, spare_values,
+    )  # fmt: skip
+    return offsets_out, ts_out[:written], values_out[:written]
+
+
+def _pick_staged(
+    staged: Staged, refs: np.ndarray, series_count: int, start_ms: int, end_ms: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    m = len(staged.refs)
+    if not m or not len(refs):
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
+    position_of = np.full(series_count, -1, np.int32)
+    position_of[refs] = np.arange(len(refs), dtype=np.int32)
+    where, ts, values = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.float64)
+    found = pick_staged(staged.refs, staged.timestamps, staged.values, position_of, start_ms, end_ms, where, ts, values)
+    return where[:found], ts[:found], values[:found]
+
+
+def _checked(status: int) -> int:
+    if status < 0:
+        chunk, reason = explain_status(status)
+        raise InvariantViolated(f"chunk {chunk} of a head segment does not decode: {reason}")
+    return status
+
+
+def present_refs(segments: Sequence[Segment], staged: Staged) -> np.ndarray:
+    """Return int32[n], ascending: the series that have a sample."""
+    return np.unique(np.concatenate([staged.refs, *(s.refs for s in segments)]))
+
+
+def rewrite(
+    segments: Sequence[Segment], series_count: int, *, start_ms: int = MIN_MS, end_ms: int = MAX_MS, level: int
+) -> Segment:
+    """Return one segment with the samples of all in `[start_ms, end_ms)`, decoding a bounded number at a time."""
+    nothing = Staged.empty()
+    refs = present_refs(segments, nothing)
+    per_ref = np.zeros(series_count, np.int64)
+    for segment in segments:
+        counts = np.empty(len(segment.refs), np.int64)
+        _checked(count_xor(segment.data, segment.starts, counts))
+        np.add.at(per_ref, segment.refs, counts)
+    running = np.cumsum(per_ref[refs])
+    parts: list[Segment] = []
+    first = 0
+    while first < len(refs):
+        before = int(running[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(running, before + _SLICE_SAMPLES, side="right")))
+        offsets, ts, values = read_samples(segments, nothing, refs[first:last], series_count, start_ms, end_ms)
+        filled = np.flatnonzero(np.diff(offsets))
+        bounds = np.append(offsets[filled], offsets[-1])
+        parts.append(build_segment(refs[first:last][filled], bounds, ts, values, level=level))
+        first = last
+    return _concatenated(parts, level)
+
+
+def _concatenated(parts: Sequence[Segment], level: int) -> Segment:
+    """Return one segment of parts with ascending, disjoint refs."""
+    if not parts:
+        return Segment.empty()
+    if len(parts) == 1:
+        return parts[0]
+    shifts = np.cumsum([0, *(len(p.data) for p in parts[:-1])])
+    return Segment(
+        np.concatenate([p.refs for p in parts]),
+        np.concatenate([p.ends + shift for p, shift in zip(parts, shifts, strict=True)]),
+        np.concatenate([p.min_ts for p in parts]),
+        np.concatenate([p.max_ts for p in parts]),
+        np.concatenate([p.data for p in parts]),
+        sum(p.sample_count for p in parts),
+        level,
+    )

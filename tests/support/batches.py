@@ -1,0 +1,25 @@
+"""Write batches for tests, built with the reference encoder and a foreign hash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xxhash
+
+from mimir_ingest.model.batch import WriteBatch
+from mimir_ingest.model.labels import encode_label_bytes
+
+
+def write_batch(rows: Sequence[tuple[dict[str, str], Sequence[tuple[int, float]]]]) -> WriteBatch:
+    """Return a batch of (labels, samples) rows."""
+    keys = [encode_label_bytes(labels) for labels, _ in rows]
+    samples = [s for _, group in rows for s in group]
+    return WriteBatch(
+        np.frombuffer(b"".join(keys), np.uint8),
+        np.cumsum([0, *map(len, keys)], dtype=np.int64),
+        np.array([xxhash.xxh64_intdigest(k) for k in keys], np.uint64),
+        np.cumsum([0, *(len(group) for _, group in rows)], dtype=np.int64),
+        np.array([t for t, _ in samples], np.int64),
+        np.array([v for _, v in samples], np.float64),
+    )
