@@ -26,7 +26,7 @@ def add(term, total, lost):
 
 @inline
 def mean_of(values, lo, hi):
-    """Return the mean of `values[lo:hi]`: the sum's, or an incremental mean from the value on that makes it overflow."""
+    """Return the mean of `values[lo:hi]`: of the sum, or incremental from the value on that makes it overflow."""
     total = values[lo]
     lost = 0.0
     mean = 0.0

@@ -1,6 +1,7 @@
 """Sliding windows over decoded columns: the functions that reduce a window to one value.
 
-Windows are those of `kernels.windows`. Source: Prometheus 3.14 `promql/functions.go`. Twin: `tests/reference/over_time.py`.
+Windows are those of `kernels.windows`. Source: Prometheus 3.14 `promql/functions.go`.
+Twin: `tests/reference/over_time.py`.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _reduce(operation, timestamps, values, lo, hi):
         return _sum(values, lo, hi)
     if operation == AVG:
         return mean_of(values, lo, hi)
-    if operation == MIN or operation == MAX:
+    if operation in (MIN, MAX):
         return values[_extreme(values, lo, hi, operation == MIN, False)]
     if operation == FIRST:
         return values[lo]
@@ -93,15 +94,15 @@ def _reduce(operation, timestamps, values, lo, hi):
         return math.sqrt(_variance(values, lo, hi))
     if operation == STDVAR:
         return _variance(values, lo, hi)
-    if operation == CHANGES or operation == RESETS:
+    if operation in (CHANGES, RESETS):
         return _transitions(values, lo, hi, operation == RESETS)
-    if operation == IRATE or operation == IDELTA:
+    if operation in (IRATE, IDELTA):
         return _last_step(timestamps, values, hi, operation == IRATE)
     if operation == FIRST_TIME:
         return float(timestamps[lo]) / 1000.0
     if operation == LAST_TIME:
         return float(timestamps[hi - 1]) / 1000.0
-    if operation == MIN_TIME or operation == MAX_TIME:
+    if operation in (MIN_TIME, MAX_TIME):
         return float(timestamps[_extreme(values, lo, hi, operation == MIN_TIME, True)]) / 1000.0
     return 1.0
 
@@ -124,7 +125,7 @@ def reduce_windows(offsets, timestamps, values, ends, window, values_out, presen
         Number of values.
     """
     range_ms, operation, anchor_ms = window[0], window[1], window[2]
-    least = 2 if operation == IRATE or operation == IDELTA else 1
+    least = 2 if operation in (IRATE, IDELTA) else 1
     found = total = fresh = longest = 0
     for i in range(len(offsets) - 1):
         stop = offsets[i + 1]

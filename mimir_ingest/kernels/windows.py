@@ -2,7 +2,8 @@
 
 A window is `(end - range, end]`: left-open, as since Prometheus 3.0. Two indices move over a series' samples while the
 steps go by, so a step costs the samples that enter and leave, not the window. Staleness markers must have been taken
-out. Source: Prometheus 3.14 `promql/functions.go` `extrapolatedRate`, `extendedRate`. Twin: `tests/reference/windows.py`.
+out. Source: Prometheus 3.14 `promql/functions.go` `extrapolatedRate`, `extendedRate`.
+Twin: `tests/reference/windows.py`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,207 @@
+"""Evaluates plans: all series and all steps of an operator at once, over columns that were read before.
+
+Synchronous; runs in a thread, where the kernels release the GIL. The operators are in `promql/operators`, one function
+a kind of plan node; the table below is the only place that knows them all. Source of the semantics: Prometheus 3.14
+`promql/engine.go`. Native histograms are not evaluated, since none can be stored.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from mimir_ingest.errors import InvariantViolated
+from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.promql import plan_nodes as planned
+from mimir_ingest.promql.depth import make_room
+from mimir_ingest.promql.nodes import ValueType
+from mimir_ingest.promql.operators import conversions, histograms, relabel
+from mimir_ingest.promql.operators.aggregates import aggregate_series
+from mimir_ingest.promql.operators.base import METADATA_LABELS, Evaluation, Operator, filled_rows, unique_rows
+from mimir_ingest.promql.operators.binary import apply_binary, negate
+from mimir_ingest.promql.operators.elementwise import ELEMENTWISE, map_values
+from mimir_ingest.promql.operators.info_join import join_info
+from mimir_ingest.promql.operators.rollups import ROLLUPS, roll_up
+from mimir_ingest.promql.operators.selectors import points, select_instant, subquery_samples, without_stale
+from mimir_ingest.promql.operators.sorting import SORTS, sort_series
+from mimir_ingest.promql.plan_nodes import Plan
+from mimir_ingest.promql.values import Matrix, QueryResult, RangeBlock, Scalar, Steps, String, Vector, VectorBlock
+
+_FUNCTIONS: dict[str, Operator] = {
+    **dict.fromkeys(ROLLUPS, roll_up),
+    **dict.fromkeys(ELEMENTWISE, map_values),
+    **dict.fromkeys(SORTS, sort_series),
+    **dict.fromkeys(
+        ("histogram_avg", "histogram_count", "histogram_stddev", "histogram_stdvar", "histogram_sum"),
+        conversions.only_for_histograms,
+    ),
+    "absent": conversions.absent,
+    "histogram_fraction": histograms.histogram_fraction,
+    "histogram_quantile": histograms.histogram_quantile,
+    "histogram_quantiles": histograms.histogram_quantiles,
+    "label_join": relabel.label_join,
+    "label_replace": relabel.label_replace,
+    "max_of": conversions.extreme_of,
+    "min_of": conversions.extreme_of,
+    "pi": conversions.pi,
+    "scalar": conversions.scalar_of_vector,
+    # Start timestamps are not stored, so no series has one (as in Prometheus without `use-start-timestamps`).
+    "start_timestamp": conversions.only_for_histograms,
+    "time": conversions.time_of_steps,
+    "timestamp": conversions.timestamp,
+    "vector": conversions.vector_of_scalar,
+}
+
+
+def _call(evaluation: Evaluation, node: planned.Call, steps: Steps) -> VectorBlock | np.ndarray:
+    """Evaluate a function call."""
+    return _FUNCTIONS[node.name](evaluation, node, steps)
+
+
+_OPERATORS: dict[type, Operator] = {
+    planned.Aggregate: aggregate_series,
+    planned.Binary: apply_binary,
+    planned.Call: _call,
+    planned.InfoJoin: join_info,
+    planned.InstantSelect: select_instant,
+    planned.Negate: negate,
+    planned.Number: conversions.number,
+    planned.StepInvariant: conversions.step_invariant,
+}
+
+
+def evaluate(
+    plan: Plan,
+    data: Sequence[SeriesSamples],
+    *,
+    max_samples: int,
+    deadline: float | Callable[[], bool] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    delayed_name_removal: bool = False,
+    type_and_unit_labels: bool = False,
+) -> QueryResult:
+    """Evaluate a plan over what was read for it.
+
+    Parameters
+    ----------
+    plan : Plan
+    data : sequence of SeriesSamples
+        One for each of `plan.selects`, with at least the samples in its range. An instant query lists series in the
+        order in which they come here.
+    max_samples : int
+        Most samples (raw samples of a window, and points of operands and results) to hold at a time.
+    deadline : float or callable, optional
+        Time on the monotonic clock (s), or whether the time is over; asked between operators and chunks of their work.
+    cancelled : callable, optional
+        Whether nobody waits for the result any more; asked as `deadline`.
+    delayed_name_removal : bool
+        Drop metric names at the end of the query and not in each function (`promql-delayed-name-removal`).
+    type_and_unit_labels : bool
+        Tell counters by `__type__` and not by the metric's name (`type-and-unit-labels`).
+
+    Raises
+    ------
+    QueryError
+        Evaluation failed (execution), the limit is exceeded (execution), time is over (timeout) or the query was
+        cancelled (canceled).
+    """
+    if len(data) != len(plan.selects):
+        raise InvariantViolated(f"{len(plan.selects)} selects, but data for {len(data)}")
+    make_room()
+    evaluation = Evaluation(
+        data=data,
+        lookback_ms=plan.lookback_ms,
+        operators=_OPERATORS,
+        max_samples=max_samples,
+        interrupted=_interruption(deadline, cancelled),
+        instant=plan.instant,
+        delayed_name_removal=delayed_name_removal,
+        type_and_unit_labels=type_and_unit_labels,
+    )
+    evaluation.check()
+    value = _result(evaluation, plan)
+    return QueryResult(value, evaluation.annotations, evaluation.stats)
+
+
+def _interruption(
+    deadline: float | Callable[[], bool] | None, cancelled: Callable[[], bool] | None
+) -> Callable[[], str | None]:
+    """Return a function that says why to stop, or None."""
+    if isinstance(deadline, int | float):
+        limit = deadline
+
+        def over() -> bool:
+            return time.monotonic() > limit
+    else:
+        over = deadline or (lambda: False)
+
+    def reason() -> str | None:
+        if cancelled is not None and cancelled():
+            return "canceled"
+        return "timeout" if over() else None
+
+    return reason
+
+
+def _result(evaluation: Evaluation, plan: Plan) -> Vector | Matrix | Scalar | String:
+    """Evaluate the root and give the result its form."""
+    root, steps = plan.root, plan.steps
+    if isinstance(root, planned.Text):
+        return String(steps.start_ms, root.value)
+    if plan.type is ValueType.MATRIX:
+        return _range_result(evaluation, root, steps)
+    value = evaluation.evaluate(root, steps)
+    if plan.instant and not isinstance(value, VectorBlock):
+        return Scalar(steps.start_ms, float(value[0]))
+    if not isinstance(value, VectorBlock):
+        value = VectorBlock.of_scalar(value)
+    block = _without_dropped_names(value)
+    if plan.instant:
+        block = filled_rows(block)
+        return Vector(block.labels, steps.start_ms, block.values[:, 0])
+    return _matrix(points(filled_rows(block), steps.times_ms))
+
+
+def _without_dropped_names(block: VectorBlock) -> VectorBlock:
+    """Drop the metric names whose removal was delayed; series with equal labels are merged."""
+    if not block.drop_name.any():
+        return block
+    return unique_rows(block.relabelled(relabel.dropped_names(block.labels, block.drop_name, METADATA_LABELS)))
+
+
+def _range_result(evaluation: Evaluation, root: planned.PlanNode, steps: Steps) -> Matrix:
+    """Evaluate an instant query for a range vector: its raw samples, or the points of a subquery."""
+    if isinstance(root, planned.Subquery):
+        block = subquery_samples(evaluation, root, steps)
+        return _matrix(block)
+    if not isinstance(root, planned.RangeSelect):
+        raise InvariantViolated(f"{type(root).__name__} at {root.pos} is no range vector")
+    end = (steps.start_ms if root.shift.at_ms is None else root.shift.at_ms) - root.shift.offset_ms
+    block = _clipped(without_stale(evaluation.data[root.select]), end - root.range_ms, end)
+    evaluation.stats.total_queryable_samples += len(block.timestamps)
+    evaluation.stats.samples_read += len(block.timestamps)
+    evaluation.note_samples(len(block.timestamps))
+    return _matrix(block)
+
+
+def _clipped(block: RangeBlock, after_ms: int, end_ms: int) -> RangeBlock:
+    """Return the samples in `(after_ms, end_ms]`."""
+    keep = (block.timestamps > after_ms) & (block.timestamps <= end_ms)
+    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(keep, dtype=np.int64)))[block.offsets]
+    return RangeBlock(block.labels, offsets, block.timestamps[keep], block.values[keep], block.drop_name)
+
+
+def _matrix(block: RangeBlock) -> Matrix:
+    """Return the series that have points, in label order."""
+    sizes = np.diff(block.offsets)
+    order = block.labels.sort_order()
+    order = order[sizes[order] > 0]
+    if len(order) == len(sizes) and np.array_equal(order, np.arange(len(order))):
+        return Matrix(block.labels, block.offsets, block.timestamps, block.values)
+    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes[order])))
+    at = np.repeat(block.offsets[:-1][order] - offsets[:-1], sizes[order]) + np.arange(offsets[-1])
+    labels: LabelFrame = block.labels.take(order)
+    return Matrix(labels, offsets, block.timestamps[at], block.values[at])

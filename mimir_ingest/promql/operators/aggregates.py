@@ -1,0 +1,113 @@
+"""Aggregations that make new series: `sum avg min max count group stddev stdvar quantile count_values`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mimir_ingest.errors import QueryError
+from mimir_ingest.kernels import aggregate
+from mimir_ingest.model.labels import METRIC_NAME, LabelFrame, go_quote
+from mimir_ingest.promql import annotations as texts
+from mimir_ingest.promql.number_text import format_plain
+from mimir_ingest.promql.operators.base import Evaluation, filled_rows, unique_rows
+from mimir_ingest.promql.operators.ranking import RANKINGS, rank_series
+from mimir_ingest.promql.plan_nodes import Aggregate, PlanNode, Text
+from mimir_ingest.promql.values import Steps, VectorBlock
+
+_FOLDS = {"count": aggregate.COUNT, "group": aggregate.GROUP, "max": aggregate.MAX, "min": aggregate.MIN}
+
+
+def aggregate_series(evaluation: Evaluation, node: Aggregate, steps: Steps) -> VectorBlock:
+    """Evaluate any aggregation."""
+    if node.op == "count_values":
+        return _count_values(evaluation, node, steps)
+    param = None if node.param is None else evaluation.scalar(node.param, steps)
+    block = evaluation.vector(node.child, steps)
+    labels = grouped_labels(block.labels, node)
+    groups, first = labels.group_ids()
+    if node.op in RANKINGS:
+        return rank_series(evaluation, node, block, groups, len(first), param)
+    shape = (len(first), steps.count)
+    values, present = np.empty(shape), np.empty(shape, bool)
+    evaluation.check()
+    if node.op == "quantile":
+        _warn_quantiles(evaluation, param, node.param)
+    _fold(node.op, groups, block, param, values, present)
+    drop_name = np.zeros(len(first), bool)
+    np.logical_or.at(drop_name, groups, block.drop_name)
+    return filled_rows(VectorBlock(labels.take(first), values, present, drop_name))
+
+
+def grouped_labels(frame: LabelFrame, node: Aggregate) -> LabelFrame:
+    """Return the labels by which series are grouped, of each series."""
+    if node.without:
+        return frame.drop((*node.grouping, METRIC_NAME))
+    return frame.keep(node.grouping)
+
+
+def _fold(
+    op: str, groups: np.ndarray, block: VectorBlock, param: np.ndarray | None, values: np.ndarray, present: np.ndarray
+) -> None:
+    """Aggregate a block's rows by group into `values` and `present`."""
+    rows = np.ascontiguousarray(block.values)
+    here = np.ascontiguousarray(block.present)
+    if op == "sum":
+        aggregate.sum_rows(groups, rows, here, values, present)
+    elif op == "avg":
+        aggregate.average_rows(groups, rows, here, values, present)
+    elif op in ("stddev", "stdvar"):
+        aggregate.variance_rows(groups, rows, here, values, present)
+        if op == "stddev":
+            np.sqrt(values, out=values, where=present)
+    elif op == "quantile":
+        members, bounds = members_of(groups, len(values))
+        aggregate.quantile_rows(members, bounds, rows, here, np.ascontiguousarray(param), values, present)
+    else:
+        aggregate.fold_rows(groups, rows, here, _FOLDS[op], values, present)
+
+
+def members_of(groups: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (members int64[n], bounds int64[count + 1]): group g has the rows `members[bounds[g]:bounds[g + 1]]`."""
+    members = np.argsort(groups, kind="stable")
+    return members, np.searchsorted(groups[members], np.arange(count + 1))
+
+
+def _warn_quantiles(evaluation: Evaluation, quantiles: np.ndarray, node: PlanNode) -> None:
+    """Warn of quantiles that are NaN, above 1, below 0: the outermost ones stand for all."""
+    if not len(quantiles):
+        return
+    if np.isnan(quantiles).any():
+        evaluation.annotations.warn(texts.invalid_quantile(float("nan")), node.pos)
+        # Among NaN, only infinities still count as largest or smallest (Go's `math.Max`).
+    numbers = quantiles[np.isinf(quantiles)] if np.isnan(quantiles).any() else quantiles
+    if len(numbers) and numbers.max() > 1:
+        evaluation.annotations.warn(texts.invalid_quantile(float(numbers.max())), node.pos)
+    if len(numbers) and numbers.min() < 0:
+        evaluation.annotations.warn(texts.invalid_quantile(float(numbers.min())), node.pos)
+
+
+def _count_values(evaluation: Evaluation, node: Aggregate, steps: Steps) -> VectorBlock:
+    """Count equal values: one series a group and value, the value in a label."""
+    assert isinstance(node.param, Text)
+    label = node.param.value
+    if not label or any("\udc80" <= char <= "\udcff" for char in label):
+        raise QueryError(f"invalid label name {go_quote(label)}")
+    block = evaluation.vector(node.child, steps)
+    labels = grouped_labels(block.labels, node)
+    # The value's label replaces one of its name; `without` it, it goes again.
+    keep_value = not (node.without and label in node.grouping)
+    groups, first = labels.drop([label]).group_ids()
+    rows, columns = np.nonzero(block.present)
+    bits = block.values[rows, columns]
+    bits[np.isnan(bits)] = np.nan
+    distinct, codes = np.unique(bits.view(np.int64), return_inverse=True)
+    if not keep_value:
+        codes = np.zeros_like(codes)
+    pairs, at = np.unique(groups[rows] * max(1, len(distinct)) + codes, return_inverse=True)
+    values = np.bincount(at * steps.count + columns, minlength=len(pairs) * steps.count).reshape(-1, steps.count)
+    frame = labels.drop([label]).take(first[pairs // max(1, len(distinct))])
+    if keep_value:
+        strings = [format_plain(v) for v in distinct.view(np.float64).tolist()]
+        frame = frame.with_column(label, pairs % max(1, len(distinct)), strings)
+    counts = values.astype(np.float64)
+    return unique_rows(VectorBlock(frame, counts, values > 0, np.zeros(len(pairs), bool)))

@@ -1,0 +1,90 @@
+"""Binary operators: arithmetic and comparisons on columns, between scalars and vectors; sets are in `sets`.
+
+Source: Prometheus 3.14 `promql/engine.go` `VectorscalarBinop`, `scalarBinop`, `vectorElemBinop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mimir_ingest.promql import annotations as texts
+from mimir_ingest.promql.nodes import SET_OPERATORS
+from mimir_ingest.promql.operators.base import Evaluation, filled_rows
+from mimir_ingest.promql.operators.matching import match_vectors
+from mimir_ingest.promql.operators.sets import combine_sets
+from mimir_ingest.promql.plan_nodes import Binary
+from mimir_ingest.promql.values import Steps, VectorBlock
+
+_TRIMS = frozenset(("</", ">/"))
+"""Operators that only native histograms have."""
+
+_COMPARE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "==": np.equal,
+    "!=": np.not_equal,
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
+}
+
+
+_ARITHMETIC: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "/": np.divide,
+    "%": np.fmod,
+    "^": np.power,
+    "atan2": np.arctan2,
+}
+
+
+def apply_binary(evaluation: Evaluation, node: Binary, steps: Steps) -> VectorBlock | np.ndarray:
+    """Evaluate a binary operation."""
+    lhs, rhs = evaluation.evaluate(node.lhs, steps), evaluation.evaluate(node.rhs, steps)
+    left_vector, right_vector = isinstance(lhs, VectorBlock), isinstance(rhs, VectorBlock)
+    if not left_vector and not right_vector:
+        return compute(node.op, lhs, rhs)[0] if node.op in _ARITHMETIC else compute(node.op, lhs, rhs)[1].astype(float)
+    if left_vector and right_vector:
+        if node.op in SET_OPERATORS:
+            return combine_sets(node, lhs, rhs)
+        return match_vectors(evaluation, node, lhs, rhs, compute)
+    if node.op in _TRIMS:
+        if (lhs if left_vector else rhs).present.any():
+            evaluation.annotations.inform(texts.incompatible_types("float", node.op, "float"), node.pos)
+        return VectorBlock.empty(steps.count)
+    return _with_scalar(evaluation, node, lhs, rhs)
+
+
+def compute(op: str, lhs: np.ndarray, rhs: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Apply an operator elementwise; return (values, keep), keep None where all are kept.
+
+    A comparison's values are those of the left side.
+    """
+    with np.errstate(all="ignore"):
+        if op in _COMPARE:
+            keep = _COMPARE[op](lhs, rhs)
+            return np.broadcast_to(lhs, keep.shape), keep
+        return _ARITHMETIC[op](lhs, rhs), None
+
+
+def _with_scalar(evaluation: Evaluation, node: Binary, lhs, rhs) -> VectorBlock:
+    """Apply an operator between a vector and a scalar, in either order."""
+    swapped = not isinstance(lhs, VectorBlock)
+    block = rhs if swapped else lhs
+    values, keep = compute(node.op, lhs if swapped else lhs.values, rhs.values if swapped else rhs)
+    if keep is None:
+        return evaluation.drop_name(VectorBlock(block.labels, values, block.present, block.drop_name))
+    if node.return_bool:
+        return evaluation.drop_name(VectorBlock(block.labels, keep.astype(np.float64), block.present, block.drop_name))
+    return filled_rows(VectorBlock(block.labels, block.values, block.present & keep, block.drop_name))
+
+
+def negate(evaluation: Evaluation, node, steps: Steps) -> VectorBlock | np.ndarray:
+    """Evaluate unary minus."""
+    value = evaluation.evaluate(node.child, steps)
+    if not isinstance(value, VectorBlock):
+        return -value
+    return evaluation.drop_name(VectorBlock(value.labels, -value.values, value.present, value.drop_name))

@@ -1,0 +1,96 @@
+"""Functions between scalars and vectors, and those that look at presence or time and not at values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.promql.operators.base import Evaluation
+from mimir_ingest.promql.operators.elementwise import go_maximum, go_minimum
+from mimir_ingest.promql.operators.rollups import absent_labels
+from mimir_ingest.promql.operators.selectors import latest, reference_times
+from mimir_ingest.promql.plan_nodes import Call, InstantSelect, Number, RangeSelect, StepInvariant
+from mimir_ingest.promql.values import Steps, VectorBlock
+
+
+def number(_evaluation: Evaluation, node: Number, steps: Steps) -> np.ndarray:
+    """Evaluate a constant."""
+    return np.full(steps.count, node.value)
+
+
+def step_invariant(evaluation: Evaluation, node: StepInvariant, steps: Steps) -> VectorBlock | np.ndarray:
+    """Evaluate the child at the first step and repeat it at all others."""
+    if steps.count <= 1:
+        return evaluation.evaluate(node.child, steps)
+    before = evaluation.stats.total_queryable_samples
+    value = evaluation.evaluate(node.child, Steps(steps.start_ms, steps.step_ms, 1))
+    counted = evaluation.stats.total_queryable_samples - before
+    evaluation.stats.total_queryable_samples = before + counted * steps.count
+    if not isinstance(value, VectorBlock):
+        return np.repeat(value, steps.count)
+    evaluation.note_samples(value.points * (steps.count - 1))
+    return VectorBlock(
+        value.labels,
+        np.repeat(value.values, steps.count, axis=1),
+        np.repeat(value.present, steps.count, axis=1),
+        value.drop_name,
+    )
+
+
+def time_of_steps(_evaluation: Evaluation, _node: Call, steps: Steps) -> np.ndarray:
+    """Evaluate `time()`: the time of each step (s)."""
+    return steps.times_ms / 1000
+
+
+def pi(_evaluation: Evaluation, _node: Call, steps: Steps) -> np.ndarray:
+    """Evaluate `pi()`."""
+    return np.full(steps.count, np.pi)
+
+
+def extreme_of(evaluation: Evaluation, node: Call, steps: Steps) -> np.ndarray:
+    """Evaluate `max_of` and `min_of`."""
+    a, b = (evaluation.scalar(arg, steps) for arg in node.args)
+    return go_maximum(a, b) if node.name == "max_of" else go_minimum(a, b)
+
+
+def vector_of_scalar(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
+    """Evaluate `vector()`."""
+    return VectorBlock.of_scalar(evaluation.scalar(node.args[0], steps))
+
+
+def scalar_of_vector(evaluation: Evaluation, node: Call, steps: Steps) -> np.ndarray:
+    """Evaluate `scalar()`: the value of the only series present, else NaN."""
+    block = evaluation.vector(node.args[0], steps)
+    values = np.where(block.present, block.values, 0.0).sum(axis=0)
+    return np.where(np.count_nonzero(block.present, axis=0) == 1, values, np.nan)
+
+
+def absent(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
+    """Evaluate `absent()`: 1 where no series is present."""
+    block = evaluation.vector(node.args[0], steps)
+    missing = ~block.present.any(axis=0)[None, :]
+    if not missing.any():
+        return VectorBlock.empty(steps.count)
+    selector = node.args[0]
+    matchers = selector.matchers if isinstance(selector, InstantSelect | RangeSelect) else ()
+    frame = LabelFrame.from_dicts([absent_labels(matchers)])
+    return VectorBlock(frame, np.ones(missing.shape), missing, np.zeros(1, bool))
+
+
+def timestamp(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
+    """Evaluate `timestamp()`: the time of a selector's samples, or of the step for any other vector (s)."""
+    selector = node.args[0]
+    if isinstance(selector, InstantSelect):
+        ends = reference_times(selector.shift, steps)
+        block = latest(evaluation, evaluation.data[selector.select], ends, timestamps=True)
+        values = block.values / 1000
+    else:
+        block = evaluation.vector(selector, steps)
+        values = np.broadcast_to(steps.times_ms / 1000, block.values.shape)
+    return evaluation.drop_name(VectorBlock(block.labels, values, block.present, block.drop_name))
+
+
+def only_for_histograms(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
+    """Evaluate a function that is defined on native histograms only: floats give nothing."""
+    evaluation.vector(node.args[0], steps)
+    return VectorBlock.empty(steps.count)

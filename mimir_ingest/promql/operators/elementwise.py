@@ -1,0 +1,133 @@
+"""Functions of instant vectors that work value by value: mathematics, rounding, clamping, dates.
+
+Source: Prometheus 3.14 `promql/functions.go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mimir_ingest.promql.operators.base import Evaluation
+from mimir_ingest.promql.plan_nodes import Call
+from mimir_ingest.promql.values import Steps, VectorBlock
+
+_DAY_S = 86_400
+_EDGE = float(1 << 63)
+
+_MATH: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "abs": np.abs,
+    "acos": np.arccos,
+    "acosh": np.arccosh,
+    "asin": np.arcsin,
+    "asinh": np.arcsinh,
+    "atan": np.arctan,
+    "atanh": np.arctanh,
+    "ceil": np.ceil,
+    "cos": np.cos,
+    "cosh": np.cosh,
+    "deg": lambda v: v * 180 / np.pi,
+    "exp": np.exp,
+    "floor": np.floor,
+    "ln": np.log,
+    "log10": np.log10,
+    "log2": np.log2,
+    "rad": lambda v: v * np.pi / 180,
+    "sgn": lambda v: np.where(v < 0, -1.0, np.where(v > 0, 1.0, v)),
+    "sin": np.sin,
+    "sinh": np.sinh,
+    "sqrt": np.sqrt,
+    "tan": np.tan,
+    "tanh": np.tanh,
+}
+
+
+def _months(seconds: np.ndarray) -> np.ndarray:
+    return seconds.astype("datetime64[s]").astype("datetime64[M]")
+
+
+def _days_in_month(seconds: np.ndarray) -> np.ndarray:
+    month = _months(seconds)
+    return ((month + 1).astype("datetime64[D]") - month.astype("datetime64[D]")).astype(np.int64)
+
+
+def _day_of_year(seconds: np.ndarray) -> np.ndarray:
+    days = seconds.astype("datetime64[s]").astype("datetime64[D]")
+    return (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1
+
+
+def _day_of_month(seconds: np.ndarray) -> np.ndarray:
+    days = seconds.astype("datetime64[s]").astype("datetime64[D]")
+    return (days - _months(seconds).astype("datetime64[D]")).astype(np.int64) + 1
+
+
+_DATES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "day_of_month": _day_of_month,
+    "day_of_week": lambda s: (s // _DAY_S + 4) % 7,
+    "day_of_year": _day_of_year,
+    "days_in_month": _days_in_month,
+    "hour": lambda s: s % _DAY_S // 3600,
+    "minute": lambda s: s % 3600 // 60,
+    "month": lambda s: _months(s).astype(np.int64) % 12 + 1,
+    "year": lambda s: s.astype("datetime64[s]").astype("datetime64[Y]").astype(np.int64) + 1970,
+}
+
+_CLAMPS = frozenset(("clamp", "clamp_max", "clamp_min"))
+
+ELEMENTWISE = frozenset((*_MATH, *_DATES, *_CLAMPS, "round"))
+"""Names of the functions that `map_values` evaluates."""
+
+
+def map_values(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
+    """Evaluate a function of an instant vector's values."""
+    if node.name in _DATES and not node.args:
+        return VectorBlock.of_scalar(_date(node.name, (steps.times_ms / 1000).astype(np.float64), steps.times_ms))
+    block = evaluation.vector(node.args[0], steps)
+    scalars = [evaluation.scalar(arg, steps) for arg in node.args[1:]]
+    present = block.present
+    with np.errstate(all="ignore"):
+        if node.name in _MATH:
+            values = _MATH[node.name](block.values)
+        elif node.name in _DATES:
+            values = _date(node.name, block.values)
+        elif node.name == "round":
+            inverse = 1.0 / (scalars[0] if scalars else np.ones(steps.count))
+            values = np.floor(block.values * inverse + 0.5) / inverse
+        else:
+            lower, upper = _bounds(node.name, scalars, steps.count)
+            values = go_maximum(lower, go_minimum(upper, block.values))
+            present = present & ~(upper < lower)
+    return evaluation.drop_name(VectorBlock(block.labels, values, present, block.drop_name))
+
+
+def _bounds(name: str, scalars: list[np.ndarray], steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of a clamp function at each step."""
+    if name == "clamp":
+        return scalars[0], scalars[1]
+    if name == "clamp_min":
+        return scalars[0], np.full(steps, np.inf)
+    return np.full(steps, -np.inf), scalars[0]
+
+
+def go_maximum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return Go's `math.Max` elementwise: +Inf wins over NaN, NaN over the rest."""
+    return np.where((a == np.inf) | (b == np.inf), np.inf, np.maximum(a, b))
+
+
+def go_minimum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return Go's `math.Min` elementwise: -Inf wins over NaN, NaN over the rest."""
+    return np.where((a == -np.inf) | (b == -np.inf), -np.inf, np.minimum(a, b))
+
+
+def _date(name: str, values: np.ndarray, times_ms: np.ndarray | None = None) -> np.ndarray:
+    """Return a part of the UTC date of Unix times (s); `times_ms` gives the exact times where these are known."""
+    if times_ms is not None:
+        # Go's division truncates towards zero.
+        seconds = np.where(times_ms >= 0, times_ms // 1000, -(-times_ms // 1000))
+    else:
+        # What is no int64 becomes its smallest value, as on amd64.
+        fits = (values >= -_EDGE) & (values < _EDGE)
+        seconds = np.where(fits, values, 0.0).astype(np.int64)
+        seconds[~fits] = np.iinfo(np.int64).min
+    return _DATES[name](seconds).astype(np.float64)

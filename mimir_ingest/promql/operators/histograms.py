@@ -1,0 +1,168 @@
+"""Functions of classic histograms: `histogram_quantile`, `histogram_quantiles`, `histogram_fraction`.
+
+Source: Prometheus 3.14 `promql/functions.go`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mimir_ingest.kernels import buckets
+from mimir_ingest.model.labels import METRIC_NAME, LabelFrame
+from mimir_ingest.promql import annotations as texts
+from mimir_ingest.promql.annotations import Annotation, MonotonicityRepair
+from mimir_ingest.promql.nodes import PosRange
+from mimir_ingest.promql.number_text import format_open_metrics, parse_float
+from mimir_ingest.promql.operators.aggregates import members_of
+from mimir_ingest.promql.operators.base import Evaluation, filled_rows, unique_rows
+from mimir_ingest.promql.operators.sets import present_by_signature
+from mimir_ingest.promql.plan_nodes import Call, Text
+from mimir_ingest.promql.values import Steps, VectorBlock
+
+_BUCKET_LABEL = "le"
+
+
+@dataclass(frozen=True, slots=True)
+class _Histograms:
+    """The classic histograms of a vector."""
+
+    labels: LabelFrame
+    """k label sets, without `le`."""
+    members: np.ndarray
+    bounds: np.ndarray
+    uppers: np.ndarray
+    """Buckets of each histogram (see `kernels.buckets.quantile_buckets`)."""
+    values: np.ndarray
+    present: np.ndarray
+    """float64[n, steps], bool[n, steps]: the buckets' series."""
+    there: np.ndarray
+    """bool[k, steps]: where a histogram has any bucket."""
+
+
+def histogram_quantile(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
+    """Evaluate `histogram_quantile(q, v)`."""
+    quantiles = evaluation.scalar(node.args[0], steps)
+    found = _histograms(evaluation, evaluation.vector(node.args[1], steps), node.args[1].pos)
+    _warn_quantiles(evaluation, quantiles, node.args[0].pos)
+    return evaluation.drop_name(_quantile(evaluation, found, quantiles, steps, node.args[1].pos))
+
+
+def histogram_quantiles(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
+    """Evaluate `histogram_quantiles(v, label, q...)`: a series a quantile, which stands in a label."""
+    block, label = evaluation.vector(node.args[0], steps), node.args[1]
+    assert isinstance(label, Text)
+    quantiles = [evaluation.scalar(arg, steps) for arg in node.args[2:]]
+    for arg, values in zip(node.args[2:], quantiles, strict=True):
+        _warn_quantiles(evaluation, values, arg.pos)
+    found = _histograms(evaluation, block, node.args[0].pos)
+    parts = []
+    for q in quantiles:
+        part = evaluation.drop_name(_quantile(evaluation, found, q, steps, node.args[0].pos))
+        parts.extend(_labelled(part, label.value, q))
+    return unique_rows(
+        VectorBlock(
+            LabelFrame.concat([p.labels for p in parts]),
+            np.concatenate([p.values for p in parts]),
+            np.concatenate([p.present for p in parts]),
+            np.concatenate([p.drop_name for p in parts]),
+        )
+    )
+
+
+def _labelled(block: VectorBlock, label: str, quantiles: np.ndarray) -> list[VectorBlock]:
+    """Return the block with the quantile in a label, a block a distinct quantile."""
+    parts = []
+    for q in np.unique(quantiles):
+        at = np.isnan(quantiles) if np.isnan(q) else quantiles == q
+        labels = block.labels.with_column(label, np.zeros(block.labels.n, np.int32), [format_open_metrics(float(q))])
+        parts.append(filled_rows(VectorBlock(labels, block.values, block.present & at, block.drop_name)))
+    return parts or [block]
+
+
+def histogram_fraction(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
+    """Evaluate `histogram_fraction(lower, upper, v)`."""
+    lower, upper = (np.ascontiguousarray(evaluation.scalar(arg, steps)) for arg in node.args[:2])
+    found = _histograms(evaluation, evaluation.vector(node.args[2], steps), node.args[2].pos)
+    values = np.empty(found.there.shape)
+    buckets.fraction_buckets(
+        found.members, found.bounds, found.uppers, found.values, found.present, lower, upper, values
+    )
+    return evaluation.drop_name(VectorBlock(found.labels, values, found.there, np.zeros(len(values), bool)))
+
+
+def _histograms(evaluation: Evaluation, block: VectorBlock, pos: PosRange) -> _Histograms:
+    """Group a vector's buckets into histograms; a series whose `le` is no number is warned of and left out."""
+    column = block.labels.column(_BUCKET_LABEL)
+    codes, texts_of = column if column is not None else (np.full(block.labels.n, -1, np.int32), ())
+    parsed = [parse_float(text) for text in texts_of]
+    # The extra last entry stands for series without the label, whose code is -1.
+    uppers = np.array([*(np.nan if p is None else p for p in parsed), np.nan])[codes]
+    valid = np.array([*(p is not None for p in parsed), False])[codes]
+    if not valid.all():
+        _warn_labels(evaluation, block.take(~valid & block.present.any(axis=1)), pos)
+        block, uppers = block.take(valid), uppers[valid]
+    bare = block.labels.drop([_BUCKET_LABEL])
+    ids, first = bare.group_ids()
+    by_bound = np.lexsort((uppers, ids))
+    members, bounds = members_of(ids[by_bound], len(first))
+    members = by_bound[members]
+    return _Histograms(
+        bare.take(first),
+        members,
+        bounds,
+        uppers[members],
+        np.ascontiguousarray(block.values),
+        np.ascontiguousarray(block.present),
+        present_by_signature(block, ids, len(first)),
+    )
+
+
+def _warn_labels(evaluation: Evaluation, block: VectorBlock, pos: PosRange) -> None:
+    names = block.labels.strings(METRIC_NAME) if evaluation.delayed_name_removal else [""] * block.labels.n
+    for label, name in sorted(set(zip(block.labels.strings(_BUCKET_LABEL), names, strict=True))):
+        evaluation.annotations.warn(texts.bad_bucket_label(label, name), pos)
+
+
+def _warn_quantiles(evaluation: Evaluation, quantiles: np.ndarray, pos: PosRange) -> None:
+    for q in np.unique(quantiles[~((quantiles >= 0) & (quantiles <= 1))]):
+        evaluation.annotations.warn(texts.invalid_quantile(float(q)), pos)
+
+
+def _quantile(
+    evaluation: Evaluation, found: _Histograms, quantiles: np.ndarray, steps: Steps, pos: PosRange
+) -> VectorBlock:
+    """Compute one quantile of all histograms; an info says what had to be repaired."""
+    evaluation.check()
+    values = np.empty(found.there.shape)
+    repairs = np.empty((len(values), 6))
+    buckets.quantile_buckets(
+        found.members,
+        found.bounds,
+        found.uppers,
+        found.values,
+        found.present,
+        np.ascontiguousarray(quantiles),
+        values,
+        repairs,
+    )
+    _note_repairs(evaluation, found.labels, repairs, steps, pos)
+    return VectorBlock(found.labels, values, found.there, np.zeros(len(values), bool))
+
+
+def _note_repairs(evaluation: Evaluation, labels: LabelFrame, repairs: np.ndarray, steps: Steps, pos: PosRange) -> None:
+    rows = np.flatnonzero(repairs[:, buckets.REPAIRS])
+    named = evaluation.delayed_name_removal
+    names = labels.take(rows).strings(METRIC_NAME) if named else [""] * len(rows)
+    for row, name in zip(rows.tolist(), names, strict=True):
+        count, lowest, highest, drop, first, last = repairs[row].tolist()
+        repair = MonotonicityRepair(
+            steps.start_ms + int(first) * steps.step_ms,
+            steps.start_ms + int(last) * steps.step_ms,
+            lowest,
+            highest,
+            drop,
+            int(count),
+        )
+        evaluation.annotations.add(Annotation("info", texts.forced_monotonicity(name), pos, repair))

@@ -1,0 +1,139 @@
+"""The function `info`: labels of info series (`target_info` by default) joined to the series of a vector.
+
+Series belong together by `instance` and `job`. Source: Prometheus 3.14 `promql/info.go`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mimir_ingest.errors import QueryError
+from mimir_ingest.model.labels import METRIC_NAME, LabelFrame
+from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.promql.operators.base import Evaluation, filled_rows, format_labels, unique_rows
+from mimir_ingest.promql.operators.selectors import latest, reference_times
+from mimir_ingest.promql.plan_nodes import InfoJoin
+from mimir_ingest.promql.values import Steps, VectorBlock
+
+_IDENTIFYING = ("instance", "job")
+
+
+def join_info(evaluation: Evaluation, node: InfoJoin, steps: Steps) -> VectorBlock:
+    """Evaluate `info(v, label_selector)`."""
+    base = evaluation.vector(node.child, steps)
+    plain = _matching(base.labels, node.name_matchers)
+    joinable = base.take(~plain)
+    samples = _identified(evaluation.data[node.select], joinable.labels)
+    info = latest(evaluation, samples, reference_times(node.shift, steps), timestamps=True)
+    wanted = {m.name for m in node.label_matchers}
+    parts = [base.take(plain), *_joined(joinable, _newest_by_target(info), info, wanted)]
+    if any(not m.matches_empty for m in node.label_matchers):
+        parts = [p for i, p in enumerate(parts) if i != 1]
+    return unique_rows(
+        filled_rows(
+            VectorBlock(
+                LabelFrame.concat([p.labels for p in parts]),
+                np.concatenate([p.values for p in parts]),
+                np.concatenate([p.present for p in parts]),
+                np.concatenate([p.drop_name for p in parts]),
+            )
+        )
+    )
+
+
+def _matching(frame: LabelFrame, matchers: Sequence[Matcher]) -> np.ndarray:
+    """Return bool[n]: the series that satisfy all matchers, which are on the metric name."""
+    hit = np.ones(frame.n, bool)
+    column = frame.column(METRIC_NAME)
+    codes, values = column if column is not None else (np.full(frame.n, -1, np.int32), ())
+    for matcher in matchers:
+        hit &= np.append(matcher.match_all(values), matcher.matches_empty)[codes]
+    return hit
+
+
+def _identified(samples: SeriesSamples, base: LabelFrame) -> SeriesSamples:
+    """Return the info series whose identifying labels have values that occur in `base`."""
+    hit = np.ones(samples.series_count, bool)
+    known = 0
+    for name in _IDENTIFYING:
+        values = set(base.strings(name)) - {""}
+        if values:
+            known += 1
+            hit &= np.array([v in values for v in samples.labels.strings(name)], bool)
+    rows = np.flatnonzero(hit if known else np.zeros_like(hit))
+    sizes = np.diff(samples.offsets)[rows]
+    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+    at = np.repeat(samples.offsets[:-1][rows] - offsets[:-1], sizes) + np.arange(offsets[-1])
+    return SeriesSamples(samples.labels.take(rows), offsets, samples.timestamps[at], samples.values[at])
+
+
+def _newest_by_target(info: VectorBlock) -> dict[tuple[str, str, str], np.ndarray]:
+    """Return, by (instance, job, metric name), int64[steps]: the newest info series at each step, -1 for none.
+
+    Raises QueryError if two are equally new.
+    """
+    newest: dict[tuple[str, str, str], np.ndarray] = {}
+    keys = zip(*(info.labels.strings(name) for name in (*_IDENTIFYING, METRIC_NAME)), strict=True)
+    for row, key in enumerate(keys):
+        here = info.present[row]
+        rows = newest.setdefault(key, np.full(len(here), -1, np.int64))
+        held = np.where(rows >= 0, info.values[rows, np.arange(len(here))], -np.inf) if len(here) else rows
+        equal = np.flatnonzero(here & (held == info.values[row]))
+        if len(equal):
+            step = int(equal[0])
+            first, second = (format_labels(info.labels.take(np.array([r])).to_dicts()[0]) for r in (rows[step], row))
+            at = int(info.values[row, step])
+            raise QueryError(f"found duplicate series for info metric: existing {first} @ {at}, new {second} @ {at}")
+        rows[here & (held < info.values[row])] = row
+    return newest
+
+
+def _joined(
+    base: VectorBlock, newest: dict[tuple[str, str, str], np.ndarray], info: VectorBlock, wanted: set[str]
+) -> list[VectorBlock]:
+    """Return two blocks: where series of `base` have no info series, and where they have some, with their labels."""
+    by_target: dict[tuple[str, str], list[np.ndarray]] = {}
+    for (instance, job, _), rows in sorted(newest.items(), key=lambda item: item[0]):
+        by_target.setdefault((instance, job), []).append(rows)
+    info_sets, base_sets = info.labels.to_dicts(), base.labels.to_dicts()
+    bare = base.present.copy()
+    index, present, sets = [], [], []
+    for i, labels in enumerate(base_sets):
+        columns = by_target.get((labels.get("instance", ""), labels.get("job", "")))
+        if not columns:
+            continue
+        found, at = np.unique(np.stack(columns), axis=1, return_inverse=True)
+        for j in range(found.shape[1]):
+            rows = [int(r) for r in found[:, j] if r >= 0]
+            here = base.present[i] & (at.reshape(-1) == j)
+            if not rows or not here.any():
+                continue
+            bare[i] &= ~here
+            index.append(i)
+            present.append(here)
+            sets.append({**_info_labels(rows, info_sets, labels, wanted), **labels})
+    without = VectorBlock(base.labels, base.values, bare, base.drop_name)
+    if not index:
+        return [without]
+    rows = np.array(index)
+    enriched = VectorBlock(LabelFrame.from_dicts(sets), base.values[rows], np.stack(present), base.drop_name[rows])
+    return [without, enriched]
+
+
+def _info_labels(
+    rows: list[int], info_sets: Sequence[dict[str, str]], base: dict[str, str], wanted: set[str]
+) -> dict[str, str]:
+    """Return the labels that info series add to one base series; QueryError if they contradict each other."""
+    added: dict[str, str] = {}
+    for row in rows:
+        for name, value in info_sets[row].items():
+            if name == METRIC_NAME or (wanted and name not in wanted):
+                continue
+            if added.get(name, value) != value:
+                raise QueryError(f"conflicting label: {name}")
+            if name not in base:
+                added[name] = value
+    return added

@@ -1,0 +1,232 @@
+"""Vector matching: the series of two vectors joined by their labels, one-to-one or many-to-one.
+
+Every pair of series that may meet becomes a row; all rows are computed at once, at all steps. Rules that hold at each
+step (one side unique, results unique) are then checked on the rows. Source: Prometheus 3.14 `promql/engine.go`
+`VectorBinop`, `resultMetric`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mimir_ingest.errors import QueryError
+from mimir_ingest.kernels.rows import find_conflict
+from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.promql import annotations as texts
+from mimir_ingest.promql.nodes import Cardinality, VectorMatching
+from mimir_ingest.promql.operators.base import (
+    METADATA_LABELS,
+    Evaluation,
+    filled_rows,
+    format_labels,
+    row_labels,
+    unique_rows,
+)
+from mimir_ingest.promql.operators.sets import matched_labels, present_by_signature, signatures
+from mimir_ingest.promql.plan_nodes import Binary
+from mimir_ingest.promql.values import VectorBlock
+
+_ARITHMETIC = frozenset(("+", "-", "*", "/", "%", "^", "atan2"))
+_TRIMS = frozenset(("</", ">/"))
+
+Compute = Callable[[str, np.ndarray, np.ndarray], tuple[np.ndarray, "np.ndarray | None"]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """Two vectors, the "many" side first (the left one, if both are "one")."""
+
+    many: VectorBlock
+    one: VectorBlock
+    many_ids: np.ndarray
+    one_ids: np.ndarray
+    """int64[n] and int64[m]: signature of each series."""
+    count: int
+    swapped: bool
+    """Whether `many` is the right operand."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows of the result: series of both sides that meet. Arrays are parallel."""
+
+    many: np.ndarray
+    one: np.ndarray
+    """int64[r]: series of each side, -1 where a fill value stands in."""
+    ids: np.ndarray
+    """int64[r]: signature."""
+    present: np.ndarray
+    """bool[r, steps]."""
+
+
+def match_vectors(
+    evaluation: Evaluation, node: Binary, lhs: VectorBlock, rhs: VectorBlock, compute: Compute
+) -> VectorBlock:
+    """Evaluate an arithmetic or comparison operator between two vectors."""
+    matching = node.matching
+    sides = _sides(lhs, rhs, matching)
+    _check_one_side(sides, matching)
+    rows = _matched_rows(sides)
+    if matching.fill_right is not None:
+        rows = _join(rows, _filled_one(sides))
+    if node.op in _TRIMS:
+        if rows.present.any():
+            evaluation.annotations.inform(texts.incompatible_types("float", node.op, "float"), node.pos)
+        return VectorBlock.empty(lhs.values.shape[1])
+    if matching.fill_left is not None:
+        rows = _join(rows, _filled_many(sides, rows))
+    evaluation.note_samples(int(np.count_nonzero(rows.present)))
+    labels = _result_labels(evaluation, node, sides, rows)
+    _check_results(rows, labels, matching, sides.count)
+    values, keep = _compute(node, sides, rows, compute)
+    present = rows.present
+    if keep is not None and not node.return_bool:
+        present = present & keep
+    drop_name = np.full(len(rows.ids), node.return_bool)
+    return unique_rows(filled_rows(VectorBlock(labels, values, present, drop_name)))
+
+
+def _sides(lhs: VectorBlock, rhs: VectorBlock, matching: VectorMatching) -> _Sides:
+    """Order the operands; steps at which one of them is empty, and nothing fills it, are left out altogether."""
+    left_ids, right_ids, count = signatures(lhs.labels, rhs.labels, matching)
+    if matching.fill_left is None and matching.fill_right is None:
+        both = lhs.present.any(axis=0) & rhs.present.any(axis=0)
+        if not both.all():
+            lhs = replace(lhs, present=lhs.present & both)
+            rhs = replace(rhs, present=rhs.present & both)
+    if matching.card is Cardinality.ONE_TO_MANY:
+        return _Sides(rhs, lhs, right_ids, left_ids, count, True)
+    return _Sides(lhs, rhs, left_ids, right_ids, count, False)
+
+
+def _check_one_side(sides: _Sides, matching: VectorMatching) -> None:
+    """Raise QueryError if two series of the "one" side have the same signature at one step."""
+    conflict = np.empty(3, np.int64)
+    if len(np.unique(sides.one_ids)) == len(sides.one_ids):
+        return
+    if not find_conflict(sides.one_ids, sides.count, np.ascontiguousarray(sides.one.present), conflict):
+        return
+    series = sorted(format_labels(row_labels(sides.one.labels, int(row))) for row in conflict[1:])
+    # The group is shown with the matching labels only; without `on` that is all but the ignored ones and the name.
+    group = format_labels(row_labels(matched_labels(sides.one.labels, matching), int(conflict[2])))
+    side = "left" if matching.card is Cardinality.ONE_TO_MANY else "right"
+    raise QueryError(
+        f"found duplicate series for the match group {group} on the {side} hand-side of the operation: "
+        f"[{', '.join(series)}];many-to-many matching not allowed: matching labels must be unique on one side"
+    )
+
+
+def _matched_rows(sides: _Sides) -> _Rows:
+    """Return a row for each pair of series with one signature."""
+    by_signature = np.argsort(sides.one_ids, kind="stable")
+    ordered = sides.one_ids[by_signature]
+    first = np.searchsorted(ordered, sides.many_ids, "left")
+    partners = np.searchsorted(ordered, sides.many_ids, "right") - first
+    many = np.repeat(np.arange(len(sides.many_ids)), partners)
+    ends = np.cumsum(partners)
+    at = np.arange(len(many)) - np.repeat(ends - partners, partners) + np.repeat(first, partners)
+    one = by_signature[at] if len(many) else np.empty(0, np.int64)
+    if len(many) == len(sides.many_ids) and (partners == 1).all():
+        here = sides.many.present
+    else:
+        here = sides.many.present[many]
+    return _Rows(many, one, sides.many_ids[many], here & sides.one.present[one])
+
+
+def _filled_one(sides: _Sides) -> _Rows:
+    """Return a row for each "many" series, present where no "one" series matches it."""
+    there = present_by_signature(sides.one, sides.one_ids, sides.count)[sides.many_ids]
+    many = np.arange(len(sides.many_ids))
+    return _Rows(many, np.full(len(many), -1), sides.many_ids, sides.many.present & ~there)
+
+
+def _filled_many(sides: _Sides, matched: _Rows) -> _Rows:
+    """Return a row for each "one" series, present where no row so far has its signature."""
+    taken = np.zeros((sides.count, sides.one.present.shape[1]), bool)
+    np.logical_or.at(taken, matched.ids, matched.present)
+    one = np.arange(len(sides.one_ids))
+    return _Rows(np.full(len(one), -1), one, sides.one_ids, sides.one.present & ~taken[sides.one_ids])
+
+
+def _join(a: _Rows, b: _Rows) -> _Rows:
+    """Return the rows of both; those that are never present are left out."""
+    used = b.present.any(axis=1)
+    return _Rows(
+        np.concatenate((a.many, b.many[used])),
+        np.concatenate((a.one, b.one[used])),
+        np.concatenate((a.ids, b.ids[used])),
+        np.concatenate((a.present, b.present[used])),
+    )
+
+
+def _compute(node: Binary, sides: _Sides, rows: _Rows, compute: Compute) -> tuple[np.ndarray, np.ndarray | None]:
+    """Compute all rows at all steps; return (values, keep)."""
+    # `fill_right` stands for the "one" side and `fill_left` for the "many" side, whichever operands these are.
+    many = _operand(sides.many.values, rows.many, node.matching.fill_left)
+    one = _operand(sides.one.values, rows.one, node.matching.fill_right)
+    values, keep = compute(node.op, one, many) if sides.swapped else compute(node.op, many, one)
+    return (keep.astype(np.float64), keep) if node.return_bool and keep is not None else (values, keep)
+
+
+def _operand(values: np.ndarray, index: np.ndarray, fill: float | None) -> np.ndarray:
+    if len(index) == len(values) and np.array_equal(index, np.arange(len(index))):
+        return values
+    if not len(values):
+        return np.full((len(index), values.shape[1]), np.nan if fill is None else fill)
+    picked = values[index]
+    if fill is not None:
+        picked[index < 0] = fill
+    return picked
+
+
+def _result_labels(evaluation: Evaluation, node: Binary, sides: _Sides, rows: _Rows) -> LabelFrame:
+    """Return the labels of each row: those of the "many" side, less what the operation changes."""
+    matching = node.matching
+    many = _labels_of(sides.many.labels, rows.many, sides.one.labels, rows.one, matching)
+    one = _labels_of(sides.one.labels, rows.one, sides.many.labels, rows.many, matching)
+    dropped: set[str] = set()
+    if node.op in _ARITHMETIC or (node.return_bool and not evaluation.delayed_name_removal):
+        dropped.update(METADATA_LABELS)
+    if matching.card is Cardinality.ONE_TO_ONE:
+        dropped.update(n for n in many.names if (n in matching.labels) != matching.on)
+    labels = many.drop(dropped)
+    for name in matching.include:
+        column = one.column(name)
+        codes, values = column if column is not None else (np.full(len(rows.ids), -1, np.int32), ())
+        labels = labels.with_column(name, codes, values)
+    return labels
+
+
+def _labels_of(
+    frame: LabelFrame, index: np.ndarray, other: LabelFrame, other_index: np.ndarray, matching: VectorMatching
+) -> LabelFrame:
+    """Return one side's labels of each row; where that side is filled, the other's matching labels."""
+    filled = index < 0
+    if not filled.any():
+        return frame.take(index)
+    stand_ins = matched_labels(other, matching).take(other_index[filled])
+    order = np.empty(len(index), np.int64)
+    order[np.flatnonzero(~filled)] = np.arange(len(index) - filled.sum())
+    order[np.flatnonzero(filled)] = len(index) - filled.sum() + np.arange(filled.sum())
+    return LabelFrame.concat([frame.take(index[~filled]), stand_ins]).take(order)
+
+
+def _check_results(rows: _Rows, labels: LabelFrame, matching: VectorMatching, count: int) -> None:
+    """Raise QueryError if a signature (one-to-one) or a result (else) comes about twice at one step."""
+    conflict = np.empty(3, np.int64)
+    present = np.ascontiguousarray(rows.present)
+    if matching.card is Cardinality.ONE_TO_ONE:
+        if len(np.unique(rows.ids)) < len(rows.ids) and find_conflict(rows.ids, count, present, conflict):
+            raise QueryError(
+                "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+            )
+        return
+    results, first = labels.group_ids()
+    if len(first) == labels.n:
+        return
+    pairs = np.unique(results * count + rows.ids, return_inverse=True)[1]
+    if find_conflict(pairs, int(pairs.max()) + 1, present, conflict):
+        raise QueryError("multiple matches for labels: grouping labels must ensure unique matches")

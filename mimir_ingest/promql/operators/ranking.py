@@ -1,0 +1,115 @@
+"""Aggregations that keep some of the series: `topk bottomk limitk limit_ratio`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mimir_ingest.errors import QueryError
+from mimir_ingest.kernels import ranking
+from mimir_ingest.kernels.hashing import xxh64_spans
+from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.promql import annotations as texts
+from mimir_ingest.promql.number_text import format_general
+from mimir_ingest.promql.operators.base import Evaluation, filled_rows
+from mimir_ingest.promql.operators.sorting import go_order
+from mimir_ingest.promql.plan_nodes import Aggregate
+from mimir_ingest.promql.values import VectorBlock
+
+_OPERATIONS = {"topk": ranking.TOP, "bottomk": ranking.BOTTOM, "limitk": ranking.FIRST}
+RANKINGS = frozenset((*_OPERATIONS, "limit_ratio"))
+"""Names of the aggregations that `rank_series` evaluates."""
+
+_INT64_EDGE = float(1 << 63)
+
+
+def rank_series(
+    evaluation: Evaluation,
+    node: Aggregate,
+    block: VectorBlock,
+    groups: np.ndarray,
+    group_count: int,
+    param: np.ndarray,
+) -> VectorBlock:
+    """Keep the series that the aggregation picks at each step.
+
+    `groups` is int64[n], the group of each series, `param` float64[steps]. An instant query's result is ordered as
+    Prometheus lists it.
+    """
+    if node.op == "limit_ratio":
+        return _limit_ratio(evaluation, node, block, param)
+    limits = _limits(param)
+    if limits is None:
+        return VectorBlock.empty(len(param))
+    members = np.argsort(groups, kind="stable")
+    bounds = np.searchsorted(groups[members], np.arange(group_count + 1))
+    values, present = np.ascontiguousarray(block.values), np.ascontiguousarray(block.present)
+    position = np.empty(values.shape, np.int32)
+    evaluation.check()
+    ranking.rank_rows(members, bounds, values, present, limits, _OPERATIONS[node.op], position)
+    kept = VectorBlock(block.labels, values, position > 0, block.drop_name)
+    if evaluation.instant and len(param) == 1:
+        return kept.take(_instant_order(node.op, groups, values[:, 0], position[:, 0]))
+    return filled_rows(kept)
+
+
+def _limits(param: np.ndarray) -> np.ndarray | None:
+    """Return int64[steps], k at each step; None if it is below 1 everywhere. QueryError if it is no such number."""
+    if np.isnan(param).any():
+        raise QueryError("Parameter value is NaN")
+    if not len(param) or param.max() < 1:
+        return None
+    if param.min() <= -_INT64_EDGE:
+        raise QueryError(f"Scalar value {format_general(float(param.min()))} underflows int64")
+    if param.max() >= _INT64_EDGE:
+        raise QueryError(f"Scalar value {format_general(float(param.max()))} overflows int64")
+    return param.astype(np.int64)
+
+
+def _instant_order(op: str, groups: np.ndarray, values: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Return the rows that were kept: group after group, best first; for limitk in the order of the heap."""
+    rows = np.flatnonzero(position)
+    rows = rows[np.lexsort((position[rows], groups[rows]))]
+    if op == "limitk":
+        return rows
+    ordered = []
+    for group in np.unique(groups[rows]):
+        members = rows[groups[rows] == group]
+        ordered.append(members[go_order(values[members], descending=op == "topk")])
+    return np.concatenate(ordered) if ordered else rows
+
+
+def _limit_ratio(evaluation: Evaluation, node: Aggregate, block: VectorBlock, param: np.ndarray) -> VectorBlock:
+    """Keep the series whose label hash lies in the first (or, if negative, last) part of the hash's range."""
+    if not len(param) or not param.any():
+        return VectorBlock.empty(len(param))
+    if np.isnan(param).any():
+        raise QueryError("Ratio value is NaN")
+    for outermost, cap in ((float(param.max()), 1.0), (float(param.min()), -1.0)):
+        if outermost * cap > 1.0:
+            evaluation.annotations.warn(texts.invalid_ratio(outermost, cap), node.param.pos)
+    ratio = np.clip(param, -1.0, 1.0)
+    at = _hash_label_sets(block.labels).astype(np.float64)[:, None] / float((1 << 64) - 1)
+    inside = np.where(ratio >= 0, at < ratio, at >= 1.0 + ratio) & (ratio != 0)
+    return filled_rows(VectorBlock(block.labels, block.values, block.present & inside, block.drop_name))
+
+
+def _hash_label_sets(frame: LabelFrame) -> np.ndarray:
+    """Return uint64[n]: xxHash64 over the form in which Prometheus keeps labels.
+
+    Source: Prometheus 3.14 `model/labels/labels_stringlabels.go`: each string after its size, one byte below 255, else
+    255 and three bytes, little-endian.
+    """
+    spans = []
+    for labels in frame.to_dicts():
+        out = bytearray()
+        for name, value in labels.items():
+            for text in (name, value):
+                encoded = text.encode("utf-8", "surrogateescape")
+                size = len(encoded)
+                out += bytes((size,)) if size < 255 else b"\xff" + size.to_bytes(3, "little")
+                out += encoded
+        spans.append(bytes(out))
+    offsets = np.cumsum([0, *map(len, spans)], dtype=np.int64)
+    hashes = np.empty(len(spans), np.uint64)
+    xxh64_spans(np.frombuffer(b"".join(spans), np.uint8), offsets, hashes)
+    return hashes

@@ -1,0 +1,103 @@
+"""Functions that change labels: `label_replace`, `label_join`. They work on dictionaries of values, not on samples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import re2
+
+from mimir_ingest.errors import QueryError
+from mimir_ingest.model.labels import METRIC_NAME, LabelFrame
+from mimir_ingest.promql.operators.base import Evaluation, unique_rows
+from mimir_ingest.promql.plan_nodes import Call
+from mimir_ingest.promql.values import Steps, VectorBlock
+
+_REFERENCE = re.compile(r"\$(?:\$|\{([\w]+)\}|(\w+))")
+
+
+def label_replace(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
+    """Evaluate `label_replace(v, dst, replacement, src, regex)`."""
+    target, replacement, source, pattern = (arg.value for arg in node.args[1:])
+    options = re2.Options()
+    options.log_errors = False
+    options.dot_nl = True
+    try:
+        regexp = re2.compile(f"^(?s:{pattern})$", options)
+    except re2.error as error:
+        raise QueryError(f"invalid regular expression in label_replace(): {pattern}") from error
+    _check_name(target, "invalid destination label name in label_replace(): ")
+    block = evaluation.vector(node.args[0], steps)
+    column = block.labels.column(source)
+    codes, values = column if column is not None else (np.full(block.labels.n, -1, np.int32), ())
+    # The extra last entry stands for series without the label, whose code is -1.
+    results = [_expand(regexp, replacement, value) for value in (*values, "")]
+    return _relabelled(block, target, results, codes)
+
+
+def _expand(regexp: re2._Regexp, template: str, value: str) -> str | None:
+    """Return a template with the groups of a match filled in, as Go's `Regexp.Expand` does; None without a match."""
+    match = regexp.fullmatch(value)
+    if match is None:
+        return None
+    names = regexp.groupindex
+
+    def group(reference: re.Match[str]) -> str:
+        if reference.group() == "$$":
+            return "$"
+        name = reference.group(1) or reference.group(2)
+        if name.isascii() and name.isdigit():
+            index = int(name)
+            return (match.group(index) or "") if index <= regexp.groups else ""
+        return (match.group(name) or "") if name in names else ""
+
+    return _REFERENCE.sub(group, template)
+
+
+def label_join(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
+    """Evaluate `label_join(v, dst, separator, src...)`."""
+    target, separator, *sources = (arg.value for arg in node.args[1:])
+    for source in sources:
+        _check_name(source, "invalid source label name in label_join(): ")
+    _check_name(target, "invalid destination label name in label_join(): ")
+    block = evaluation.vector(node.args[0], steps)
+    kept = block.labels.keep(sources)
+    ids, first = kept.group_ids()
+    sets = kept.take(first).to_dicts()
+    results = [separator.join(labels.get(source, "") for source in sources) for labels in sets]
+    return _relabelled(block, target, results, ids)
+
+
+def _relabelled(block: VectorBlock, target: str, results: Sequence[str | None], codes: np.ndarray) -> VectorBlock:
+    """Set a label of each series to `results[code]`; None leaves the series as it is, "" removes the label.
+
+    Series with equal labels are merged.
+    """
+    old = block.labels.column(target)
+    old_codes, old_values = old if old is not None else (np.full(block.labels.n, -1, np.int32), ())
+    dictionary: dict[str, int] = {value: code for code, value in enumerate(old_values)}
+    new_of = np.array([-2 if r is None else dictionary.setdefault(r, len(dictionary)) if r else -1 for r in results])
+    new_codes = new_of[codes] if len(results) else old_codes
+    changed = new_codes != -2
+    labels = block.labels.with_column(target, np.where(changed, new_codes, old_codes), list(dictionary))
+    drop_name = block.drop_name & ~changed if target == METRIC_NAME else block.drop_name
+    return unique_rows(VectorBlock(labels, block.values, block.present, drop_name))
+
+
+def _check_name(name: str, message: str) -> None:
+    if not name or any("\udc80" <= char <= "\udcff" for char in name):
+        raise QueryError(f"{message}{name}")
+
+
+def dropped_names(frame: LabelFrame, drop: np.ndarray, names: Sequence[str]) -> LabelFrame:
+    """Return the frame without labels `names` in the series where `drop` (bool[n]) says so."""
+    if not drop.any():
+        return frame
+    if drop.all():
+        return frame.drop(names)
+    for name in names:
+        column = frame.column(name)
+        if column is not None:
+            frame = frame.with_column(name, np.where(drop, -1, column[0]), column[1])
+    return frame

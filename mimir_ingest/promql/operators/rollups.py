@@ -1,0 +1,225 @@
+"""Functions of range vectors: every window of every series reduced to a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from mimir_ingest.errors import QueryError
+from mimir_ingest.kernels import over_time, trend, windows
+from mimir_ingest.model.labels import METRIC_NAME, LabelFrame
+from mimir_ingest.model.matchers import Matcher, MatchType
+from mimir_ingest.promql import annotations as texts
+from mimir_ingest.promql.operators.base import Evaluation, filled_rows
+from mimir_ingest.promql.operators.selectors import range_samples
+from mimir_ingest.promql.plan_nodes import Call, PlanNode, RangeSelect, Subquery
+from mimir_ingest.promql.values import RangeBlock, Steps, VectorBlock
+
+_COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
+_KEEPS_NAME = frozenset(("first_over_time", "last_over_time"))
+_ANCHORED = ("changes", "delta", "increase", "rate", "resets")
+_SMOOTHED = ("delta", "increase", "rate")
+
+_RATES = {
+    "rate": windows.COUNTER | windows.PER_SECOND,
+    "increase": windows.COUNTER,
+    "delta": 0,
+}
+_REDUCTIONS = {
+    "avg_over_time": over_time.AVG,
+    "changes": over_time.CHANGES,
+    "count_over_time": over_time.COUNT,
+    "first_over_time": over_time.FIRST,
+    "idelta": over_time.IDELTA,
+    "irate": over_time.IRATE,
+    "last_over_time": over_time.LAST,
+    "max_over_time": over_time.MAX,
+    "min_over_time": over_time.MIN,
+    "present_over_time": over_time.PRESENT,
+    "resets": over_time.RESETS,
+    "stddev_over_time": over_time.STDDEV,
+    "stdvar_over_time": over_time.STDVAR,
+    "sum_over_time": over_time.SUM,
+    "ts_of_first_over_time": over_time.FIRST_TIME,
+    "ts_of_last_over_time": over_time.LAST_TIME,
+    "ts_of_max_over_time": over_time.MAX_TIME,
+    "ts_of_min_over_time": over_time.MIN_TIME,
+}
+_TRENDS = {
+    "deriv": trend.DERIV,
+    "predict_linear": trend.PREDICT_LINEAR,
+    "double_exponential_smoothing": trend.DOUBLE_EXPONENTIAL,
+}
+_RANKS = ("mad_over_time", "quantile_over_time")
+
+ROLLUPS = frozenset((*_RATES, *_REDUCTIONS, *_TRENDS, *_RANKS, "absent_over_time"))
+"""Names of the functions that `roll_up` evaluates."""
+
+
+def roll_up(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
+    """Evaluate a function of a range vector."""
+    at = next(i for i, arg in enumerate(node.args) if _is_range(arg))
+    ranged = node.args[at]
+    _check_modifiers(node.name, ranged)
+    block, ends, range_ms = range_samples(evaluation, ranged, steps)
+    scalars = [evaluation.scalar(arg, steps) for i, arg in enumerate(node.args) if i != at]
+    reads = isinstance(ranged, RangeSelect)
+    windowed = _Windows(evaluation, block, ends, range_ms, reads)
+    if node.name in _RATES:
+        values, present = _rate(windowed, node.name, ranged)
+    elif node.name in _TRENDS:
+        values, present = _fit(windowed, node.name, scalars, steps)
+    elif node.name in _RANKS:
+        values, present = _rank(windowed, node, scalars)
+    else:
+        values, present = _reduce(windowed, node.name, ranged)
+    if node.name == "absent_over_time":
+        return VectorBlock(*_absent(ranged, present))
+    result = filled_rows(VectorBlock(block.labels, values, present, block.drop_name))
+    if node.name in ("rate", "increase"):
+        _note_non_counters(evaluation, result, ranged)
+    if node.name not in _KEEPS_NAME:
+        result = evaluation.drop_name(result, strict=True)
+    return result
+
+
+def _is_range(node: PlanNode) -> bool:
+    return isinstance(node, RangeSelect | Subquery)
+
+
+def _check_modifiers(name: str, node: PlanNode) -> None:
+    """Raise QueryError if the function does not take `anchored` or `smoothed` range vectors."""
+    if not isinstance(node, RangeSelect):
+        return
+    for modifier, used, allowed in (("anchored", node.anchored, _ANCHORED), ("smoothed", node.smoothed, _SMOOTHED)):
+        if used and name not in allowed:
+            raise QueryError(f"{modifier} modifier can only be used with: {', '.join(allowed)} - not with {name}")
+
+
+class _Windows:
+    """The windows of one range vector, ready for a kernel."""
+
+    def __init__(self, evaluation: Evaluation, block: RangeBlock, ends: np.ndarray, range_ms: int, reads: bool) -> None:
+        self.evaluation, self.block, self.ends, self.range_ms = evaluation, block, ends, range_ms
+        self._reads = reads
+
+    def run(self, kernel: Callable, *arguments: np.ndarray, counts: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Run a kernel over all series, a chunk at a time; return (values, present), both [n, steps].
+
+        `counts`: whether the kernel takes `counts_out`; else the windows are measured beside it.
+        """
+        block, ends, stats = self.block, self.ends, self.evaluation.stats
+        shape = (block.labels.n, len(ends))
+        values, present = np.empty(shape), np.empty(shape, bool)
+        counted = np.zeros(3, np.int64)
+        found = 0
+        for a, b in self.evaluation.chunks(*shape):
+            self.evaluation.check()
+            offsets = block.offsets[a : b + 1]
+            out = (values[a:b], present[a:b])
+            if counts:
+                found += kernel(offsets, block.timestamps, block.values, ends, *arguments, *out, counted)
+            else:
+                windows.measure_windows(offsets, block.timestamps, ends, self.range_ms, counted)
+                found += kernel(offsets, block.timestamps, block.values, ends, *arguments, *out)
+            self.evaluation.note_samples(found + int(counted[2]))
+        stats.total_queryable_samples += int(counted[0])
+        if self._reads:
+            stats.samples_read += int(counted[1])
+        return values, present
+
+
+def _rate(windowed: _Windows, name: str, node: PlanNode) -> tuple[np.ndarray, np.ndarray]:
+    mode = _RATES[name]
+    if isinstance(node, RangeSelect) and (node.anchored or node.smoothed):
+        mode |= windows.ANCHORED if node.anchored else windows.SMOOTHED
+        window = np.array((windowed.range_ms, mode, windowed.evaluation.lookback_ms))
+        return windowed.run(windows.extend_rate, window)
+    return windowed.run(windows.extrapolate_rate, np.array((windowed.range_ms, mode)))
+
+
+def _reduce(windowed: _Windows, name: str, node: PlanNode) -> tuple[np.ndarray, np.ndarray]:
+    anchor_ms = windowed.evaluation.lookback_ms if isinstance(node, RangeSelect) and node.anchored else 0
+    operation = _REDUCTIONS.get(name, over_time.PRESENT)
+    return windowed.run(over_time.reduce_windows, np.array((windowed.range_ms, operation, anchor_ms)))
+
+
+def _fit(windowed: _Windows, name: str, scalars: list[np.ndarray], steps: Steps) -> tuple[np.ndarray, np.ndarray]:
+    arguments = np.zeros((3, steps.count))
+    arguments[0] = steps.times_ms
+    for row, scalar in enumerate(scalars, 1):
+        arguments[row] = scalar
+    values, present = windowed.run(
+        trend.fit_windows, np.array((windowed.range_ms, _TRENDS[name])), arguments, counts=False
+    )
+    if name == "double_exponential_smoothing":
+        _check_factors(windowed, arguments)
+    return values, present
+
+
+def _check_factors(windowed: _Windows, arguments: np.ndarray) -> None:
+    """Raise QueryError for the first step whose factors are not in (0, 1), if any series has samples there."""
+    valid = (arguments[1:] > 0) & (arguments[1:] < 1)
+    # Prometheus compares with <= and >=, so NaN passes.
+    valid |= np.isnan(arguments[1:])
+    if valid.all():
+        return
+    used = windowed.run(over_time.reduce_windows, np.array((windowed.range_ms, over_time.PRESENT, 0)))[1].any(axis=0)
+    bad = np.flatnonzero(used & ~valid.all(axis=0))
+    if len(bad):
+        row = 0 if not valid[0, bad[0]] else 1
+        name, symbol = (("smoothing", "sf"), ("trend", "tf"))[row]
+        raise QueryError(f"invalid {name} factor. Expected: 0 < {symbol} < 1, got: {arguments[1 + row, bad[0]]:f}")
+
+
+def _rank(windowed: _Windows, node: Call, scalars: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    quantiles = np.ascontiguousarray(scalars[0]) if scalars else np.empty(0)
+    values, present = windowed.run(over_time.rank_windows, np.array((windowed.range_ms,)), quantiles, counts=False)
+    if scalars:
+        outside = ~((quantiles >= 0) & (quantiles <= 1)) & present.any(axis=0)
+        for q in np.unique(quantiles[outside]):
+            windowed.evaluation.annotations.warn(texts.invalid_quantile(float(q)), node.args[0].pos)
+    return values, present
+
+
+def _absent(node: PlanNode, present: np.ndarray) -> tuple[LabelFrame, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the columns of `absent_over_time`: one series where no window has samples, none if all have."""
+    absent = ~present.any(axis=0)[None, :]
+    matchers = node.matchers if isinstance(node, RangeSelect) else ()
+    frame = LabelFrame.from_dicts([absent_labels(matchers)])
+    rows = slice(None) if absent.any() else slice(0)
+    index = np.arange(1)[rows]
+    return frame.take(index), np.ones(absent.shape)[rows], absent[rows], np.zeros(1, bool)[rows]
+
+
+def absent_labels(matchers: Sequence[Matcher]) -> dict[str, str]:
+    """Return the labels of an absent series: those that are given by exactly one `=` matcher."""
+    labels: dict[str, str] = {}
+    seen = set()
+    for matcher in matchers:
+        if matcher.name == METRIC_NAME:
+            continue
+        if matcher.type is MatchType.EQUAL and matcher.name not in seen:
+            labels[matcher.name] = matcher.value
+            seen.add(matcher.name)
+        else:
+            labels.pop(matcher.name, None)
+    return labels
+
+
+def _note_non_counters(evaluation: Evaluation, block: VectorBlock, node: PlanNode) -> None:
+    """Add an info for every metric with a result that does not look like a counter."""
+    column = block.labels.column(METRIC_NAME)
+    if column is None:
+        return
+    if evaluation.type_and_unit_labels:
+        pairs = set(zip(block.labels.strings(METRIC_NAME), block.labels.strings("__type__"), strict=True))
+        for name, kind in sorted(pairs):
+            if name and kind not in ("counter", "histogram"):
+                evaluation.annotations.inform(texts.possible_non_counter_type(name, kind), node.pos)
+        return
+    codes, values = column
+    for code in np.unique(codes[codes >= 0]).tolist():
+        if not values[code].endswith(_COUNTER_SUFFIXES):
+            evaluation.annotations.inform(texts.possible_non_counter(values[code]), node.pos)

@@ -1,0 +1,111 @@
+"""Selectors: from raw samples to instant vectors and to the samples that windows slide over."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mimir_ingest.errors import InvariantViolated
+from mimir_ingest.kernels.lookback import interpolate_latest, select_latest
+from mimir_ingest.model.batch import STALE_NAN_BITS
+from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.promql.operators.base import Evaluation, filled_rows, reference_times
+from mimir_ingest.promql.plan_nodes import InstantSelect, PlanNode, RangeSelect, Subquery
+from mimir_ingest.promql.values import RangeBlock, Steps, VectorBlock
+
+
+def select_instant(evaluation: Evaluation, node: InstantSelect, steps: Steps) -> VectorBlock:
+    """Evaluate an instant-vector selector."""
+    samples = evaluation.data[node.select]
+    ends = reference_times(node.shift, steps)
+    if node.smoothed:
+        return _interpolated(evaluation, samples, ends)
+    return latest(evaluation, samples, ends)
+
+
+def latest(
+    evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarray, *, timestamps: bool = False
+) -> VectorBlock:
+    """Return the newest sample of each series at each of `ends` (int64[steps], ms), or its timestamp (ms) instead."""
+    shape = (samples.series_count, len(ends))
+    values, present = np.empty(shape), np.empty(shape, bool)
+    found = 0
+    for a, b in evaluation.chunks(*shape):
+        evaluation.check()
+        found += select_latest(
+            samples.offsets[a : b + 1],
+            samples.timestamps,
+            samples.values,
+            ends,
+            evaluation.lookback_ms,
+            timestamps,
+            values[a:b],
+            present[a:b],
+        )
+        evaluation.note_samples(found)
+    evaluation.stats.total_queryable_samples += found
+    evaluation.stats.samples_read += found
+    return filled_rows(VectorBlock(samples.labels, values, present, np.zeros(shape[0], bool)))
+
+
+def _interpolated(evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarray) -> VectorBlock:
+    """Return the values of `smoothed` at each of `ends`."""
+    block = without_stale(samples)
+    shape = (samples.series_count, len(ends))
+    values, present = np.empty(shape), np.empty(shape, bool)
+    for a, b in evaluation.chunks(*shape):
+        evaluation.check()
+        interpolate_latest(
+            block.offsets[a : b + 1],
+            block.timestamps,
+            block.values,
+            ends,
+            evaluation.lookback_ms,
+            values[a:b],
+            present[a:b],
+        )
+    return filled_rows(VectorBlock(samples.labels, values, present, np.zeros(shape[0], bool)))
+
+
+def without_stale(samples: SeriesSamples) -> RangeBlock:
+    """Return the samples without staleness markers."""
+    keep = samples.values.view(np.uint64) != np.uint64(STALE_NAN_BITS)
+    drop_name = np.zeros(samples.series_count, bool)
+    if keep.all():
+        return RangeBlock(samples.labels, samples.offsets, samples.timestamps, samples.values, drop_name)
+    offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(keep, dtype=np.int64)))[samples.offsets]
+    return RangeBlock(samples.labels, offsets, samples.timestamps[keep], samples.values[keep], drop_name)
+
+
+def range_samples(evaluation: Evaluation, node: PlanNode, steps: Steps) -> tuple[RangeBlock, np.ndarray, int]:
+    """Evaluate a range vector: its samples, the windows' ends (int64[steps], ms) and their length (ms)."""
+    if isinstance(node, RangeSelect):
+        return without_stale(evaluation.data[node.select]), reference_times(node.shift, steps), node.range_ms
+    if isinstance(node, Subquery):
+        total = evaluation.stats.total_queryable_samples
+        block = subquery_samples(evaluation, node, steps)
+        # The windows over a subquery count its points; what its selectors found does not count again.
+        evaluation.stats.total_queryable_samples = total
+        return block, reference_times(node.shift, steps), node.range_ms
+    raise InvariantViolated(f"{type(node).__name__} at {node.pos} is no range vector")
+
+
+def subquery_samples(evaluation: Evaluation, node: Subquery, steps: Steps) -> RangeBlock:
+    """Evaluate a subquery's expression at its own steps, which are multiples of the step in UTC."""
+    ends = reference_times(node.shift, steps)
+    if not len(ends):
+        return points(VectorBlock.empty(0), np.empty(0, np.int64))
+    after = int(ends[0]) - node.range_ms
+    # Go's division truncates towards zero.
+    first = node.step_ms * (abs(after) // node.step_ms) * (1 if after >= 0 else -1)
+    if first <= after:
+        first += node.step_ms
+    inner = Steps.spanning(first, int(ends[-1]), node.step_ms)
+    return points(evaluation.vector(node.child, inner), inner.times_ms)
+
+
+def points(block: VectorBlock, times_ms: np.ndarray) -> RangeBlock:
+    """Return a block's points as samples; `times_ms` is int64[steps]."""
+    offsets = np.zeros(block.labels.n + 1, np.int64)
+    np.cumsum(np.count_nonzero(block.present, axis=1), out=offsets[1:])
+    timestamps = np.broadcast_to(times_ms, block.present.shape)[block.present]
+    return RangeBlock(block.labels, offsets, timestamps, block.values[block.present], block.drop_name)
