@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -15,12 +14,12 @@ from mimir_ingest.api.params import Params, bad_parameter, range_params, series_
 from mimir_ingest.api.render import JSON, clean, failure, limited, result_json, stats_json, success
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import IngestError, QueryError, TenantError
-from mimir_ingest.model.labels import LabelFrame, go_quote
+from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.promql.ast_json import to_json
 from mimir_ingest.promql.features import disabled_feature
-from mimir_ingest.promql.nodes import Expr, ValueType, VectorSelector
-from mimir_ingest.promql.parser import parse_expr
+from mimir_ingest.promql.nodes import Expr, ValueType
+from mimir_ingest.promql.parser import parse_expr, parse_metric_selector
 from mimir_ingest.promql.prettier import prettify
 from mimir_ingest.promql.values import QueryResult
 from mimir_ingest.querier.service import Querier
@@ -67,22 +66,7 @@ def parse_query(params: Params) -> tuple[str, Expr]:
 
 def parse_selector(text: str) -> tuple[Matcher, ...]:
     """Return the matchers of a series selector. Raises QueryError unless one of them excludes the empty string."""
-    expression = parse_expr(text)
-    if (
-        not isinstance(expression, VectorSelector)
-        or replace(
-            expression,
-            offset_ns=0,
-            offset_expr=None,
-            timestamp_ms=None,
-            start_or_end=None,
-            anchored=False,
-            smoothed=False,
-        )
-        != expression
-    ):
-        raise QueryError(f"{go_quote(text)} is not a series selector", error_type="bad_data")
-    return check_matchers(expression.matchers)
+    return check_matchers(parse_metric_selector(text))
 
 
 def check_matchers(matchers: Sequence[Matcher]) -> tuple[Matcher, ...]:
@@ -156,8 +140,8 @@ class QueryApi:
         limits = self._limits_for(tenant)
         disabled = disabled_feature(
             expression,
-            functions=limits.enabled_promql_experimental_functions,
-            range_selectors=limits.enabled_promql_extended_range_selectors,
+            functions=limits.values["enabled_promql_experimental_functions"],
+            range_selectors=limits.values["enabled_promql_extended_range_selectors"],
         )
         if disabled:
             raise bad_parameter("query", disabled)

@@ -8,6 +8,7 @@ release the GIL.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SeriesSamples
 from mimir_ingest.promql.engine import evaluate
 from mimir_ingest.promql.nodes import Expr
-from mimir_ingest.promql.plan import plan_query
+from mimir_ingest.promql.plan import Plan, plan_query
 from mimir_ingest.promql.values import QueryResult
 from mimir_ingest.querier.hand_over import missing_blocks
 from mimir_ingest.querier.merge import merge_frames, merge_samples
@@ -46,6 +47,8 @@ class QueryLimits:
     """Seconds from the start of the request to its answer."""
     lookback_ms: int
     """How far an instant selector looks back."""
+    subquery_step_ms: int
+    """Step of subqueries that name none."""
 
 
 class Querier:
@@ -100,6 +103,7 @@ class Querier:
                 end_ms=end_ms_incl,
                 step_ms=step_ms,
                 lookback_ms=self.limits.lookback_ms if lookback_ms is None else lookback_ms,
+                default_subquery_step_ms=self.limits.subquery_step_ms,
             )
             try:
                 async with asyncio.timeout(max(0.0, deadline - self._clock())):
@@ -108,9 +112,7 @@ class Querier:
                     )
             except TimeoutError as error:
                 raise QueryError("query timed out in query execution", error_type="timeout") from error
-            return await asyncio.to_thread(
-                evaluate, plan, list(data), max_samples=self.limits.max_samples, deadline=deadline
-            )
+            return await self._evaluate(plan, list(data), deadline)
         finally:
             self._slots.release()
 
