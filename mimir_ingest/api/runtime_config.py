@@ -1,4 +1,4 @@
-"""`/runtime_config` and `/api/v1/user_limits` (http-api, sections 3.4, 3.10): both exist only with a configured file."""
+"""`/runtime_config` and `/api/v1/user_limits` (http-api, 3.4, 3.10): both exist only with a configured file."""
 
 from __future__ import annotations
 

@@ -114,16 +114,18 @@ def load(
     Raises ConfigError.
     """
     line = parse_flags(argv, registry())
-    return build(explicit_values(line, environ, read_text or _read_text)), line
+    return build(explicit_values(line, environ, read_text)), line
 
 
-def explicit_values(line: CommandLine, environ: Mapping[str, str], read_text: Callable[[str], str]) -> Explicit:
+def explicit_values(
+    line: CommandLine, environ: Mapping[str, str], read_text: Callable[[str], str] | None = None
+) -> Explicit:
     """Return flags over the file named by `-config.file`. Raises ConfigError."""
     path = line.program.get("config.file", "")
     if not path:
         return line.explicit
     try:
-        text = read_text(path)
+        text = (read_text or _read_text)(path)
     except OSError as err:
         raise ConfigError(f"cannot read -config.file {path}: {err.strerror or err}") from None
     except UnicodeDecodeError as err:

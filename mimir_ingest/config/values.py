@@ -25,8 +25,8 @@ from mimir_ingest.config.keys import Key
 MASK = "********"
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
-_YAML_TRUE = _TRUE | {"y", "Y", "yes", "Yes", "YES", "on", "On", "ON"} - {"1", "t", "T"}
-_YAML_FALSE = _FALSE | {"n", "N", "no", "No", "NO", "off", "Off", "OFF"} - {"0", "f", "F"}
+_YAML_TRUE = frozenset(["true", "True", "TRUE", "y", "Y", "yes", "Yes", "YES", "on", "On", "ON"])
+_YAML_FALSE = frozenset(["false", "False", "FALSE", "n", "N", "no", "No", "NO", "off", "Off", "OFF"])
 _URL_PASSWORD = re.compile(r"(://[^/:@\s]*:)[^/@\s]+(@)")
 
 

@@ -1,0 +1,168 @@
+"""Commands. With flags only, `mimir-ingest` serves, as Mimir does.
+
+Exit codes: 0 done, 1 it failed (a block that does not verify, a log that cannot be read), 2 the command line or the
+configuration cannot be used. What a user got wrong is told in a sentence on stderr, never as a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typer.exceptions import TyperException
+
+from mimir_ingest import __version__
+from mimir_ingest.config.errors import ConfigError
+from mimir_ingest.config.keys import registry
+from mimir_ingest.config.parse import CommandLine, parse_flags
+from mimir_ingest.config.reference import render_help, render_reference
+from mimir_ingest.config.settings import Settings, build, explicit_values, load
+from mimir_ingest.config.validate import TARGETS
+from mimir_ingest.errors import IngestError
+from mimir_ingest.kernels.warm import warm as warm_kernels
+from mimir_ingest.obs import logging as logs
+
+FAILED, UNUSABLE = 1, 2
+
+commands = typer.Typer(
+    name="mimir-ingest",
+    help="Prometheus-compatible, multi-tenant metrics store with Grafana Mimir's HTTP API and Kafka ingest storage.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not arguments or arguments[0].startswith("-"):
+            code = serve(arguments)
+        elif arguments[0] == "serve":
+            code = serve(arguments[1:])
+        else:
+            code = commands(args=arguments, prog_name="mimir-ingest", standalone_mode=False) or 0
+    except (typer.Exit, typer.Abort) as end:
+        code = getattr(end, "exit_code", FAILED)
+    except ConfigError as err:
+        code = _complain(str(err), UNUSABLE)
+    except IngestError as err:
+        code = _complain(err.message, FAILED)
+    except TyperException as err:
+        code = _complain(f"{err.format_message()} (mimir-ingest -help lists commands and flags)", UNUSABLE)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"mimir-ingest: {message}", file=sys.stderr)
+    return code
+
+
+def serve(argv: Sequence[str]) -> int:
+    """Serve until SIGTERM; or print help, version or modules. Raises ConfigError, IngestError."""
+    line = parse_flags(argv, registry())
+    if line.has("help") or line.has("h") or line.has("help-all"):
+        print(render_help(command_list(), everything=line.has("help-all")), end="")
+        return 0
+    if line.has("version"):
+        print(f"mimir-ingest, version {__version__} (python {platform.python_version()})")
+        return 0
+    if line.has("modules"):
+        print("\n".join(TARGETS))
+        return 0
+    settings, line = load(argv, os.environ)
+    logs.configure(form=settings.server.log_format, level=settings.server.log_level)
+    _report(settings, line)
+    _warm(show=sys.stderr.isatty())
+    from mimir_ingest.app import run  # importing it loads every kernel, so it comes after the progress bar
+
+    run(settings)
+    return 0
+
+
+def _report(settings: Settings, line: CommandLine) -> None:
+    """Log one line for every setting that has no effect, and the configuration if asked to."""
+    log = structlog.get_logger()
+    for notice in settings.notices:
+        log.warning("configuration key has no effect here", key=notice.key, instead=notice.instead)
+    for flag, reason in line.ignored.items():
+        log.warning("flag has no effect here", flag=f"-{flag}", instead=reason)
+    if line.has("print.config"):
+        log.info("effective configuration", config=settings.effective.yaml("full"))
+
+
+def _warm(*, show: bool) -> int:
+    """Compile the kernels, or load them from the cache; with a progress bar on stderr."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not show, transient=not show) as progress:
+        task = progress.add_task("compiling kernels", total=None)
+
+        def on_module(name: str, done: int, total: int) -> None:
+            label = f"compiling kernels: {name}" if done < total else "kernels ready"
+            progress.update(task, completed=done, total=total, description=f"{label:<36}")
+
+        return warm_kernels(on_module)
+
+
+def command_list() -> list[tuple[str, str]]:
+    """Return name and first sentence of every command, for help."""
+    listed = [(command.name or command.callback.__name__, command.callback) for command in commands.registered_commands]
+    listed += [(group.name, group.typer_instance.info.help) for group in commands.registered_groups]
+    return [(str(name), _first_sentence(about)) for name, about in listed]
+
+
+def _first_sentence(about: str | Callable[..., Any] | None) -> str:
+    text = about if isinstance(about, str) else (about.__doc__ or "")
+    return text.strip().splitlines()[0] if text.strip() else ""
+
+
+@commands.command("serve", context_settings=_FLAGS)
+def serve_command(context: typer.Context) -> None:
+    """Run the server; takes the flags that -help lists."""
+    raise typer.Exit(serve(context.args))
+
+
+@commands.command("config", context_settings={**_FLAGS, "help_option_names": ["--help"]})
+def config_command(
+    context: typer.Context,
+    mode: Annotated[
+        str, typer.Option("--mode", help="full, diff (what differs from the defaults) or defaults")
+    ] = "full",
+    reference: Annotated[bool, typer.Option("--reference", help="Print the reference page as Markdown.")] = False,
+) -> None:
+    """Check the configuration given by flags and file, and print it as YAML, secrets masked."""
+    if reference:
+        print(render_reference(), end="")
+        return
+    if mode not in ("full", "diff", "defaults"):
+        raise ConfigError(f'--mode is "{mode}"; it takes full, diff or defaults')
+    line = parse_flags(context.args, registry())
+    settings = build(explicit_values(line, os.environ))
+    print(settings.effective.yaml(mode), end="")
+    for notice in settings.notices:
+        print(f"# {notice.key} has no effect here: {notice.instead}", file=sys.stderr)
+
+
+@commands.command("warm")
+def warm_command() -> None:
+    """Compile all kernels ahead of the first start, with a progress bar."""
+    count = _warm(show=True)
+    print(f"{count} kernel modules are compiled", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
