@@ -116,6 +116,21 @@ class Querier:
         finally:
             self._slots.release()
 
+    async def _evaluate(self, plan: Plan, data: list[SeriesSamples], deadline: float) -> QueryResult:
+        cancelled = threading.Event()
+        try:
+            return await asyncio.to_thread(
+                evaluate,
+                plan,
+                data,
+                max_samples=self.limits.max_samples,
+                deadline=deadline,
+                cancelled=cancelled.is_set,
+            )
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
     async def select(self, tenant: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
         """Return the distinct series that satisfy all matchers, in label order, with their samples in the range."""
         head = await self._ingester.select(tenant, matchers, start_ms, end_ms)
