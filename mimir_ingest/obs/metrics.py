@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -112,5 +112,154 @@ class RuntimeConfigMetrics:
                 "Constant 1, labelled by the hash of the runtime configuration in force.",
                 ["sha256"],
                 registry=registry,
+            ),
+        )
+
+
+SAMPLE_DELAY_BUCKETS = (30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 1800.0, 3600.0, 7200.0, 10800.0, 21600.0, 86400.0)
+"""Upper bounds (seconds) of how late samples are; Mimir's."""
+
+WRITE_SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0)
+"""Upper bounds (seconds) of the time until the log has a request."""
+
+
+@dataclass(frozen=True)
+class DistributorMetrics:
+    """Write requests from arrival to the partition log (spec: ingest storage, 8.8)."""
+
+    requests_in: Counter
+    samples_in: Counter
+    exemplars_in: Counter
+    metadata_in: Counter
+    received_requests: Counter
+    received_samples: Counter
+    received_metadata: Counter
+    dropped_native_histograms: Counter
+    discarded_samples: Counter
+    discarded_metadata: Counter
+    discarded_requests: Counter
+    latest_seen_sample_timestamp_seconds: Gauge
+    sample_delay_seconds: Histogram
+    samples_per_request: Histogram
+    exemplars_per_request: Histogram
+    uncompressed_request_body_size_bytes: Histogram
+    request_body_compression_ratio: Histogram
+    inflight_push_requests: Gauge
+    inflight_push_requests_bytes: Gauge
+    ingestion_rate_samples_per_second: Gauge
+    instance_limits: Gauge
+    instance_rejected_requests: Counter
+    ingest_storage_enabled: Gauge
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry) -> DistributorMetrics:
+        """Register the `cortex_distributor_*` and the distributor's `cortex_discarded_*` families."""
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"cortex_{name}_total", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"cortex_distributor_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"cortex_distributor_{name}", text, labels, buckets=buckets, registry=registry)
+
+        counts = tuple(float(4**power) for power in range(10))
+        return cls(
+            requests_in=counter("distributor_requests_in", "Requests that came in.", "user", "version"),
+            samples_in=counter("distributor_samples_in", "Samples that came in, rejected ones included.", "user"),
+            exemplars_in=counter("distributor_exemplars_in", "Exemplars that came in.", "user"),
+            metadata_in=counter("distributor_metadata_in", "Metadata items that came in.", "user"),
+            received_requests=counter("distributor_received_requests", "Requests within the rate limits.", "user"),
+            received_samples=counter("distributor_received_samples", "Valid samples within the rate limits.", "user"),
+            received_metadata=counter(
+                "distributor_received_metadata", "Valid metadata items within the rate limits.", "user"
+            ),
+            dropped_native_histograms=counter(
+                "distributor_dropped_native_histograms", "Native histograms that were not kept.", "user"
+            ),
+            discarded_samples=counter("discarded_samples", "Samples that were discarded.", "user", "group", "reason"),
+            discarded_metadata=counter("discarded_metadata", "Metadata items that were discarded.", "user", "reason"),
+            discarded_requests=counter("discarded_requests", "Requests that were discarded.", "user", "reason"),
+            latest_seen_sample_timestamp_seconds=gauge(
+                "latest_seen_sample_timestamp_seconds", "Newest sample time received (Unix seconds).", "user"
+            ),
+            sample_delay_seconds=histogram(
+                "sample_delay_seconds",
+                "How far (seconds) a request's newest sample lies behind the wall clock.",
+                SAMPLE_DELAY_BUCKETS,
+            ),
+            samples_per_request=histogram("samples_per_request", "Samples of a request.", counts, "user"),
+            exemplars_per_request=histogram("exemplars_per_request", "Exemplars of a request.", counts, "user"),
+            uncompressed_request_body_size_bytes=histogram(
+                "uncompressed_request_body_size_bytes",
+                "Size (bytes) of decompressed bodies.",
+                BYTES_BUCKETS,
+                "user",
+                "handler",
+            ),
+            request_body_compression_ratio=histogram(
+                "request_body_compression_ratio",
+                "Decompressed size by received size.",
+                (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 22.0),
+            ),
+            inflight_push_requests=gauge("inflight_push_requests", "Push requests being handled."),
+            inflight_push_requests_bytes=gauge(
+                "inflight_push_requests_bytes", "Bytes, as received and decompressed, of push requests being handled."
+            ),
+            ingestion_rate_samples_per_second=gauge(
+                "ingestion_rate_samples_per_second", "Moving average of the items this process takes a second."
+            ),
+            instance_limits=gauge("instance_limits", "Limits of this process; 0 is none.", "limit"),
+            instance_rejected_requests=counter(
+                "distributor_instance_rejected_requests", "Requests over a limit of this process.", "reason"
+            ),
+            ingest_storage_enabled=gauge("ingest_storage_enabled", "1: writes go to the partition log."),
+        )
+
+
+@dataclass(frozen=True)
+class WriterMetrics:
+    """Records on their way into the partition log (spec: ingest storage, 2.7)."""
+
+    latency_seconds: Histogram
+    sent_bytes: Counter
+    input_bytes: Counter
+    records_per_write_request: Histogram
+    serialize_duration_seconds: Histogram
+    produce_records_enqueued: Counter
+    produce_records_failed: Counter
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry) -> WriterMetrics:
+        """Register the `cortex_ingest_storage_writer_*` family."""
+        prefix = "cortex_ingest_storage_writer_"
+        return cls(
+            latency_seconds=Histogram(
+                f"{prefix}latency_seconds",
+                "Time (seconds) until the log had all records of a request, or did not.",
+                ["outcome"],
+                buckets=WRITE_SECONDS_BUCKETS,
+                registry=registry,
+            ),
+            sent_bytes=Counter(f"{prefix}sent_bytes_total", "Bytes of records the log has taken.", registry=registry),
+            input_bytes=Counter(f"{prefix}input_bytes_total", "Bytes of records handed to the log.", registry=registry),
+            records_per_write_request=Histogram(
+                f"{prefix}records_per_write_request",
+                "Records that a request became.",
+                buckets=tuple(float(1 << power) for power in range(11)),
+                registry=registry,
+            ),
+            serialize_duration_seconds=Histogram(
+                f"{prefix}serialize_duration_seconds",
+                "Time (seconds) spent routing and encoding a request's records.",
+                buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1),
+                registry=registry,
+            ),
+            produce_records_enqueued=Counter(
+                f"{prefix}produce_records_enqueued_total", "Records handed to the log.", registry=registry
+            ),
+            produce_records_failed=Counter(
+                f"{prefix}produce_records_failed_total", "Records the log did not take.", ["reason"], registry=registry
             ),
         )
