@@ -1,0 +1,43 @@
+"""What the distributor needs to know of a tenant's limits. Defaults are Mimir's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+MIN_SHORTENED_BYTES = 71
+"""Length of `(hash:<64 hex digits>)`, which ends (or replaces) a label value that is shortened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributorLimits:
+    """One tenant's limits on writes, in the units of the names (spec: ingest storage, 8.4, 8.5 and 8.7)."""
+
+    request_rate: float = 0.0
+    """Requests a second over all distributors; 0 is no limit."""
+    request_burst_size: int = 0
+    """Requests at once; 0 is no limit."""
+    ingestion_rate: float = 10_000.0
+    """Items (samples, exemplars, metadata) a second over all distributors."""
+    ingestion_burst_size: int = 200_000
+    """Items at once, at each distributor."""
+    ingestion_burst_factor: float = 0.0
+    """From 1 on: the burst is this many seconds of the local rate, instead of the burst size."""
+    max_label_names_per_series: int = 30
+    max_label_names_per_info_series: int = 80
+    max_label_name_length: int = 1024
+    """Bytes."""
+    max_label_value_length: int = 2048
+    """Bytes; at least MIN_SHORTENED_BYTES unless the strategy is `error`."""
+    label_value_length_over_limit_strategy: Literal["error", "truncate", "drop"] = "error"
+    name_validation_scheme: Literal["legacy", "utf8"] = "legacy"
+    creation_grace_period_ms: int = 600_000
+    """A sample may lie this far in the future."""
+    past_grace_period_ms: int = 0
+    """A sample may lie this far in the past, and the out-of-order window more; 0 is no limit."""
+    out_of_order_time_window_ms: int = 0
+    enforce_metadata_metric_name: bool = True
+    max_metadata_length: int = 1024
+    """Bytes of a metadata item's metric name, help or unit."""
+    max_global_series_per_user: int = 150_000
+    """Series in memory over all partitions; travels in each record as the partition's share. 0 is no limit."""

@@ -1,0 +1,93 @@
+"""Texts of write errors, word for word Mimir's (spec: http api, section 15)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from decimal import Decimal
+
+from mimir_ingest.model.labels import format_series, get_uvarint, go_quote
+
+_CUT = 200
+_INVALID_RUN = re.compile("[\udc80-\udcff]+")
+_INVALID_BYTE = re.compile("([\udc80-\udcff])")
+
+
+def with_id(text: str, error_id: str) -> str:
+    """Append the identifier."""
+    return f"{text} ({error_id})"
+
+
+def with_tenant_flags(text: str, error_id: str, *flags: str) -> str:
+    """Append the identifier and the flags of the tenant limits that the sender ran into."""
+    *first, last = [f"-{flag}" for flag in flags]
+    named = f"{', '.join(first)} and {last}" if first else last
+    limit = "limits" if first else "limit"
+    return (
+        f"{text} ({error_id}). To adjust the related per-tenant {limit}, configure {named}, "
+        "or contact your service administrator."
+    )
+
+
+def with_instance_flag(text: str, error_id: str, flag: str) -> str:
+    """Append the identifier and the flag of the limit of this process that was reached."""
+    return (
+        f"{text} ({error_id}). To adjust the related limit, configure -{flag}, or contact your service administrator."
+    )
+
+
+def read_labels(label_bytes: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the (name, value) pairs of one label set as they are."""
+    at, strings = 0, []
+    while at < len(label_bytes):
+        size, at = get_uvarint(label_bytes, at)
+        strings.append(label_bytes[at : at + size])
+        at += size
+    return list(zip(strings[::2], strings[1::2], strict=True))
+
+
+def lenient(text: bytes) -> str:
+    """Decode; each byte that is not UTF-8 becomes a lone surrogate, which `clean` or `quote` resolve."""
+    return text.decode("utf-8", "surrogateescape")
+
+
+def clean(text: str) -> str:
+    """Replace each run of bytes that are not UTF-8 by U+FFFD, as Go's `strings.ToValidUTF8`."""
+    return _INVALID_RUN.sub("�", text)
+
+
+def cut(text: str) -> str:
+    """Keep the first 200 characters of a quoted field."""
+    return text[:_CUT]
+
+
+def series_text(pairs: Iterable[tuple[bytes, bytes]]) -> str:
+    """Print a label set as `name{a="b"}`, uncut; bytes of a value that are not UTF-8 as `\\xff`."""
+    pairs = list(pairs)
+    if not any(_INVALID_BYTE.search(lenient(value)) for _, value in pairs):
+        return clean(format_series((lenient(name), lenient(value)) for name, value in pairs))
+    name, rest = "", []
+    for key, value in pairs:
+        if key == b"__name__":
+            name = lenient(value)
+        else:
+            rest.append(f"{lenient(key)}={_quote(lenient(value))}")
+    return clean(f"{name}{{{', '.join(rest)}}}" if rest else name or "{}")
+
+
+def _quote(text: str) -> str:
+    """Quote as Go does, with bytes that are not UTF-8 as escapes."""
+    parts = _INVALID_BYTE.split(text)
+    quoted = [f"\\x{ord(p) - 0xDC00:02x}" if i % 2 else go_quote(p)[1:-1] for i, p in enumerate(parts)]
+    return f'"{"".join(quoted)}"'
+
+
+def number_text(number: float) -> str:
+    """Print a finite float in the shortest form that Go's `%g` gives: `100000`, `1e+06`, `0.5`."""
+    exact = Decimal(repr(float(number))).normalize()
+    sign, digits, exponent = exact.as_tuple()
+    power = len(digits) + int(exponent) - 1 if number else 0
+    if -4 <= power < 6:
+        return f"{exact:f}"
+    rest = "".join(map(str, digits[1:]))
+    return f"{'-' * sign}{digits[0]}{'.' * bool(rest)}{rest}e{'-' if power < 0 else '+'}{abs(power):02d}"

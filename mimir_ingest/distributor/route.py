@@ -1,0 +1,68 @@
+"""Which partition each series and metadata item of a request goes to (spec: ingest storage 1.6 and 3.1). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mimir_ingest.distributor.metadata import take_metadata
+from mimir_ingest.errors import InvariantViolated
+from mimir_ingest.kernels.hashing import FNV_OFFSET_BASIS, fnv1_extend, fnv1_spans, series_tokens
+from mimir_ingest.model.batch import MetadataColumns, WriteBatch
+from partitions.errors import NoActivePartition
+from partitions.ring import PartitionRing
+
+
+def route(batch: WriteBatch, tenant: str, ring: PartitionRing) -> list[tuple[int, WriteBatch]]:
+    """Split a batch by partition, ascending; only partitions that get something are listed.
+
+    With one ACTIVE partition nothing is hashed and the batch itself is returned. Raises NoActivePartition.
+    """
+    active = ring.active_partitions
+    if not active:
+        raise NoActivePartition
+    if len(active) == 1:
+        return [(active[0], batch)]
+    tokens, metadata_tokens = batch_tokens(batch, tenant)
+    series_of, items_of = ring.lookup(tokens), ring.lookup(metadata_tokens)
+    series_rows, item_rows = _group(series_of), _group(items_of)
+    if len({*series_rows, *item_rows}) == 1:
+        return [(next(iter({*series_rows, *item_rows})), batch)]
+    none = np.empty(0, np.int64)
+    return [
+        (
+            partition,
+            replace(
+                batch.take(series_rows.get(partition, none)),
+                metadata=take_metadata(batch.metadata, item_rows[partition])
+                if partition in item_rows
+                else MetadataColumns.empty(),
+            ),
+        )
+        for partition in sorted({*series_rows, *item_rows})
+    ]
+
+
+def batch_tokens(batch: WriteBatch, tenant: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the partition tokens, uint32[series] and uint32[metadata items]."""
+    state = fnv1_extend(np.uint32(FNV_OFFSET_BASIS), np.frombuffer(tenant.encode(), np.uint8))
+    tokens = np.empty(batch.series_count, np.uint32)
+    scratch = np.empty(len(batch.labels) + 16, np.uint8)
+    if series_tokens(state, batch.labels, batch.label_offsets, scratch, tokens) < 0:
+        raise InvariantViolated("label bytes of a validated batch do not parse")
+    offsets = batch.metadata.offsets
+    families = np.stack([offsets[:-1:3], offsets[1::3]], axis=1).reshape(-1)
+    metadata_tokens = np.empty(len(batch.metadata), np.uint32)
+    if fnv1_spans(state, batch.metadata.text, families, metadata_tokens) < 0:
+        raise InvariantViolated("metadata offsets of a validated batch do not ascend")
+    return tokens, metadata_tokens
+
+
+def _group(partition_of: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the rows of each partition (int64, ascending), by partition."""
+    if not len(partition_of):
+        return {}
+    order = np.argsort(partition_of, kind="stable")
+    partitions, starts = np.unique(partition_of[order], return_index=True)
+    return dict(zip(partitions.tolist(), np.split(order, starts[1:]), strict=True))
