@@ -90,7 +90,7 @@ def test_an_unknown_flag_is_refused_with_the_nearest_name(flag, nearest):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("limits:\n  max_label_nams: 1\n", 'line 2: unknown key "limits.max_label_nams"; did you mean "limits.max_label_n'),
+        ("limits:\n  max_label_nams: 1\n", 'line 2: unknown key "limits.max_label_nams"; did you mean "limits.max_l'),
         ("\nserver:\n  http_port: 1\n", 'line 3: unknown key "server.http_port"; did you mean "server.http_'),
         ("ingestion_rate: 1\n", 'unknown key "ingestion_rate"; did you mean "limits.ingestion_rate"?'),
         ("limit:\n  x: 1\n", 'unknown key "limit"; did you mean "limits"?'),

@@ -39,7 +39,7 @@ def test_several_files_merge_deeply_and_the_later_wins():
     ("text", "message"),
     [
         ("overides: {}", 'f0 line 1: unknown key "overides"; a runtime configuration has overrides'),
-        ("overrides:\n  a:\n    ingestion_rat: 1", 'f0 line 3: unknown key "overrides.a.ingestion_rat"; did you mean "ingest'),
+        ("overrides:\n  a:\n    ingestion_rat: 1", 'f0 line 3: unknown key "overrides.a.ingestion_rat"; did you'),
         ("overrides: {a: {ingestion_rate: fast}}", "overrides.a.ingestion_rate"),
         ("overrides: {a: {ingestion_rate: -1}}", "negative"),
         ("overrides: {a: {name_validation_scheme: x}}", "legacy, utf8"),
