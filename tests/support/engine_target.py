@@ -36,11 +36,11 @@ class EngineTarget:
 
     def instant(self, expr: str, at_ms: int) -> Answer:
         """Evaluate at one time."""
-        return self._answer(expr, self.query(expr, at_ms, at_ms, 0))
+        return self.answer(expr, self.query(expr, at_ms, at_ms, 0))
 
     def range(self, expr: str, start_ms: int, end_ms_incl: int, step_ms: int) -> Answer:
         """Evaluate at every step."""
-        return self._answer(expr, self.query(expr, start_ms, end_ms_incl, step_ms))
+        return self.answer(expr, self.query(expr, start_ms, end_ms_incl, step_ms))
 
     def query(self, expr: str, start_ms: int, end_ms_incl: int, step_ms: int, **options) -> QueryResult:
         """Plan, read exactly what the plan asks for, and evaluate."""
@@ -77,7 +77,8 @@ class EngineTarget:
             np.array(values, np.float64),
         )
 
-    def _answer(self, expr: str, result: QueryResult) -> Answer:
+    def answer(self, expr: str, result: QueryResult) -> Answer:
+        """Return a result as the runner wants it."""
         warnings, infos = result.annotations.render(expr)
         notes = {"warnings": warnings, "infos": infos}
         match result.value:

@@ -73,6 +73,19 @@ _DATES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "year": lambda s: s.astype("datetime64[s]").astype("datetime64[Y]").astype(np.int64) + 1970,
 }
 
+_DATE_OUT_OF_RANGE = {
+    "day_of_month": 4.0,
+    "day_of_week": 0.0,
+    "day_of_year": 339.0,
+    "days_in_month": 31.0,
+    "hour": 15.0,
+    "minute": 30.0,
+    "month": 12.0,
+    "year": 292277026596.0,
+}
+"""Parts of the date that Prometheus gives for NaN and what is no int64: Go on amd64 makes the smallest int64 of these,
+whose time wraps around to Sunday, 292277026596-12-04 15:30:08."""
+
 _CLAMPS = frozenset(("clamp", "clamp_max", "clamp_min"))
 
 ELEMENTWISE = frozenset((*_MATH, *_DATES, *_CLAMPS, "round"))
@@ -125,9 +138,7 @@ def _date(name: str, values: np.ndarray, times_ms: np.ndarray | None = None) -> 
     if times_ms is not None:
         # Go's division truncates towards zero.
         seconds = np.where(times_ms >= 0, times_ms // 1000, -(-times_ms // 1000))
-    else:
-        # What is no int64 becomes its smallest value, as on amd64.
-        fits = (values >= -_EDGE) & (values < _EDGE)
-        seconds = np.where(fits, values, 0.0).astype(np.int64)
-        seconds[~fits] = np.iinfo(np.int64).min
-    return _DATES[name](seconds).astype(np.float64)
+        return _DATES[name](seconds).astype(np.float64)
+    fits = (values >= -_EDGE) & (values < _EDGE)
+    seconds = np.where(fits, values, 0.0).astype(np.int64)
+    return np.where(fits, _DATES[name](seconds).astype(np.float64), _DATE_OUT_OF_RANGE[name])

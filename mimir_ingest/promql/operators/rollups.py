@@ -11,6 +11,7 @@ from mimir_ingest.kernels import over_time, trend, windows
 from mimir_ingest.model.labels import METRIC_NAME, LabelFrame
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.promql import annotations as texts
+from mimir_ingest.promql.nodes import PosRange
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows
 from mimir_ingest.promql.operators.selectors import range_samples
 from mimir_ingest.promql.plan_nodes import Call, PlanNode, RangeSelect, Subquery
@@ -78,7 +79,8 @@ def roll_up(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
         return VectorBlock(*_absent(ranged, present))
     result = filled_rows(VectorBlock(block.labels, values, present, block.drop_name))
     if node.name in ("rate", "increase"):
-        _note_non_counters(evaluation, result, ranged)
+        # Prometheus evaluates a subquery into a range vector that has no position of its own.
+        _note_non_counters(evaluation, result, ranged.pos if reads else PosRange(0, 0))
     if node.name not in _KEEPS_NAME:
         result = evaluation.drop_name(result, strict=True)
     return result
@@ -208,7 +210,7 @@ def absent_labels(matchers: Sequence[Matcher]) -> dict[str, str]:
     return labels
 
 
-def _note_non_counters(evaluation: Evaluation, block: VectorBlock, node: PlanNode) -> None:
+def _note_non_counters(evaluation: Evaluation, block: VectorBlock, pos: PosRange) -> None:
     """Add an info for every metric with a result that does not look like a counter."""
     column = block.labels.column(METRIC_NAME)
     if column is None:
@@ -217,9 +219,9 @@ def _note_non_counters(evaluation: Evaluation, block: VectorBlock, node: PlanNod
         pairs = set(zip(block.labels.strings(METRIC_NAME), block.labels.strings("__type__"), strict=True))
         for name, kind in sorted(pairs):
             if name and kind not in ("counter", "histogram"):
-                evaluation.annotations.inform(texts.possible_non_counter_type(name, kind), node.pos)
+                evaluation.annotations.inform(texts.possible_non_counter_type(name, kind), pos)
         return
     codes, values = column
     for code in np.unique(codes[codes >= 0]).tolist():
         if not values[code].endswith(_COUNTER_SUFFIXES):
-            evaluation.annotations.inform(texts.possible_non_counter(values[code]), node.pos)
+            evaluation.annotations.inform(texts.possible_non_counter(values[code]), pos)
