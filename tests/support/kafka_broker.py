@@ -1,7 +1,7 @@
 """Real Apache Kafka for the tests: one KRaft node from its Maven artifacts, on free loopback ports.
 
-Listeners: PLAINTEXT; SASL_PLAINTEXT with PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER (unsigned tokens); SSL with
-a throw-away authority. Ports and data stay the same over `restart`, so a client sees the same broker come back.
+Listeners: PLAINTEXT; SASL_PLAINTEXT with PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER (unsigned tokens); SSL
+with a throw-away authority. Ports and data stay the same over `restart`, so a client sees the same broker come back.
 """
 
 from __future__ import annotations
