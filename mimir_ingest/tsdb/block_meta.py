@@ -29,7 +29,7 @@ class PartitionRange:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockMeta:
+class MetaFile:
     """What the readers of a block need to know of its `meta.json`."""
 
     ulid: str
@@ -115,7 +115,7 @@ def decode_meta(file: bytes) -> dict:
     return document
 
 
-def read_meta(document: dict) -> BlockMeta:
+def read_meta(document: dict) -> MetaFile:
     """Return the facts of a document; raises `BlockCorrupt` naming the field that is missing or wrong."""
     if not isinstance(document, dict):
         raise BlockCorrupt("meta.json: not an object")
@@ -129,7 +129,7 @@ def read_meta(document: dict) -> BlockMeta:
     if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
         raise BlockCorrupt("meta.json: compaction.sources is not a list of strings")
     own = _object(document, "mimir_ingest")
-    return BlockMeta(
+    return MetaFile(
         ulid=ulid,
         min_time_ms=_integer(document, "minTime"),
         max_time_ms=_integer(document, "maxTime"),

@@ -109,6 +109,11 @@ class IndexReader:
         strings = sum(map(len, self._values.values())) * 90
         return self._data.nbytes + self._table.nbytes + 2 * self._symbol_starts.nbytes + strings
 
+    @property
+    def file_bytes(self) -> int:
+        """Length of the file."""
+        return self._data.nbytes
+
     def label_names(self) -> list[str]:
         """Return all label names, ascending."""
         return sorted(self._names)
@@ -173,7 +178,7 @@ class IndexReader:
         return self._check_list(index_scan.count_postings(self._data, lists, self.end, counts), lists)
 
     def read_each(self, lists: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the entries of postings lists at these offsets (int64[k]), list i at `refs[offsets[i]:offsets[i + 1]]`.
+        """Return the entries of postings lists (int64[k]): list i has `refs[offsets[i]:offsets[i + 1]]`.
 
         Returns
         -------

@@ -1,0 +1,206 @@
+"""Which blocks a tenant has in the bucket, and open readers over them.
+
+A folder is a block once it has `meta.json`; one marked for deletion is read until it is gone, as its marker's delay is
+there to allow. Lists are replaced as a whole, so a reader sees the old one or the new one. Two caches are bounded by
+bytes: the open blocks (index and tables), least recently used first out. Methods block; call them in threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from mimir_ingest.bucket.layout import CLUSTER_FOLDER, block_file, meta_file, tenant_folder
+from mimir_ingest.bucket.store import Bucket
+from mimir_ingest.errors import BlockCorrupt, BlockNotFound
+from mimir_ingest.tsdb.block_meta import INDEX_FILE, TOMBSTONES_FILE, MetaFile, decode_meta, read_meta
+from mimir_ingest.tsdb.block_reader import BlockReader
+from mimir_ingest.tsdb.chunk_files import segment_path
+from mimir_ingest.tsdb.ulid import is_ulid
+
+OPEN_BLOCKS_BYTES = 512 << 20
+"""Default bound of open blocks; an index takes about 120 bytes a series."""
+
+_FETCHES = 16
+"""`meta.json` files read at a time. why: one takes a round trip, and there is no other cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockMeta:
+    """A block in the bucket."""
+
+    tenant: str
+    file: MetaFile
+
+    @property
+    def ulid(self) -> str:
+        """Name of the block."""
+        return self.file.ulid
+
+    @property
+    def min_time_ms(self) -> int:
+        """Time of its first sample."""
+        return self.file.min_time_ms
+
+    @property
+    def max_time_ms(self) -> int:
+        """Time after its last sample."""
+        return self.file.max_time_ms
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """ULIDs of the blocks that were merged into it, itself if none were."""
+        return self.file.sources
+
+    @property
+    def start_offset(self) -> int:
+        """First offset of the log that it was cut from; -1 for a block that was merged or came from elsewhere."""
+        return self.file.partition_range.start_offset if self.file.partition_range else -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    blocks: dict[str, BlockMeta]
+    corrupt: dict[str, str]
+
+
+class BlockCatalog:
+    """The blocks of a bucket, by tenant. Any number of threads may share it."""
+
+    def __init__(self, bucket: Bucket, *, open_blocks_bytes: int = OPEN_BLOCKS_BYTES) -> None:
+        """Start empty: `refresh` a tenant before asking for its blocks."""
+        self._bucket = bucket
+        self._listings: dict[str, _Listing] = {}
+        self._refreshing: dict[str, threading.Lock] = {}
+        self._open = _ReaderCache(open_blocks_bytes)
+
+    def tenants(self) -> list[str]:
+        """Return all tenants that have a folder in the bucket, ascending."""
+        return [name[:-1] for name in self._bucket.list() if name.endswith("/") and name[:-1] != CLUSTER_FOLDER]
+
+    def refresh(self, tenant: str) -> None:
+        """List the tenant's blocks anew; `meta.json` is read once a block.
+
+        Raises `StoreUnavailable`, and then the old list stays.
+        """
+        with self._refreshing.setdefault(tenant, threading.Lock()):
+            old = self._listings.get(tenant, _Listing({}, {}))
+            names = self._bucket.list(tenant_folder(tenant))
+            ulids = [name[:-1] for name in names if name.endswith("/") and is_ulid(name[:-1])]
+            new = [ulid for ulid in ulids if ulid not in old.blocks]
+            with ThreadPoolExecutor(_FETCHES) if len(new) > 1 else _Inline() as pool:
+                found = dict(zip(new, pool.map(lambda ulid: self._read_meta(tenant, ulid), new), strict=True))
+            blocks = {ulid: old.blocks[ulid] for ulid in ulids if ulid in old.blocks}
+            blocks |= {ulid: meta for ulid, meta in found.items() if isinstance(meta, BlockMeta)}
+            corrupt = {ulid: reason for ulid, reason in found.items() if isinstance(reason, str)}
+            self._listings[tenant] = _Listing(blocks, corrupt)
+            for ulid in old.blocks.keys() - blocks.keys():
+                self._open.drop((tenant, ulid))
+
+    def blocks(self, tenant: str, start_ms: int, end_ms: int) -> list[BlockMeta]:
+        """Return the listed blocks that may have samples in `[start_ms, end_ms)`, by ULID."""
+        listing = self._listings.get(tenant)
+        if listing is None:
+            return []
+        return [block for _, block in sorted(listing.blocks.items()) if block.file.overlaps(start_ms, end_ms)]
+
+    def corrupt(self, tenant: str) -> dict[str, str]:
+        """Return the blocks whose `meta.json` cannot be understood, with the reason; they are in no list."""
+        listing = self._listings.get(tenant)
+        return dict(listing.corrupt) if listing else {}
+
+    def open(self, block: BlockMeta) -> BlockReader:
+        """Return a reader of a block, an open one if there is.
+
+        Raises `BlockNotFound` (it was deleted meanwhile), `BlockCorrupt`, `StoreUnavailable`.
+        """
+        return self._open.get((block.tenant, block.ulid), lambda: self._open_block(block))
+
+    def _open_block(self, block: BlockMeta) -> BlockReader:
+        tenant, ulid = block.tenant, block.ulid
+
+        def read_segment(segment: int, start: int, end: int) -> bytes:
+            return self._bucket.read_range(block_file(tenant, ulid, segment_path(segment)), start, end)
+
+        try:
+            tombstones = self._bucket.read(block_file(tenant, ulid, TOMBSTONES_FILE))
+        except BlockNotFound:
+            tombstones = None  # Mimir does not ship the file
+        try:
+            index = self._bucket.read(block_file(tenant, ulid, INDEX_FILE))
+            return BlockReader(index, block.file.document, read_segment, tombstones)
+        except BlockCorrupt as error:
+            raise BlockCorrupt(f"block {tenant}/{ulid}: {error.message}") from error
+
+    def _read_meta(self, tenant: str, ulid: str) -> BlockMeta | str | None:
+        """A block's facts, the reason why it has none, or None for a folder that is not a block yet."""
+        try:
+            file = read_meta(decode_meta(self._bucket.read(meta_file(tenant, ulid))))
+        except BlockNotFound:
+            return None
+        except BlockCorrupt as error:
+            return error.message
+        if file.ulid != ulid:
+            return f"meta.json: ulid is {file.ulid}, the folder {ulid}"
+        return BlockMeta(tenant, file)
+
+
+class _Inline:
+    """Stands in for a pool where one would cost more than it saves."""
+
+    map = staticmethod(map)
+
+    def __enter__(self) -> _Inline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class _ReaderCache:
+    """Open readers by (tenant, ULID); each is opened by one thread, the others wait for it."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._readers: OrderedDict[tuple[str, str], BlockReader] = OrderedDict()
+        self._opening: dict[tuple[str, str], threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, str], open_block: Callable[[], BlockReader]) -> BlockReader:
+        with self._lock:
+            reader = self._hit(key)
+            if reader is not None:
+                return reader
+            opening = self._opening.setdefault(key, threading.Lock())
+        try:
+            with opening:
+                with self._lock:
+                    reader = self._hit(key)
+                if reader is None:
+                    reader = open_block()
+                    self._add(key, reader)
+            return reader
+        finally:
+            with self._lock:
+                self._opening.pop(key, None)
+
+    def drop(self, key: tuple[str, str]) -> None:
+        with self._lock:
+            self._readers.pop(key, None)
+
+    def _hit(self, key: tuple[str, str]) -> BlockReader | None:
+        reader = self._readers.get(key)
+        if reader is not None:
+            self._readers.move_to_end(key)
+        return reader
+
+    def _add(self, key: tuple[str, str], reader: BlockReader) -> None:
+        with self._lock:
+            self._readers[key] = reader
+            held = sum(each.memory_bytes for each in self._readers.values())
+            while held > self._limit_bytes and len(self._readers) > 1:
+                _, oldest = self._readers.popitem(last=False)
+                held -= oldest.memory_bytes
