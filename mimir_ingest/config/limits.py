@@ -17,7 +17,8 @@ from typing import Any
 from mimir_ingest.config.durations import Duration
 from mimir_ingest.config.keys import Key, KeyRegistry
 
-PREFIX = "limits."
+MIN_SHORTENED_BYTES = 71
+"""Length of the hash that ends or replaces a label value that is shortened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,6 @@ class Limits:
     """Metadata items of a metric name."""
     out_of_order_time_window: Duration
     """How much older than the tenant's newest sample a sample may be and still be stored out of order."""
-    separate_metrics_group_label: str
-    """Label whose value splits the discard metrics into groups."""
     name_validation_scheme: str
     """Rule for metric and label names: legacy or utf8."""
     max_fetched_chunks_per_query: int
@@ -88,6 +87,10 @@ class Limits:
     """Bytes of a query's text."""
     query_ingesters_within: Duration
     """How far back ingesters are asked; 0 asks always."""
+    enabled_promql_experimental_functions: str
+    """Experimental PromQL functions that may be used, comma-separated."""
+    enabled_promql_extended_range_selectors: str
+    """Extended range selectors that may be used, comma-separated."""
     ingestion_partitions_tenant_shard_size: int
     """Partitions that the tenant is spread over; 0 is all."""
 
@@ -137,6 +140,12 @@ def limit_problems(values: Mapping[str, Any]) -> list[str]:
         for name, choices in _CHOICES.items()
         if name in values and values[name] not in choices
     ]
+    strategy, length = values.get("label_value_length_over_limit_strategy"), values.get("max_label_value_length")
+    if strategy in ("truncate", "drop") and length is not None and length < MIN_SHORTENED_BYTES:
+        problems.append(
+            f"limits.max_label_value_length is {length}; with limits.label_value_length_over_limit_strategy {strategy} "
+            f"it must be at least {MIN_SHORTENED_BYTES}, the length of what replaces a value"
+        )
     problems += [
         f"limits.{name} is {value}; it cannot be negative"
         for name, value in values.items()

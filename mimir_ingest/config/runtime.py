@@ -112,10 +112,10 @@ def parse_runtime_config(texts: Sequence[tuple[str, str]], defaults: Limits) -> 
                 raise ConfigError(
                     f'{_where(name, key_node)}: unknown key "{section}"; a runtime configuration has {known}'
                 )
-    for tenant, values in limit_values.items():
-        if found := limit_problems(values):
-            raise ConfigError(f"overrides.{tenant}: {'; '.join(found)}")
     overrides = {tenant: defaults.overridden(values) for tenant, values in limit_values.items()}
+    for tenant, limits in overrides.items():
+        if found := limit_problems(limits.values):
+            raise ConfigError(f"overrides.{tenant}: {'; '.join(found)}")
     return RuntimeConfig(
         MappingProxyType(overrides), MappingProxyType(instance), MappingProxyType(multi_kv), digest.hexdigest()
     )

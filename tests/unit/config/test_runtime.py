@@ -43,6 +43,7 @@ def test_several_files_merge_deeply_and_the_later_wins():
         ("overrides: {a: {ingestion_rate: fast}}", "overrides.a.ingestion_rate"),
         ("overrides: {a: {ingestion_rate: -1}}", "negative"),
         ("overrides: {a: {name_validation_scheme: x}}", "legacy, utf8"),
+        ("overrides: {a: {label_value_length_over_limit_strategy: drop, max_label_value_length: 70}}", "at least 71"),
         ("overrides: [a]", "to be a map"),
         ("overrides: {a: 1}", "to be a map"),
         ("overrides: {a: {}, a: {}}", "already stands"),
