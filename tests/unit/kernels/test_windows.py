@@ -1,0 +1,64 @@
+"""Rates over sliding windows: the kernels and their twins agree."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimir_ingest.kernels import windows
+from tests.reference import windows as reference
+from tests.support.columns import assert_same, columns, counters, ends, numbers, outputs, series
+
+MODES = {"delta": 0, "increase": windows.COUNTER, "rate": windows.COUNTER | windows.PER_SECOND}
+
+
+@pytest.mark.parametrize("name", MODES)
+@given(series(st.one_of(counters, numbers)), ends(), st.integers(1, 200))
+def test_rates_extrapolate_as_the_twin_does(name, rows, at, range_ms):
+    """Counter resets, the 1.1 rule, the zero point and the counts of samples are the same."""
+    values, present = outputs(len(rows), len(at))
+    counts = np.array([100, 10, 0])
+    window = np.array([range_ms, MODES[name]])
+    found = windows.extrapolate_rate(*columns(rows), np.array(at, np.int64), window, values, present, counts)
+    flags = {"counter": name != "delta", "per_second": name == "rate"}
+    expected = [
+        [reference.extrapolated(reference.window(samples, end, range_ms), end, range_ms, **flags) for end in at]
+        for samples in rows
+    ]
+    assert_same(values, present, expected)
+    assert found == np.count_nonzero(present)
+    measured = [reference.measure(samples, at, range_ms) for samples in rows]
+    assert counts[0] == 100 + sum(m[0] for m in measured)
+    assert counts[1] == 10 + sum(m[1] for m in measured)
+    assert counts[2] == max((m[2] for m in measured), default=0)
+
+
+@pytest.mark.parametrize("smoothed", [False, True], ids=["anchored", "smoothed"])
+@pytest.mark.parametrize("name", MODES)
+@given(series(st.one_of(counters, st.floats(-1e3, 1e3))), ends(), st.integers(1, 150), st.integers(1, 90))
+def test_extended_ranges_take_values_at_their_borders_as_the_twin_does(name, smoothed, rows, at, range_ms, lookback_ms):
+    """Anchored and smoothed windows."""
+    values, present = outputs(len(rows), len(at))
+    mode = MODES[name] | (windows.SMOOTHED if smoothed else windows.ANCHORED)
+    window = np.array([range_ms, mode, lookback_ms])
+    windows.extend_rate(*columns(rows), np.array(at, np.int64), window, values, present, np.zeros(3, np.int64))
+    flags = {"counter": name != "delta", "per_second": name == "rate", "smoothed": smoothed}
+    expected = [[reference.extended(s, end, range_ms, lookback_ms, **flags) for end in at] for s in rows]
+    assert_same(values, present, expected)
+
+
+@given(series(), ends(), st.integers(1, 200))
+def test_windows_are_measured_as_the_twin_does(rows, at, range_ms):
+    """Samples in all windows, new ones, and the longest."""
+    offsets, timestamps, _ = columns(rows)
+    counts = np.zeros(3, np.int64)
+    filled = windows.measure_windows(offsets, timestamps, np.array(at, np.int64), range_ms, counts)
+    measured = [reference.measure(samples, at, range_ms) for samples in rows]
+    assert counts.tolist() == [
+        sum(m[0] for m in measured),
+        sum(m[1] for m in measured),
+        max((m[2] for m in measured), default=0),
+    ]
+    assert filled == sum(bool(reference.window(samples, end, range_ms)) for samples in rows for end in at)
