@@ -1,0 +1,276 @@
+"""What Mimir's server does around every handler, as small ASGI wrappers that the composition root stacks.
+
+    StripPrefix ─► CleanPath ─► Router ─┬─► push and other bare applications
+                                        └─► Gzip ─► FastAPI (see `plain_routing`)
+
+Paths are matched in their percent-encoded form: a variable reaches its handler still encoded (spec: http api 1.2, 1.6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+
+from mimir_ingest.api.errors import (
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    Answer,
+    Application,
+    Headers,
+    Message,
+    Receive,
+    Scope,
+    Send,
+)
+
+GZIP_MIN_BYTES = 1400
+"""Smaller bodies are not compressed; Mimir's bound."""
+_GZIP_THREAD_BYTES = 65_536  # why: compressing 64 KiB at level 1 takes about 1 ms; more leaves the event loop
+
+
+def raw_path(scope: Scope) -> bytes:
+    """Return the path as the client sent it, without the query."""
+    found = scope.get("raw_path")
+    return found.partition(b"?")[0] if found is not None else scope["path"].encode("utf-8")
+
+
+def _with_path(scope: Scope, path: bytes) -> Scope:
+    """Return the scope with another path; `path`, by which FastAPI routes, is the encoded one too."""
+    return {**scope, "raw_path": path, "path": path.decode("latin-1")}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path with its application."""
+
+    path: str
+    """Exact, or with `{name}` for a whole segment."""
+    methods: frozenset[str] | None
+    """Methods it answers; None is any. HEAD is not implied by GET."""
+    application: Application
+
+
+class Router:
+    """Finds the application for a raw path; variables go to `scope["path_params"]`, still encoded.
+
+    Paths that no route has go to `fallback`, or are answered with 404.
+    """
+
+    def __init__(self, routes: Iterable[Route], *, fallback: Application | None = None) -> None:
+        self._exact: dict[bytes, list[Route]] = {}
+        self._patterns: list[tuple[re.Pattern[bytes], list[Route]]] = []
+        patterns: dict[str, list[Route]] = {}
+        for route in routes:
+            if "{" in route.path:
+                patterns.setdefault(route.path, []).append(route)
+            else:
+                self._exact.setdefault(route.path.encode(), []).append(route)
+        for path, found in patterns.items():
+            parts = re.split(r"\{(\w+)\}", path)
+            text = "".join(f"(?P<{p}>[^/]+)" if i % 2 else re.escape(p) for i, p in enumerate(parts))
+            self._patterns.append((re.compile(text.encode()), found))
+        self._fallback = fallback
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Dispatch one request; other connection types go to the fallback."""
+        if scope["type"] == "http":
+            path = raw_path(scope)
+            routes = self._exact.get(path)
+            variables: dict[str, str] = {}
+            if routes is None:
+                for pattern, candidates in self._patterns:
+                    if match := pattern.fullmatch(path):
+                        routes = candidates
+                        variables = {name: value.decode("latin-1") for name, value in match.groupdict().items()}
+                        break
+            if routes is not None:
+                for route in routes:
+                    if route.methods is None or scope["method"] in route.methods:
+                        await route.application({**scope, "path_params": variables}, receive, send)
+                        return
+                await METHOD_NOT_ALLOWED.send(send)
+                return
+        if self._fallback is not None:
+            await self._fallback(scope, receive, send)
+        elif scope["type"] == "http":
+            await NOT_FOUND.send(send)
+
+
+def clean_path(path: bytes) -> bytes:
+    """Return a path without empty and dot segments, the trailing slash kept. Source: Go `path.Clean`, gorilla/mux."""
+    if path.startswith(b"/") and b"//" not in path and b"/." not in path:
+        return path
+    kept: list[bytes] = []
+    for segment in path.split(b"/"):
+        if segment == b"..":
+            del kept[-1:]
+        elif segment not in (b"", b"."):
+            kept.append(segment)
+    cleaned = b"/" + b"/".join(kept)
+    return cleaned + b"/" if kept and path.endswith(b"/") else cleaned
+
+
+class CleanPath:
+    """Redirects (301) a path with duplicate slashes or dot segments to its clean form, the query kept."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Redirect or pass on, with the raw path as the one to route by."""
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        path = raw_path(scope)
+        cleaned = clean_path(path)
+        if cleaned != path:
+            query = scope.get("query_string") or b""
+            location = cleaned + (b"?" + query if query else b"")
+            await Answer(301, headers=((b"location", location),)).send(send)
+            return
+        await self._application(_with_path(scope, path), receive, send)
+
+
+class StripPrefix:
+    """Takes `server.path_prefix` off every path; a path without it is unknown."""
+
+    def __init__(self, application: Application, prefix: str) -> None:
+        self._application = application
+        self._prefix = prefix.rstrip("/").encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Strip or answer 404."""
+        if scope["type"] != "http" or not self._prefix:
+            await self._application(scope, receive, send)
+            return
+        path = raw_path(scope)
+        if not path.startswith(self._prefix + b"/"):
+            await NOT_FOUND.send(send)
+            return
+        await self._application(_with_path(scope, path[len(self._prefix) :]), receive, send)
+
+
+def plain_routing(application: FastAPI) -> None:
+    """Make FastAPI answer unknown paths and methods as Mimir's router does, and never redirect trailing slashes."""
+
+    async def unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
+        await NOT_FOUND.send(send)
+
+    async def wrong_method(request: Request, error: Any) -> Response:
+        return Response(status_code=405)
+
+    application.router.redirect_slashes = False
+    application.router.default = unknown_path
+    application.add_exception_handler(405, wrong_method)
+
+
+def accepts(header: str) -> tuple[bool, bool]:
+    """Return (whether gzip is accepted, whether the plain body is) by an `Accept-Encoding` header."""
+    weights: dict[str, float] = {}
+    for item in header.split(","):
+        coding, *parameters = (part.strip().lower() for part in item.split(";"))
+        weight = 1.0
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "q":
+                try:
+                    weight = float(value)
+                except ValueError:
+                    weight = 0.0
+        if coding:
+            weights[coding] = weight
+    rest = weights.get("*")
+    gzip = weights.get("gzip", weights.get("x-gzip", rest or 0.0)) > 0
+    identity = weights.get("identity", 0.0 if rest == 0 else 1.0) > 0
+    return gzip, identity
+
+
+class Gzip:
+    """Compresses responses of 1400 bytes and more for clients that take gzip; always adds `Vary: Accept-Encoding`.
+
+    Level 1: these bodies are JSON and pages, on which it costs a third of the default's time.
+    """
+
+    def __init__(self, application: Application, *, min_bytes: int = GZIP_MIN_BYTES) -> None:
+        self._application, self._min_bytes = application, min_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request through the compressor if the client wants it."""
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        header = b",".join(value for name, value in scope["headers"] if name == b"accept-encoding").decode("latin-1")
+        gzip, identity = accepts(header)
+        if scope["method"] == "HEAD":
+            gzip = False
+        stream = _GzipStream(send, wanted=gzip, min_bytes=self._min_bytes if identity else 0)
+        await self._application(scope, receive, stream.send)
+
+
+class _GzipStream:
+    """One response on its way out: held back until it is known whether it is long enough."""
+
+    def __init__(self, send: Send, *, wanted: bool, min_bytes: int) -> None:
+        self._send, self._wanted, self._min_bytes = send, wanted, min_bytes
+        self._start: Message | None = None
+        self._held = b""
+        self._write: Callable[[bytes], bytes] | None = None
+        self._compressor: Any = None
+
+    async def send(self, message: Message) -> None:
+        """Take the next message of the application."""
+        if message["type"] == "http.response.start":
+            headers: Headers = list(message["headers"])
+            if not any(n == b"vary" and b"accept-encoding" in v.lower() for n, v in headers):
+                headers.append((b"vary", b"Accept-Encoding"))
+            self._start = {**message, "headers": headers}
+            plain = any(n == b"content-encoding" for n, _ in headers) or message["status"] in (204, 304)
+            if plain or not self._wanted:
+                await self._release_start()
+        elif message["type"] != "http.response.body":
+            await self._release_start()
+            await self._send(message)
+        elif self._compressor is not None:
+            await self._send_compressed(message.get("body", b""), more=message.get("more_body", False))
+        elif self._start is None:
+            await self._send(message)
+        else:
+            await self._decide(message)
+
+    async def _decide(self, message: Message) -> None:
+        self._held += message.get("body", b"")
+        more = message.get("more_body", False)
+        if self._start is None:
+            return
+        if len(self._held) >= max(self._min_bytes, 1):
+            self._compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
+            headers = [h for h in self._start["headers"] if h[0] not in (b"content-length", b"accept-ranges")]
+            self._start["headers"] = [*headers, (b"content-encoding", b"gzip")]
+            held, self._held = self._held, b""
+            await self._send_compressed(held, more=more)
+        elif not more:
+            await self._release_start()
+            await self._send({"type": "http.response.body", "body": self._held})
+
+    async def _release_start(self) -> None:
+        if self._start is not None:
+            start, self._start = self._start, None
+            await self._send(start)
+
+    async def _send_compressed(self, body: bytes, *, more: bool) -> None:
+        def compress() -> bytes:
+            out = self._compressor.compress(body)
+            # Streams are flushed at each message, so that a slow producer's parts arrive as they come.
+            return out + self._compressor.flush(zlib.Z_SYNC_FLUSH if more else zlib.Z_FINISH)
+
+        out = await asyncio.to_thread(compress) if len(body) >= _GZIP_THREAD_BYTES else compress()
+        if self._start is not None and not more:
+            self._start["headers"].append((b"content-length", b"%d" % len(out)))
+        await self._release_start()
+        await self._send({"type": "http.response.body", "body": out, "more_body": more})

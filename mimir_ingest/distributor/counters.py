@@ -1,0 +1,85 @@
+"""One tenant's children of the distributor's metrics, looked up once; and what each request adds to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from mimir_ingest.distributor.plan import PlannedWrite
+from mimir_ingest.distributor.rate_limit import RATE_LIMITED
+from mimir_ingest.obs.metrics import DistributorMetrics
+from mimir_ingest.wire.remote_write_v1 import DecodedWrite
+
+
+@dataclass(slots=True)
+class TenantCounters:
+    """`count_in` may be called from any thread, `count_planned` from the event loop."""
+
+    metrics: DistributorMetrics
+    tenant: str
+    requests_in: Counter
+    samples_in: Counter
+    received_requests: Counter
+    received_samples: Counter
+    latest_seen: Gauge
+    samples_per_request: Histogram
+    body_size: Histogram
+    newest_ms: int = 0
+    """Largest valid timestamp so far."""
+
+    @classmethod
+    def create(cls, metrics: DistributorMetrics, tenant: str) -> TenantCounters:
+        """Look up the children that every request needs."""
+        return cls(
+            metrics,
+            tenant,
+            metrics.requests_in.labels(tenant, "1.0"),
+            metrics.samples_in.labels(tenant),
+            metrics.received_requests.labels(tenant),
+            metrics.received_samples.labels(tenant),
+            metrics.latest_seen_sample_timestamp_seconds.labels(tenant),
+            metrics.samples_per_request.labels(tenant),
+            metrics.uncompressed_request_body_size_bytes.labels(tenant, "push"),
+        )
+
+    def count_in(self, write: DecodedWrite, *, compressed: int, decompressed: int) -> None:
+        """Count a request as it came in; sizes in bytes."""
+        metrics, samples, metadata = self.metrics, write.batch.sample_count, len(write.batch.metadata)
+        self.requests_in.inc()
+        self.samples_in.inc(samples)
+        self.samples_per_request.observe(samples)
+        self.body_size.observe(decompressed)
+        if compressed:
+            metrics.request_body_compression_ratio.observe(decompressed / compressed)
+        if metadata:
+            metrics.metadata_in.labels(self.tenant).inc(metadata)
+        if write.exemplar_count:
+            metrics.exemplars_in.labels(self.tenant).inc(write.exemplar_count)
+            metrics.exemplars_per_request.labels(self.tenant).observe(write.exemplar_count)
+        if write.histogram_count:
+            metrics.dropped_native_histograms.labels(self.tenant).inc(write.histogram_count)
+
+    def count_planned(self, planned: PlannedWrite, *, now_ms: int) -> None:
+        """Count what was decided about a request."""
+        metrics, tenant = self.metrics, self.tenant
+        for reason, count in planned.discarded_samples.items():
+            metrics.discarded_samples.labels(tenant, "", reason).inc(count)
+        for reason, count in planned.discarded_metadata.items():
+            metrics.discarded_metadata.labels(tenant, reason).inc(count)
+        if planned.newest_ms is not None:
+            if planned.newest_ms > self.newest_ms:
+                self.newest_ms = planned.newest_ms
+                self.latest_seen.set(planned.newest_ms / 1000)
+            metrics.sample_delay_seconds.observe((now_ms - planned.newest_ms) / 1000)
+        if planned.rejected:
+            if planned.samples:
+                metrics.discarded_samples.labels(tenant, "", RATE_LIMITED).inc(planned.samples)
+            if planned.metadata:
+                metrics.discarded_metadata.labels(tenant, RATE_LIMITED).inc(planned.metadata)
+            return
+        if planned.records:
+            self.received_requests.inc()
+            self.received_samples.inc(planned.samples)
+            if planned.metadata:
+                metrics.received_metadata.labels(tenant).inc(planned.metadata)

@@ -1,0 +1,127 @@
+"""A decoded write request to records, in one synchronous step that may run on any thread. Pure.
+
+    validate ─► rate limit ─► route ─► encode
+
+The order is Mimir's (spec: ingest storage 8.2): limits count what is valid, and a request with nothing valid left takes
+nothing from a bucket and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from mimir_ingest.distributor.limits import DistributorLimits
+from mimir_ingest.distributor.metadata import validate_metadata
+from mimir_ingest.distributor.records import encode_records
+from mimir_ingest.distributor.route import route
+from mimir_ingest.distributor.validate import validate_series
+from mimir_ingest.errors import InvalidSeries, LimitExceeded
+from mimir_ingest.wire.record import RecordSettings
+from mimir_ingest.wire.remote_write_v1 import DecodedWrite
+from partitions.ring import PartitionRing
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWrite:
+    """What is to be appended, and what the sender is told if that succeeds."""
+
+    records: tuple[tuple[int, bytes], ...]
+    """(partition, value), partitions ascending, a partition's records in the order of the request."""
+    samples: int
+    """Valid samples."""
+    metadata: int
+    """Valid metadata items."""
+    newest_ms: int | None
+    """Largest valid timestamp."""
+    invalid: InvalidSeries | None
+    """The first broken validation rule."""
+    rejected: LimitExceeded | None
+    """Set when the tenant's rate limit refuses the whole request; there are no records then."""
+    discarded_samples: Mapping[str, int]
+    """By reason."""
+    discarded_metadata: Mapping[str, int]
+    """By reason."""
+    shortened: int
+    """Series with shortened label values."""
+
+
+def plan_write(
+    write: DecodedWrite,
+    tenant: str,
+    limits: DistributorLimits,
+    *,
+    ring: PartitionRing,
+    take_items: Callable[[int], None],
+    now_ms: int,
+    version: int,
+    max_record_bytes: int,
+    skip_label_names: bool,
+    skip_label_count: bool,
+) -> PlannedWrite:
+    """Decide what becomes of a request.
+
+    Parameters
+    ----------
+    take_items : int -> None
+        Takes that many items from the tenant's bucket; raises LimitExceeded.
+    version : int
+        Record version to write.
+    max_record_bytes : int
+        Larger requests become several records of a partition.
+    skip_label_names, skip_label_count : bool
+        Whether the client may skip these rules; it also has to ask for it in the body.
+
+    Raises
+    ------
+    NoActivePartition
+        There is something to write and nowhere to write it.
+    """
+    series = validate_series(
+        write.batch,
+        limits,
+        now_ms=now_ms,
+        skip_label_names=skip_label_names and write.skip_label_name_validation,
+        skip_label_count=skip_label_count and write.skip_label_count_validation,
+    )
+    metadata = validate_metadata(series.batch.metadata, limits)
+    batch = series.batch
+    if metadata.items is not batch.metadata:
+        batch = replace(batch, metadata=metadata.items)
+    records: tuple[tuple[int, bytes], ...] = ()
+    rejected = None
+    items = batch.sample_count + len(batch.metadata)
+    if items:
+        try:
+            take_items(items)
+        except LimitExceeded as error:
+            rejected = error
+        else:
+            settings = record_settings(limits, partitions=len(ring.active_partitions))
+            records = tuple(
+                (partition, value)
+                for partition, part in route(batch, tenant, ring)
+                for value in encode_records(part, settings, version=version, max_bytes=max_record_bytes)
+            )
+    return PlannedWrite(
+        records,
+        batch.sample_count,
+        len(batch.metadata),
+        int(batch.timestamps.max()) if batch.sample_count else None,
+        series.first_error or metadata.first_error,
+        rejected,
+        series.discarded,
+        metadata.discarded,
+        series.shortened,
+    )
+
+
+def record_settings(limits: DistributorLimits, *, partitions: int) -> RecordSettings:
+    """Return the settings that decide a record's own samples wherever it is read."""
+    series = limits.max_global_series_per_user
+    return RecordSettings(
+        # A share of nothing would mean no limit at all.
+        max_series=max(series // partitions, 1) if series > 0 and partitions else 0,
+        out_of_order_window_ms=limits.out_of_order_time_window_ms,
+        creation_grace_ms=limits.creation_grace_period_ms,
+    )
