@@ -6,6 +6,7 @@ Regular expressions are RE2, anchored at both ends, with `.` matching newline, a
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,9 +35,17 @@ def _options(*, one_line: bool) -> re2.Options:
     return options
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LITERAL = re.compile(r"[^\\.+*?()\[\]{}^$]*")
+_NOTHING = r"[^\x{0}-\x{10FFFF}]"
+_WHOLE_TEXT = re.compile(r"\\[QAz]|\(\?[a-zA-Z]*-?[a-zA-Z]*m")
+"""What means something else in a pattern that runs over many values at once."""
+
+
 @lru_cache(maxsize=1024)
 def _compile_full(pattern: str) -> re2._Regexp:
-    return re2.compile(f"^(?s:{pattern})$", _options(one_line=True))
+    # A byte that is no UTF-8, a lone surrogate here, is in no label value.
+    return re2.compile(_SURROGATE.sub(lambda _: _NOTHING, pattern), _options(one_line=True))
 
 
 @lru_cache(maxsize=1024)
@@ -58,19 +67,67 @@ _GO_REASONS = {
 """RE2's reasons where Go's `regexp/syntax` words them differently."""
 
 
+_REPEAT = re.compile(r"(\{([0-9]+)(?:,([0-9]*))?\})\??$")
+_MAX_REPEAT = 1000
+_AT_THE_END = ("missing ]", "missing )", "trailing \\")
+"""RE2's reasons that only the end of a pattern gives."""
+
+
 @lru_cache(maxsize=1024)
 def check_regexp(pattern: str) -> str | None:
-    """Return the reason why a pattern does not compile, in the words of Go's `regexp`, or None."""
+    """Return the reason why a pattern does not compile, in the words of Go's `regexp`, or None.
+
+    Lone surrogates stand for bytes that are no UTF-8; such a pattern is valid only without metacharacters.
+    """
+    odd = _SURROGATE.search(pattern)
+    if odd is not None and _LITERAL.fullmatch(pattern):
+        return None
+    stop = odd.start() if odd is not None else len(pattern)
+    any_byte = _find_any_byte(pattern[:stop])
+    if any_byte >= 0:
+        stop = any_byte
+    found = _compile_error(pattern[:stop])
+    if found is not None and (stop == len(pattern) or found[0] not in _AT_THE_END):
+        reason, part = found
+        if reason == "unexpected )":
+            part = pattern
+    elif any_byte >= 0:
+        reason, part = "invalid escape sequence", r"\C"
+    elif odd is not None:
+        reason, part = "invalid UTF-8", pattern[stop:]
+    else:
+        return None
+    return f"error parsing regexp: {_GO_REASONS.get(reason, reason)}: `{part}`"
+
+
+def _compile_error(pattern: str) -> tuple[str, str] | None:
+    """Return RE2's reason and the part of the pattern it names."""
     try:
-        pattern.encode()
         re2.compile(pattern, _options(one_line=True))
-    except UnicodeEncodeError:
-        return f"error parsing regexp: invalid UTF-8: `{pattern}`"
     except re2.error as error:
         text = error.args[0]
-        reason, colon, part = (text.decode() if isinstance(text, bytes) else str(text)).partition(": ")
-        return f"error parsing regexp: {_GO_REASONS.get(reason, reason)}" + (f": `{part}`" if colon else "")
+        reason, _, part = (text.decode() if isinstance(text, bytes) else str(text)).partition(": ")
+        repeat = _REPEAT.search(part) if "repetition" in reason else None
+        if repeat and not int(repeat[2]) <= int(repeat[3] or _MAX_REPEAT) <= _MAX_REPEAT:
+            return "invalid repetition size", repeat[1]
+        return reason, part
     return None
+
+
+def _find_any_byte(pattern: str) -> int:
+    r"""Return where `\C` stands outside `\Q…\E`, or -1. RE2 takes it for any byte; Go's `regexp` does not have it."""
+    at = pattern.find("\\")
+    while 0 <= at < len(pattern) - 1:
+        escaped = pattern[at + 1]
+        if escaped == "C":
+            return at
+        if escaped == "Q":
+            end = pattern.find(r"\E", at)
+            if end < 0:
+                return -1
+            at = end
+        at = pattern.find("\\", at + 2)
+    return -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +162,7 @@ class Matcher:
         if self.type in (MatchType.EQUAL, MatchType.NOT_EQUAL):
             hit = np.fromiter((v == self.value for v in values), bool, len(values))
             return ~hit if self.negative else hit
-        if len(values) < 16:
+        if len(values) < 16 or _WHOLE_TEXT.search(self.value) or _SURROGATE.search(self.value):
             return np.fromiter((self.matches(v) for v in values), bool, len(values))
         hit = np.zeros(len(values), bool)
         encoded = [v.encode() for v in values]

@@ -21,7 +21,7 @@ _NS = {
 }
 _UNIT_ORDER = {unit: place for place, unit in enumerate(_NS)}
 _DURATION_PART = re.compile(r"([0-9]+)([^0-9]+)")
-_PLAIN_DURATION = re.compile(r"([0-9]{1,6})(ms|[smhdw])")
+_PLAIN_DURATION = re.compile(r"([0-9]{1,4})(ms|[smhdw])")
 _UNDERSCORES = re.compile(r"(?:0[xX]_?)?[0-9a-fA-F]+(?:_[0-9a-fA-F]+)*")
 _FLOAT = re.compile(r"[0-9_]*\.?[0-9_]*(?:[eE][+-]?[0-9_]+)?")
 _SPECIAL = {"inf": math.inf, "nan": math.nan}
@@ -143,10 +143,10 @@ def go_int64(value: float) -> int:
 
 def format_duration(duration_ns: int) -> str:
     """Print a duration as `model.Duration` does: `90d`, `1h30m`, `0s`. Years and weeks only if nothing remains."""
-    ms = duration_ns // 1_000_000
-    if ms <= 0:
-        return "0s" if duration_ns > -1_000_000 else ""
-    out = ""
+    ms = abs(duration_ns) // 1_000_000
+    if not ms:
+        return "0s"
+    out = "-" if duration_ns < 0 else ""
     for unit, size_ns in _NS.items():
         size = size_ns // 1_000_000
         if unit in ("y", "w") and ms % size:

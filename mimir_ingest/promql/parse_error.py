@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from mimir_ingest.errors import QueryError
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def line_column(query: bytes, at: int) -> str:
@@ -18,6 +22,7 @@ class ParseError(QueryError):
     """A syntax or type error of a query: `<line>:<column>: parse error: <reason>`, errorType `bad_data`."""
 
     def __init__(self, query: bytes, at: int, reason: str) -> None:
+        reason = _SURROGATE.sub("\ufffd", reason)
         super().__init__(f"{line_column(query, at)}: parse error: {reason}", error_type="bad_data")
         self.reason = reason
         self.at = at

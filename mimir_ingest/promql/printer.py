@@ -10,7 +10,7 @@ import re
 
 from mimir_ingest.model.labels import METRIC_NAME
 from mimir_ingest.model.matchers import Matcher, MatchType
-from mimir_ingest.promql.literals import format_duration, format_float, format_float_short, go_int64
+from mimir_ingest.promql.literals import INT64_MIN, format_duration, format_float, format_float_short, go_int64
 from mimir_ingest.promql.nodes import (
     AggregateExpr,
     BinaryExpr,
@@ -179,5 +179,7 @@ def _format_offset(node: VectorSelector | SubqueryExpr) -> str:
         return f" offset {format_duration_expr(node.offset_expr)}"
     if not node.offset_ns:
         return ""
-    sign = "-" if node.offset_ns < 0 else ""
-    return f" offset {sign}{format_duration(abs(node.offset_ns))}"
+    if node.offset_ns == INT64_MIN:
+        # Out of `NaN`; Prometheus negates it, which overflows.
+        return f" offset -{format_duration(node.offset_ns)}"
+    return f" offset {format_duration(node.offset_ns)}"
