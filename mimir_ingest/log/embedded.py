@@ -28,9 +28,9 @@ POLL_S = 0.02
 # why: how late another process's append may be seen; one poll costs about 10 µs.
 TRIM_RECORDS = 256
 # why: records deleted in a transaction; appends of the same process wait for at most one such step.
-_KEPT_FREE_PAGES = 2048
+_KEPT_FREE_PAGES = 4096
 # why: 64 MiB of pages stay in the file for reuse; past that, and a quarter of the file, they go back to the disk.
-_RELEASED_PAGES = 256
+_RELEASED_PAGES = 512
 _TASK_TIMEOUT_S = 30.0
 _START_ATTEMPTS = 20
 

@@ -10,7 +10,7 @@ Tables
     positions   a group's next_offset in a partition
 
 Writers hold SQLite's write lock from `BEGIN IMMEDIATE` to the commit; WAL readers never wait for them. Values of
-`SMALLEST_COMPRESSED_BYTES` and more are stored as raw snappy if that saves anything; the codec is in the row.
+`SMALLEST_COMPRESSED_BYTES` and more are stored as an lz4 block if that saves anything; the codec is in the row.
 Errors of sqlite3 leave this module as LogUnavailable, with what to do next.
 """
 
@@ -31,14 +31,14 @@ from mimir_ingest.log.contract import Record
 
 FILE_NAME = "log.sqlite"
 SCHEMA_VERSION = 1
-PAGE_BYTES = 32768
-# why: benchmarks/log_append.py, 450 kB records of 2,000 series, snappy. CPU per append by page size: see its header.
+PAGE_BYTES = 16384
+# why: CPU of append + read of a 518 kB columnar record, least of three runs of benchmarks/log_append.py: 490 µs with
+# 4 KiB pages, 420 with 8, 416 with 16, 407 with 32, 363 with 64; but a commit of one small record writes three pages.
 SMALLEST_COMPRESSED_BYTES = 1024
 # why: below this a compressed value saves less than its share of a page.
-CODEC_NONE, CODEC_SNAPPY = 0, 1
-# why: snappy and lz4 cost the same CPU within noise on columnar records (225 and 255 µs to pack, 280 and 262 µs to
-# unpack 450 kB); snappy packs cheaper, and the tail cache spares most unpacking. Unpacked, SQLite's own checksums and
-# copies cost more than the packing does.
+CODEC_NONE, CODEC_LZ4 = 0, 1
+# why: the same record packs in 185 µs to 12 % and unpacks in 84 µs with lz4; in 168 µs to 15 % and 165 µs with snappy.
+# Without packing, SQLite's own checksums and copies cost more than that.
 OFFSET_BITS = 48
 
 _SCHEMA = """
@@ -88,9 +88,9 @@ class PartitionRange:
 def pack(partition: int, key: bytes, value: bytes, version: int) -> PackedRecord:
     """Compress a value where that pays."""
     if len(value) >= SMALLEST_COMPRESSED_BYTES:
-        packed = cramjam.snappy.compress_raw(value)
+        packed = cramjam.lz4.compress_block(value)
         if len(packed) < len(value):
-            return PackedRecord(partition, version, CODEC_SNAPPY, key, packed)
+            return PackedRecord(partition, version, CODEC_LZ4, key, packed)
     return PackedRecord(partition, version, CODEC_NONE, key, value)
 
 
@@ -223,7 +223,7 @@ def read_records(
         records: list[Record] = []
         budget = max_bytes
         for row_id, stamp_ms, version, codec, key, stored in cursor:
-            value = bytes(cramjam.snappy.decompress_raw(stored)) if codec == CODEC_SNAPPY else stored
+            value = bytes(cramjam.lz4.decompress_block(stored)) if codec == CODEC_LZ4 else stored
             if records and len(value) > budget:
                 break
             budget -= len(value)
@@ -270,7 +270,7 @@ def read_position(connection: sqlite3.Connection, group: str, partition: int) ->
 
 
 def raise_start(connection: sqlite3.Connection, partition: int, before_offset: int) -> int:
-    """Move a partition's start up to `before_offset` (at most its end), in the caller's transaction; return the start."""
+    """Move a partition's start up to `before_offset`, at most to its end, in the caller's transaction; return it."""
     connection.execute(
         "UPDATE partitions SET start_offset = min(max(start_offset, ?), next_offset) WHERE partition = ?",
         (before_offset, partition),
