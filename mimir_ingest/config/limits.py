@@ -55,44 +55,14 @@ class Limits:
     """Refuse metadata without a metric name."""
     max_global_series_per_user: int
     """Series in memory of the tenant, over all partitions."""
-    max_global_series_per_metric: int
-    """Series in memory of a metric name, over all partitions."""
-    max_global_metadata_per_user: int
-    """Metrics with metadata of the tenant."""
-    max_global_metadata_per_metric: int
-    """Metadata items of a metric name."""
     out_of_order_time_window: Duration
     """How much older than the tenant's newest sample a sample may be and still be stored out of order."""
     name_validation_scheme: str
     """Rule for metric and label names: legacy or utf8."""
-    max_fetched_chunks_per_query: int
-    """Chunks that a query may fetch."""
-    max_fetched_series_per_query: int
-    """Series that a query may fetch."""
-    max_fetched_chunk_bytes_per_query: int
-    """Bytes of chunks that a query may fetch."""
-    max_query_lookback: Duration
-    """How far back from now queries reach; older time is cut off."""
-    max_labels_query_length: Duration
-    """Longest time range of label and series queries."""
-    max_series_query_limit: int
-    """Largest `limit` of a series query, and its default."""
-    max_label_names_limit: int
-    """Largest `limit` of a label names query, and its default."""
-    max_label_values_limit: int
-    """Largest `limit` of a label values query, and its default."""
-    max_total_query_length: Duration
-    """Longest time range of a query."""
-    max_query_expression_size_bytes: int
-    """Bytes of a query's text."""
-    query_ingesters_within: Duration
-    """How far back ingesters are asked; 0 asks always."""
     enabled_promql_experimental_functions: str
     """Experimental PromQL functions that may be used, comma-separated."""
     enabled_promql_extended_range_selectors: str
     """Extended range selectors that may be used, comma-separated."""
-    ingestion_partitions_tenant_shard_size: int
-    """Partitions that the tenant is spread over; 0 is all."""
 
     values: Mapping[str, Any] = field(repr=False)
     """All limits by key below `limits.`, in the registry's order, those without an attribute included."""

@@ -173,14 +173,6 @@ class IngestStorageSection(Section):
     snapshot_interval: Span
 
 
-class S3SseSection(Section):
-    """`blocks_storage.s3.sse`"""
-
-    type: Annotated[str, said("Server-side encryption: empty, SSE-S3 or SSE-KMS.")]
-    kms_key_id: Annotated[str, said("KMS key of SSE-KMS.")]
-    kms_encryption_context: Annotated[str, said("KMS encryption context, as JSON.")]
-
-
 class S3Section(Section):
     """`blocks_storage.s3`"""
 
@@ -193,7 +185,6 @@ class S3Section(Section):
     insecure: Annotated[bool, said("Use HTTP, not HTTPS.")]
     bucket_lookup_type: Annotated[str, said("auto, path or virtual-hosted.")]
     storage_class: Annotated[str, said("Storage class of objects written; empty is the bucket's.")]
-    sse: S3SseSection
 
 
 class GcsSection(Section):
@@ -230,7 +221,7 @@ class TsdbSection(Section):
 class BlocksStorageSection(Section):
     """`blocks_storage`; keys of `common.storage` fill what is not set here."""
 
-    backend: Annotated[str, said("Where blocks are kept: filesystem, s3, gcs or azure.")]
+    backend: Annotated[str, said("Where blocks are kept: filesystem, s3, gcs, azure, or memory (lost at exit).")]
     storage_prefix: Annotated[str, said("Prefix of all objects; letters and digits.")]
     s3: S3Section
     gcs: GcsSection
@@ -242,7 +233,6 @@ class BlocksStorageSection(Section):
 class QuerierSection(Section):
     """`querier`"""
 
-    query_store_after: Annotated[Span, said("Do not look into the bucket for queries within this time from now.")]
     max_concurrent: Annotated[int, said("Queries evaluated at a time.")]
     timeout: Annotated[Span, said("Longest time of a query.")]
     max_samples: Annotated[int, said("Samples that a query may load into memory.")]

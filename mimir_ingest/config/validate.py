@@ -26,9 +26,8 @@ _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MS
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "ingest_storage.log": ("embedded", "kafka"),
     "ingest_storage.record_format": ("columnar", "mimir"),
-    "blocks_storage.backend": ("filesystem", "s3", "gcs", "azure"),
+    "blocks_storage.backend": ("filesystem", "s3", "gcs", "azure", "memory"),
     "blocks_storage.s3.bucket_lookup_type": ("auto", "path", "virtual-hosted", "virtual-host"),
-    "blocks_storage.s3.sse.type": ("", "SSE-S3", "SSE-KMS"),
     "server.log_format": ("logfmt", "json"),
     "server.log_level": ("debug", "info", "warn", "error"),
 }
@@ -37,7 +36,6 @@ _NOT_NEGATIVE = (
     "server.graceful_shutdown_timeout",
     "ingest_storage.snapshot_interval",
     "blocks_storage.tsdb.retention_period",
-    "querier.query_store_after",
     "distributor.instance_limits.max_ingestion_rate",
     "distributor.instance_limits.max_inflight_push_requests",
     "distributor.instance_limits.max_inflight_push_requests_bytes",
@@ -157,12 +155,6 @@ def _storage(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _querier(values: Mapping[str, Any]) -> Iterator[str]:
-    after, within = values["querier.query_store_after"], values["limits.query_ingesters_within"]
-    if within and after >= within:
-        yield (
-            f"querier.query_store_after ({after}) must be below limits.query_ingesters_within ({within}); "
-            "otherwise nobody is asked for the time between"
-        )
     retention, lookback = values["blocks_storage.tsdb.retention_period"], values["querier.lookback_delta"]
     if retention and retention < lookback:
         yield f"blocks_storage.tsdb.retention_period ({retention}) must be at least querier.lookback_delta ({lookback})"
