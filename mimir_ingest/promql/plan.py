@@ -15,6 +15,7 @@ from mimir_ingest.model.labels import METRIC_NAME
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.promql import nodes
 from mimir_ingest.promql import plan_nodes as planned
+from mimir_ingest.promql.depth import make_room
 from mimir_ingest.promql.durations import resolve_duration_ms
 from mimir_ingest.promql.nodes import ValueType
 from mimir_ingest.promql.plan_nodes import Plan, PlanNode, Select, SelectHints, Shift
@@ -54,6 +55,7 @@ def plan_query(
     QueryError
         A range query that is no vector or scalar; a duration expression that gives no valid duration (bad_data).
     """
+    make_room()
     instant = step_ms == 0
     if not instant and expr.type not in (ValueType.VECTOR, ValueType.SCALAR):
         raise QueryError(

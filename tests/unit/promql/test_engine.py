@@ -1,0 +1,167 @@
+"""The engine beyond the conformance scripts: limits, time-outs, counts, order, depth, annotations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mimir_ingest.errors import QueryError
+from mimir_ingest.promql.parser import MAX_DEPTH
+from mimir_ingest.promql.values import Matrix, Scalar, String, Vector
+from tests.support.engine_target import EngineTarget
+from tests.support.promqltest import Sample
+
+
+@pytest.fixture
+def target() -> EngineTarget:
+    """Ten counters of 100 samples, 10 s apart, and one stale series."""
+    target = EngineTarget(delayed_name_removal=False)
+    for i in range(10):
+        labels = {"__name__": "m_total", "i": str(i), "half": str(i % 2)}
+        target.append(labels, [Sample(t * 10_000, float(t * (i + 1))) for t in range(100)])
+    return target
+
+
+def test_the_four_kinds_of_results_have_their_types(target: EngineTarget) -> None:
+    """Instant queries give what the expression is, range queries a matrix."""
+    assert isinstance(target.query("m_total", 500_000, 500_000, 0).value, Vector)
+    assert isinstance(target.query("m_total[1m]", 500_000, 500_000, 0).value, Matrix)
+    assert target.query("1 + 1", 500_000, 500_000, 0).value == Scalar(500_000, 2.0)
+    assert target.query("'x'", 500_000, 500_000, 0).value == String(500_000, "x")
+    matrix = target.query("1 + 1", 0, 20_000, 10_000).value
+    assert isinstance(matrix, Matrix)
+    assert (matrix.timestamps.tolist(), matrix.values.tolist()) == ([0, 10_000, 20_000], [2.0, 2.0, 2.0])
+
+
+@pytest.mark.parametrize("query", ["m_total", "rate(m_total[1m])", "sum(m_total)", "m_total + m_total", "m_total @ 9"])
+def test_too_many_samples_are_refused(target: EngineTarget, query: str) -> None:
+    """With Prometheus's text, and the same query passes under a higher limit."""
+    with pytest.raises(QueryError) as caught:
+        target.query(query, 0, 900_000, 10_000, max_samples=500)
+    assert caught.value.message == "query processing would load too many samples into memory in query execution"
+    assert caught.value.error_type == "execution"
+    target.query(query, 0, 900_000, 10_000, max_samples=5_000)
+
+
+@pytest.mark.parametrize("deadline", [0.0, lambda: True], ids=["time", "callable"])
+def test_a_query_whose_time_is_over_stops(target: EngineTarget, deadline: object) -> None:
+    """With Prometheus's text and status."""
+    with pytest.raises(QueryError) as caught:
+        target.query("sum(m_total)", 0, 900_000, 10_000, deadline=deadline)
+    assert (caught.value.error_type, caught.value.http_status) == ("timeout", 503)
+    assert caught.value.message == "query timed out in expression evaluation"
+
+
+def test_the_deadline_is_asked_between_operators_and_stops_in_the_middle(target: EngineTarget) -> None:
+    """The third question is answered yes: some of the work has been done, the rest is not."""
+    asked = []
+
+    def over() -> bool:
+        asked.append(1)
+        return len(asked) > 3
+
+    with pytest.raises(QueryError, match="timed out"):
+        target.query("sum(abs(ceil(floor(m_total))))", 0, 900_000, 10_000, deadline=over)
+    assert len(asked) == 4
+
+
+def test_a_cancelled_query_stops(target: EngineTarget) -> None:
+    """The error type tells it from a time-out."""
+    with pytest.raises(QueryError) as caught:
+        target.query("m_total", 0, 900_000, 10_000, cancelled=lambda: True)
+    assert (caught.value.error_type, caught.value.message) == (
+        "canceled",
+        "query was canceled in expression evaluation",
+    )
+
+
+def test_samples_are_counted_as_prometheus_does(target: EngineTarget) -> None:
+    """Windows count whole at every step; only new samples count as read."""
+    stats = target.query("rate(m_total[1m])", 600_000, 700_000, 20_000).stats
+    assert stats.total_queryable_samples == 10 * 6 * 6
+    assert stats.samples_read == 10 * (6 + 5 * 2)
+    stats = target.query("m_total @ 600", 600_000, 700_000, 20_000).stats
+    assert (stats.total_queryable_samples, stats.samples_read) == (60, 10)
+    assert stats.peak_samples >= 60
+
+
+def test_series_of_a_matrix_come_in_label_order_and_of_a_vector_as_they_were_read(target: EngineTarget) -> None:
+    """A ranking orders an instant result, best first."""
+    matrix = target.query("topk(3, m_total)", 500_000, 520_000, 10_000).value
+    assert [s["i"] for s in matrix.labels.to_dicts()] == ["8", "7", "9"]
+    vector = target.query("topk(3, m_total)", 500_000, 500_000, 0).value
+    assert [s["i"] for s in vector.labels.to_dicts()] == ["9", "8", "7"]
+    vector = target.query("m_total", 500_000, 500_000, 0).value
+    assert [s["i"] for s in vector.labels.to_dicts()] == [str(i) for i in range(10)]
+
+
+def test_no_data_gives_empty_results_everywhere(target: EngineTarget) -> None:
+    """Every operator takes operands without series."""
+    for query in (
+        "nope",
+        "rate(nope[1m])",
+        "sum by (a) (nope)",
+        "topk(2, nope)",
+        "quantile(0.5, nope)",
+        "count_values('v', nope)",
+        "nope + on(i) m_total",
+        "nope and m_total",
+        "histogram_quantile(0.5, nope)",
+        "histogram_quantiles(nope, 'q', 0.5)",
+        "histogram_fraction(0, 1, nope)",
+        "label_replace(nope, 'a', '$1', 'b', '(.*)')",
+        "label_join(nope, 'a', ',', 'b')",
+        "max_over_time(nope[5m:1m])",
+        "sort_by_label(nope, 'a')",
+        "info(nope)",
+        "limit_ratio(0.5, nope)",
+        "quantile_over_time(0.5, nope[1m])",
+        "-nope",
+        "round(nope, 0.1)",
+        "timestamp(nope)",
+    ):
+        assert target.query(query, 500_000, 500_000, 0).value.labels.n == 0, query
+        assert target.query(query, 500_000, 600_000, 10_000).value.labels.n == 0, query
+
+
+def test_the_tallest_tree_can_be_evaluated(target: EngineTarget) -> None:
+    """Functions, operators and signs nested as deep as the parser lets them."""
+    depth = MAX_DEPTH - 2
+    assert target.query("abs(" * depth + "m_total" + ")" * depth, 500_000, 500_000, 0).value.labels.n == 10
+    assert target.query("-" * depth + "m_total", 500_000, 500_000, 0).value.labels.n == 10
+    assert target.query("1 + (" * (depth // 2) + "1" + ")" * (depth // 2), 0, 0, 0).value.value == depth // 2 + 1
+
+
+def test_annotations_show_positions_and_are_limited() -> None:
+    """Equal texts are one annotation; columns count bytes of the query."""
+    target = EngineTarget(delayed_name_removal=False)
+    for name in ("a", "b", "c"):
+        target.append({"__name__": name, "of": name}, [Sample(t * 10_000, float(t)) for t in range(100)])
+    query = '# ü\nrate({__name__=~"a|b|c"}[1m])'
+    annotations = target.query(query, 500_000, 500_000, 0).annotations
+    assert len(annotations) == 3
+    text = "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "
+    assert annotations.render(query) == ([], [f'{text}"{name}" (2:6)' for name in "abc"])
+    assert annotations.render(query, limit=1) == ([], [f'{text}"a" (2:6)', "2 more info annotations omitted"])
+
+
+def test_evaluation_does_not_change_what_was_read(target: EngineTarget) -> None:
+    """Blocks may be views of the samples; nothing writes into them."""
+    from mimir_ingest.model.labels import LabelFrame
+    from mimir_ingest.model.samples import SeriesSamples
+    from mimir_ingest.promql.engine import evaluate
+    from mimir_ingest.promql.parser import parse_expr
+    from mimir_ingest.promql.plan import plan_query
+
+    arrays = (np.array([0, 3, 6]), np.array([1, 2, 3, 1, 2, 3]) * 10_000, np.arange(6.0))
+    for array in arrays:
+        array.flags.writeable = False
+    samples = SeriesSamples(LabelFrame.from_dicts([{"a": "1"}, {"a": "2"}]), *arrays)
+    for query in (
+        "-{a!=''}",
+        "sum(rate({a!=''}[1m]))",
+        "sqrt({a!=''}) + {a!=''}",
+        "quantile_over_time(0.5, {a!=''}[1m])",
+    ):
+        plan = plan_query(parse_expr(query), start_ms=10_000, end_ms=30_000, step_ms=10_000, lookback_ms=60_000)
+        evaluate(plan, [samples] * len(plan.selects), max_samples=1000)
