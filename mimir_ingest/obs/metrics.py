@@ -263,3 +263,108 @@ class WriterMetrics:
                 f"{prefix}produce_records_failed_total", "Records the log did not take.", ["reason"], registry=registry
             ),
         )
+
+
+@dataclass(frozen=True)
+class IngesterMetrics:
+    """Heads, their consumption of the partition log, and shipping (spec: ingest storage, 5.10 and 9.11)."""
+
+    memory_series: Gauge
+    memory_users: Gauge
+    memory_metadata: Gauge
+    memory_series_created: Counter
+    memory_series_removed: Counter
+    ingested_samples: Counter
+    ingested_samples_failures: Counter
+    ingested_metadata: Counter
+    discarded_samples: Counter
+    held_samples: Gauge
+    head_bytes: Gauge
+    compactions_triggered: Counter
+    compactions_failed: Counter
+    shipper_uploads: Counter
+    shipper_upload_failures: Counter
+    shipper_last_successful_upload: Gauge
+    snapshots: Counter
+    snapshot_failures: Counter
+    queries: Counter
+    queried_series: Histogram
+    queried_samples: Histogram
+    last_consumed_offset: Gauge
+    last_committed_offset: Gauge
+    offset_commit_requests: Counter
+    offset_commit_failures: Counter
+    receive_delay_seconds: Histogram
+    records_per_fetch: Histogram
+    fetches: Counter
+    fetch_errors: Counter
+    records_processing_time_seconds: Histogram
+    missed_records: Counter
+    requests: Counter
+    requests_failed: Counter
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry, *, discarded_samples: Counter | None = None) -> IngesterMetrics:
+        """Register the `cortex_ingester_*` and `cortex_ingest_storage_reader_*` families.
+
+        `discarded_samples` is the distributor's counter where both run in one process: they share the name.
+        """
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"cortex_{name}_total", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"cortex_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"cortex_{name}", text, labels, buckets=buckets, registry=registry)
+
+        counts = tuple(float(4**power) for power in range(12))
+        reader = "ingest_storage_reader_"
+        return cls(
+            memory_series=gauge("ingester_memory_series", "Series in memory."),
+            memory_users=gauge("ingester_memory_users", "Tenants with series in memory."),
+            memory_metadata=gauge("ingester_memory_metadata", "Metadata items in memory."),
+            memory_series_created=counter("ingester_memory_series_created", "Series that were created.", "user"),
+            memory_series_removed=counter("ingester_memory_series_removed", "Series that were forgotten.", "user"),
+            ingested_samples=counter("ingester_ingested_samples", "Samples accepted.", "user"),
+            ingested_samples_failures=counter("ingester_ingested_samples_failures", "Samples rejected.", "user"),
+            ingested_metadata=counter("ingester_ingested_metadata", "Metadata items taken.", "user"),
+            discarded_samples=discarded_samples
+            or counter("discarded_samples", "Samples that were discarded.", "user", "group", "reason"),
+            held_samples=gauge("ingester_held_samples", "Samples accepted and not cut.", "partition"),
+            head_bytes=gauge("ingester_head_bytes", "Bytes of labels, staged samples and chunks.", "partition"),
+            compactions_triggered=counter("ingester_tsdb_compactions_triggered", "Cuts that were begun."),
+            compactions_failed=counter("ingester_tsdb_compactions_failed", "Attempts at a cut that failed."),
+            shipper_uploads=counter("ingester_shipper_uploads", "Blocks that were uploaded."),
+            shipper_upload_failures=counter("ingester_shipper_upload_failures", "Attempts to ship a cut that failed."),
+            shipper_last_successful_upload=gauge(
+                "ingester_shipper_last_successful_upload_timestamp_seconds", "Time (Unix seconds) of the last upload."
+            ),
+            snapshots=counter("ingester_snapshots", "Snapshots that were written."),
+            snapshot_failures=counter("ingester_snapshot_failures", "Snapshots that failed."),
+            queries=counter("ingester_queries", "Queries answered."),
+            queried_series=histogram("ingester_queried_series", "Series of a query.", counts),
+            queried_samples=histogram("ingester_queried_samples", "Samples of a query.", counts),
+            last_consumed_offset=gauge(reader + "last_consumed_offset", "Last offset consumed.", "partition"),
+            last_committed_offset=gauge(reader + "last_committed_offset", "Last offset committed.", "partition"),
+            offset_commit_requests=counter(reader + "offset_commit_requests", "Commits tried.", "partition"),
+            offset_commit_failures=counter(reader + "offset_commit_failures", "Commits failed.", "partition"),
+            receive_delay_seconds=histogram(
+                reader + "receive_delay_seconds",
+                "Time (seconds) from a record's stamp to its receipt.",
+                REQUEST_SECONDS_BUCKETS,
+                "phase",
+            ),
+            records_per_fetch=histogram(reader + "records_per_fetch", "Records of a fetch.", counts),
+            fetches=counter(reader + "fetches", "Fetches with at least one record."),
+            fetch_errors=counter(reader + "fetch_errors", "Fetches that failed."),
+            records_processing_time_seconds=histogram(
+                reader + "records_processing_time_seconds",
+                "Time (seconds) to apply a fetch.",
+                REQUEST_SECONDS_BUCKETS,
+            ),
+            missed_records=counter(reader + "missed_records", "Offsets that the log no longer had."),
+            requests=counter(reader + "requests", "Records applied."),
+            requests_failed=counter(reader + "requests_failed", "Records that could not be applied.", "cause"),
+        )

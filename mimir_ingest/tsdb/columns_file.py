@@ -45,8 +45,8 @@ class ColumnsFile:
     columns: Mapping[str, np.ndarray]
 
 
-def encode_columns(kind: str, version: int, meta: dict, columns: Mapping[str, np.ndarray]) -> bytes:
-    """Return the file's bytes. Columns are uint8, int32, int64, uint64 or float64, and keep their order."""
+def encode_parts(kind: str, version: int, meta: dict, columns: Mapping[str, np.ndarray]) -> list[bytes | memoryview]:
+    """Return the file's bytes in pieces. Columns are uint8, int32, int64, uint64 or float64, and keep their order."""
     arrays = {name: np.ascontiguousarray(column) for name, column in columns.items()}
     sections = [
         {"name": name, "dtype": _CODES[a.dtype], "count": len(a), "crc": crc32c(a.view(np.uint8))}
@@ -56,11 +56,15 @@ def encode_columns(kind: str, version: int, meta: dict, columns: Mapping[str, np
         {"kind": kind, "version": version, "meta": meta, "sections": sections}, sort_keys=True, separators=(",", ":")
     ).encode()
     front = MAGIC + CONTAINER_VERSION.to_bytes(4, "little") + len(header).to_bytes(4, "little") + header
-    parts = [front, crc32c(front).to_bytes(4, "little")]
-    parts.append(bytes(-sum(map(len, parts)) % 8))
+    parts: list[bytes | memoryview] = [front, crc32c(front).to_bytes(4, "little"), bytes(-(len(front) + 4) % 8)]
     for array in arrays.values():
-        parts += [array.data, bytes(-array.nbytes % 8)]
-    return b"".join(parts)
+        parts += [array.view(np.uint8).data, bytes(-array.nbytes % 8)]
+    return parts
+
+
+def encode_columns(kind: str, version: int, meta: dict, columns: Mapping[str, np.ndarray]) -> bytes:
+    """Return the file's bytes, see `encode_parts`."""
+    return b"".join(encode_parts(kind, version, meta, columns))
 
 
 def decode_columns(data: bytes, *, kind: str, version: int) -> ColumnsFile:

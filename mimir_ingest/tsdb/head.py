@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,6 +46,15 @@ _MERGED_SAMPLES = 1 << 22
 """why: past full chunks a merge saves nothing but the number of segments; few series may still merge up to this."""
 
 
+class Held(NamedTuple):
+    """Samples of one range that no cut has taken yet."""
+
+    samples: int
+    """As accepted: a timestamp that came twice out of order counts twice."""
+    first_offset: int
+    """Offset of the first record that contributed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retained:
     """What a cut has shipped and readers still get from here."""
@@ -73,8 +83,10 @@ class FrozenHead:
     """float64[n]."""
     max_ts: int
     window_ms: int
-    held: dict[int, int]
-    """Range number → samples accepted and not cut, after this cut."""
+    cut: dict[int, Held]
+    """What of each range is cut, by range number (a range's samples begin at number * range)."""
+    held: dict[int, Held]
+    """What of each range is held after the cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +154,10 @@ class Head:
         """Out-of-order window of the newest record."""
         self.live_count = 0
         """Known series: those the series limit counts."""
-        self.held: dict[int, int] = {}
-        """Range number → samples accepted and not cut (repeats of a timestamp count)."""
+        self.created_count = 0
+        """Series ever added to `live_count`, restored ones included."""
+        self.held: dict[int, Held] = {}
+        """Range number → what was accepted and not cut."""
         self.segments: tuple[Segment, ...] = ()
         self.frozen: tuple[Segment, ...] = ()
         self.retained: tuple[Retained, ...] = ()
@@ -157,7 +171,7 @@ class Head:
     @property
     def held_count(self) -> int:
         """Samples accepted and not cut."""
-        return sum(self.held.values())
+        return sum(h.samples for h in self.held.values())
 
     @property
     def nbytes(self) -> int:
@@ -175,6 +189,7 @@ class Head:
         self,
         batch: WriteBatch,
         *,
+        offset: int,
         newest_ms: int,
         range_ms: int,
         max_series: int,
@@ -184,6 +199,8 @@ class Head:
 
         Parameters
         ----------
+        offset : int
+            The record's.
         newest_ms : int
             Samples after this time are too far in the future.
         max_series : int
@@ -201,6 +218,12 @@ class Head:
         RecordCorrupt
             Label bytes that are none.
         """
+        with self.lock:
+            return self._append(batch, offset, newest_ms, range_ms, max_series, window_ms)
+
+    def _append(
+        self, batch: WriteBatch, offset: int, newest_ms: int, range_ms: int, max_series: int, window_ms: int
+    ) -> np.ndarray:
         in_order, out_of_order = self.floors(range_ms, window_ms)
         refs = self._refs(batch, min(in_order, out_of_order), newest_ms, max_series)
         self.window_ms = window_ms
@@ -225,7 +248,7 @@ class Head:
         if accepted:
             self._staged_count = at + accepted
             self.max_ts = max(self.max_ts, int(counts[MAX_ACCEPTED]))
-            self._count_held(staged.timestamps[at : at + accepted], counts, range_ms)
+            self._count_held(staged.timestamps[at : at + accepted], counts, range_ms, offset)
         return counts
 
     def _refs(self, batch: WriteBatch, floor: int, newest_ms: int, max_series: int) -> np.ndarray:
@@ -272,6 +295,7 @@ class Head:
         distinct = distinct[self._last_ts[distinct] == NO_SAMPLE]
         self._last_ts[distinct] = FRESH
         self.live_count += len(distinct)
+        self.created_count += len(distinct)
         self._dead_count -= int((distinct < before).sum())
         return refs
 
@@ -280,14 +304,13 @@ class Head:
         if len(staged.refs) < size:
             self._staged = Staged(grown(staged.refs, size), grown(staged.timestamps, size), grown(staged.values, size))
 
-    def _count_held(self, timestamps: np.ndarray, counts: np.ndarray, range_ms: int) -> None:
-        first, last = int(counts[MIN_ACCEPTED]) // range_ms, int(counts[MAX_ACCEPTED]) // range_ms
-        if first == last:
-            self.held[first] = self.held.get(first, 0) + len(timestamps)
-            return
-        numbers, sizes = np.unique(timestamps // range_ms, return_counts=True)
-        for number, size in zip(numbers.tolist(), sizes.tolist(), strict=True):
-            self.held[number] = self.held.get(number, 0) + size
+    def _count_held(self, timestamps: np.ndarray, counts: np.ndarray, range_ms: int, offset: int) -> None:
+        numbers, sizes = [int(counts[MIN_ACCEPTED]) // range_ms], [len(timestamps)]
+        if numbers[0] != int(counts[MAX_ACCEPTED]) // range_ms:
+            numbers, sizes = (c.tolist() for c in np.unique(timestamps // range_ms, return_counts=True))
+        for number, size in zip(numbers, sizes, strict=True):
+            held = self.held.get(number, Held(0, offset))
+            self.held[number] = Held(held.samples + size, held.first_offset)
 
     def _staged_now(self) -> Staged:
         staged, count = self._staged, self._staged_count
@@ -342,7 +365,8 @@ class Head:
             count = int(forgotten.sum())
             self.live_count -= count
             self._dead_count += count
-        self.held = {number: n for number, n in self.held.items() if number * range_ms >= before_ms}
+        cut = {number: h for number, h in self.held.items() if number * range_ms < before_ms}
+        self.held = {number: h for number, h in self.held.items() if number not in cut}
         live = np.flatnonzero(last_ts != NO_SAMPLE).astype(np.int32)
         return FrozenHead(
             tenant=self.tenant,
@@ -354,6 +378,7 @@ class Head:
             last_value=self._last_value[live],
             max_ts=self.max_ts,
             window_ms=self.window_ms,
+            cut=cut,
             held=dict(self.held),
         )
 
@@ -413,7 +438,7 @@ class Head:
         *,
         max_ts: int,
         window_ms: int,
-        held: dict[int, int],
+        held: dict[int, Held],
         segments: tuple[Segment, ...],
         seal_samples: int = 1 << 16,
     ) -> Head:
@@ -423,6 +448,6 @@ class Head:
         head.table.intern(text, offsets[:-1], offsets[1:], hashes)
         head._last_ts, head._last_value = last_ts.copy(), last_value.copy()
         head._dead_count = int((last_ts == NO_SAMPLE).sum())
-        head.live_count = len(last_ts) - head._dead_count
+        head.live_count = head.created_count = len(last_ts) - head._dead_count
         head.max_ts, head.window_ms, head.held, head.segments = max_ts, window_ms, dict(held), segments
         return head

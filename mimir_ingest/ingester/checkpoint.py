@@ -1,0 +1,169 @@
+"""The checkpoint of a cut: all that decides a partition's further content, in bytes that the log alone decides.
+
+Series stand in label order, samples as XOR chunks of 120, so that nothing of the head's own layout shows. Metric
+metadata is left out, for it decides nothing. Layout: docs/format/checkpoint.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from mimir_ingest.ingester.cut import BlockRef, CutRequest, CutSummary
+from mimir_ingest.ingester.settings import PartitionSettings
+from mimir_ingest.kernels.head import NO_SAMPLE
+from mimir_ingest.kernels.xor_chunk import decode_xor, encode_xor, explain_status, max_encoded_size
+from mimir_ingest.tsdb.block_writer import plan_chunks
+from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt, decode_columns, encode_columns
+from mimir_ingest.tsdb.head import FrozenHead, Head, Held
+from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment, Staged, build_segment, read_samples
+
+KIND, VERSION = "checkpoint", 1
+_CHUNK_SAMPLES = 120
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFacts:
+    """A partition's state besides its heads; the part of a checkpoint or snapshot that is JSON."""
+
+    topic_id: str
+    partition: int
+    next_offset: int
+    """First offset not contained; a checkpoint's cut offset."""
+    record_time_ms: int
+    boundary_ms: int
+    settings: PartitionSettings
+    cuts: tuple[CutSummary, ...]
+    """Recent cuts, oldest first; a checkpoint's own is the last."""
+
+    def to_json(self) -> dict:
+        """Return JSON values."""
+        cuts = [
+            {
+                "cut_offset": cut.cut_offset,
+                "record_time_ms": cut.record_time_ms,
+                "blocks": [[b.tenant, b.ulid, b.min_time_ms, b.max_time_ms] for b in cut.blocks],
+            }
+            for cut in self.cuts
+        ]
+        return {**asdict(self), "settings": asdict(self.settings), "cuts": cuts}
+
+    @classmethod
+    def from_json(cls, meta: Mapping) -> PartitionFacts:
+        """Read `to_json`."""
+        cuts = tuple(
+            CutSummary(c["cut_offset"], c["record_time_ms"], tuple(BlockRef(*b) for b in c["blocks"]))
+            for c in meta["cuts"]
+        )
+        return cls(
+            meta["topic_id"],
+            meta["partition"],
+            meta["next_offset"],
+            meta["record_time_ms"],
+            meta["boundary_ms"],
+            PartitionSettings(**meta["settings"]),
+            cuts,
+        )
+
+
+def tenant_facts(tenant: str, max_ts: int, window_ms: int, held: Mapping[int, Held]) -> dict:
+    """Return a head's facts as JSON values."""
+    return {
+        "tenant": tenant,
+        "max_ts": None if max_ts == NO_SAMPLE else max_ts,
+        "window_ms": window_ms,
+        "held": [[number, *held[number]] for number in sorted(held)],
+    }
+
+
+def restore_head(
+    facts: Mapping, columns: Mapping[str, np.ndarray], prefix: str, segments: tuple[Segment, ...], seal_samples: int
+) -> Head:
+    """Build a head from its facts and the columns labels, label_offsets, hashes, last_ts, last_value."""
+    return Head.restore(
+        facts["tenant"],
+        tuple(columns[prefix + name] for name in ("labels", "label_offsets", "hashes")),
+        columns[prefix + "last_ts"],
+        columns[prefix + "last_value"],
+        max_ts=NO_SAMPLE if facts["max_ts"] is None else facts["max_ts"],
+        window_ms=facts["window_ms"],
+        held={number: Held(samples, first) for number, samples, first in facts["held"]},
+        segments=segments,
+        seal_samples=seal_samples,
+    )
+
+
+def encode_checkpoint(request: CutRequest, cuts: tuple[CutSummary, ...], stays: Sequence[Segment]) -> bytes:
+    """Return a cut's checkpoint; `stays[i]` holds the samples that stayed of `request.heads[i]`."""
+    facts = PartitionFacts(
+        request.topic_id,
+        request.partition,
+        request.cut_offset,
+        request.record_time_ms,
+        request.boundary_ms,
+        request.next_settings,
+        cuts,
+    )
+    columns: dict[str, np.ndarray] = {}
+    for i, (head, stayed) in enumerate(zip(request.heads, stays, strict=True)):
+        for name, column in _head_columns(head, stayed).items():
+            columns[f"{i}/{name}"] = column
+    tenants = [tenant_facts(h.tenant, h.max_ts, h.window_ms, h.held) for h in request.heads]
+    return encode_columns(KIND, VERSION, {**facts.to_json(), "tenants": tenants}, columns)
+
+
+def _head_columns(head: FrozenHead, stayed: Segment) -> dict[str, np.ndarray]:
+    order = head.table.frame(head.live).sort_order()
+    refs = head.live[order]
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    labels, label_offsets, hashes = head.table.label_bytes(refs)
+    offsets, ts, values = read_samples(
+        [stayed], Staged.empty(), head.live, head.table.series_count, MIN_MS, MAX_MS, rank
+    )
+    _, starts = plan_chunks(offsets, _CHUNK_SAMPLES)
+    ends = np.empty(len(starts) - 1, np.int64)
+    out = np.empty(max_encoded_size(np.diff(starts)), np.uint8)
+    size = encode_xor(ts, values, starts, out, ends)
+    return {
+        "labels": labels,
+        "label_offsets": label_offsets,
+        "hashes": hashes,
+        "last_ts": head.last_ts[order],
+        "last_value": head.last_value[order],
+        "sample_offsets": offsets,
+        "chunk_ends": ends,
+        "chunks": out[:size],
+    }
+
+
+def decode_facts(data: bytes) -> PartitionFacts:
+    """Return a checkpoint's facts alone. Raises ColumnsFileCorrupt."""
+    return PartitionFacts.from_json(decode_columns(data, kind=KIND, version=VERSION).meta)
+
+
+def decode_checkpoint(data: bytes, *, seal_samples: int = 1 << 16) -> tuple[PartitionFacts, dict[str, Head]]:
+    """Return the state that a checkpoint holds: facts, and a head a tenant. Raises ColumnsFileCorrupt."""
+    file = decode_columns(data, kind=KIND, version=VERSION)
+    heads: dict[str, Head] = {}
+    for i, facts in enumerate(file.meta["tenants"]):
+        prefix = f"{i}/"
+        segment = _stayed_segment(file.columns, prefix)
+        segments = (segment,) if len(segment.refs) else ()
+        heads[facts["tenant"]] = restore_head(facts, file.columns, prefix, segments, seal_samples)
+    return PartitionFacts.from_json(file.meta), heads
+
+
+def _stayed_segment(columns: Mapping[str, np.ndarray], prefix: str) -> Segment:
+    offsets = columns[prefix + "sample_offsets"]
+    _, starts = plan_chunks(offsets, _CHUNK_SAMPLES)
+    ends = columns[prefix + "chunk_ends"]
+    begins = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
+    ts, values = np.empty(int(offsets[-1]), np.int64), np.empty(int(offsets[-1]), np.float64)
+    status = decode_xor(columns[prefix + "chunks"], begins, ends, starts, ts, values)
+    if status < 0:
+        raise ColumnsFileCorrupt(f"section {prefix}chunks: chunk {explain_status(status)}")
+    filled = np.flatnonzero(np.diff(offsets))
+    return build_segment(filled.astype(np.int32), np.append(offsets[filled], offsets[-1]), ts, values, level=1)

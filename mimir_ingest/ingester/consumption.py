@@ -1,0 +1,138 @@
+"""What a consumer tells the metrics. Nothing is decided here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from mimir_ingest.errors import IngestError
+from mimir_ingest.ingester.partition import Applied, PartitionState
+from mimir_ingest.kernels.head import (
+    ACCEPTED,
+    NEW_VALUE,
+    OUT_OF_ORDER,
+    SERIES_LIMIT,
+    TIMESTAMP_TOO_OLD,
+    TOO_FAR_IN_FUTURE,
+    TOO_OLD,
+)
+from mimir_ingest.log.contract import Record
+from mimir_ingest.obs.metrics import IngesterMetrics
+
+REASONS = {
+    TIMESTAMP_TOO_OLD: "sample-timestamp-too-old",
+    OUT_OF_ORDER: "sample-out-of-order",
+    TOO_OLD: "sample-too-old",
+    NEW_VALUE: "new-value-for-timestamp",
+    TOO_FAR_IN_FUTURE: "sample-too-far-in-future",
+    SERIES_LIMIT: "per_user_series_limit",
+}
+"""Outcome of a sample → Mimir's label `reason` (spec 9.2, 8.7)."""
+
+
+class ConsumptionMetrics:
+    """Translates events of consumers into metrics; one for all partitions, used on the event loop and in threads."""
+
+    def __init__(self, metrics: IngesterMetrics, *, wall_s: Callable[[], float] = time.time) -> None:
+        self._metrics = metrics
+        self._wall_s = wall_s
+
+    def received(self, records: Sequence[Record], *, starting: bool) -> None:
+        """A fetch came with these records."""
+        self._metrics.fetches.inc()
+        self._metrics.records_per_fetch.observe(len(records))
+        delay = self._wall_s() - records[-1].timestamp_ms / 1000
+        self._metrics.receive_delay_seconds.labels("starting" if starting else "running").observe(max(0.0, delay))
+
+    def applied(self, partition: int, state: PartitionState, applied: Applied, *, seconds: float) -> None:
+        """Records were applied."""
+        metrics = self._metrics
+        metrics.requests.inc(applied.consumed)
+        metrics.records_processing_time_seconds.observe(seconds)
+        if applied.corrupt:
+            metrics.requests_failed.labels("client").inc(len(applied.corrupt))
+        if applied.missed:
+            metrics.missed_records.inc(applied.missed)
+        for tenant, counts in applied.outcomes.items():
+            self._outcomes(tenant, counts)
+        metrics.held_samples.labels(str(partition)).set(state.held_count)
+        metrics.last_consumed_offset.labels(str(partition)).set(state.next_offset - 1)
+
+    def _outcomes(self, tenant: str, counts: np.ndarray) -> None:
+        if counts[ACCEPTED]:
+            self._metrics.ingested_samples.labels(tenant).inc(int(counts[ACCEPTED]))
+        rejected = {reason: int(counts[outcome]) for outcome, reason in REASONS.items() if counts[outcome]}
+        for reason, count in rejected.items():
+            self._metrics.discarded_samples.labels(tenant, "", reason).inc(count)
+        if rejected:
+            self._metrics.ingested_samples_failures.labels(tenant).inc(sum(rejected.values()))
+
+    def metadata(self, tenant: str, count: int) -> None:
+        """Metadata items were taken."""
+        self._metrics.ingested_metadata.labels(tenant).inc(count)
+
+    def missed(self, count: int) -> None:
+        """The log has dropped records that were not consumed."""
+        self._metrics.missed_records.inc(count)
+
+    def failed(self, error: IngestError | None) -> None:
+        """A step of a consumer failed and is tried again."""
+        self._metrics.fetch_errors.inc()
+        if error is None or error.blame == "server":
+            self._metrics.requests_failed.labels("server").inc()
+
+    def cut_begun(self) -> None:
+        """A cut point was reached."""
+        self._metrics.compactions_triggered.inc()
+
+    def cut_failed(self) -> None:
+        """An attempt to ship a cut failed."""
+        self._metrics.compactions_failed.inc()
+        self._metrics.shipper_upload_failures.inc()
+
+    def uploaded(self) -> None:
+        """A block was written to the bucket."""
+        self._metrics.shipper_uploads.inc()
+        self._metrics.shipper_last_successful_upload.set(self._wall_s())
+
+    def committed(self, partition: int, next_offset: int) -> None:
+        """A group offset was committed."""
+        self._metrics.offset_commit_requests.labels(str(partition)).inc()
+        self._metrics.last_committed_offset.labels(str(partition)).set(next_offset - 1)
+
+    def commit_failed(self, partition: int) -> None:
+        """A commit failed."""
+        self._metrics.offset_commit_requests.labels(str(partition)).inc()
+        self._metrics.offset_commit_failures.labels(str(partition)).inc()
+
+    def snapshot_written(self) -> None:
+        """A snapshot is on disk."""
+        self._metrics.snapshots.inc()
+
+    def snapshot_failed(self) -> None:
+        """A snapshot could not be written."""
+        self._metrics.snapshot_failures.inc()
+
+    def queried(self, series: int, samples: int) -> None:
+        """A query was answered."""
+        self._metrics.queries.inc()
+        self._metrics.queried_series.observe(series)
+        self._metrics.queried_samples.observe(samples)
+
+    def memory(
+        self, *, series: int, tenants: int, metadata: int, created: dict[str, int], removed: dict[str, int]
+    ) -> None:
+        """What is in memory, and what came and went since the last call."""
+        self._metrics.memory_series.set(series)
+        self._metrics.memory_users.set(tenants)
+        self._metrics.memory_metadata.set(metadata)
+        for tenant, count in created.items():
+            self._metrics.memory_series_created.labels(tenant).inc(count)
+        for tenant, count in removed.items():
+            self._metrics.memory_series_removed.labels(tenant).inc(count)
+
+    def head_bytes(self, partition: int, size: int) -> None:
+        """Bytes that a partition's heads take."""
+        self._metrics.head_bytes.labels(str(partition)).set(size)

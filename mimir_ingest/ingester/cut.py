@@ -1,0 +1,110 @@
+"""A cut: what leaves a partition's heads, as blocks, and what stays, as its checkpoint.
+
+Pure functions of a `CutRequest`, which is a function of the log; the bytes they give are, too. They touch no state of
+the partition that goes on being filled, so they may run in another thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mimir_ingest.ingester.settings import PartitionSettings
+from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.tsdb.block_writer import BuiltBlock, build_block
+from mimir_ingest.tsdb.head import FrozenHead
+from mimir_ingest.tsdb.segment import MAX_MS, Segment, Staged, present_refs, read_samples, rewrite
+
+LISTED_MS = 48 * 3_600_000
+"""Blocks of cuts this recent (record time) stand in a checkpoint; older ones are in every reader's list of blocks."""
+
+_STAYS_LEVEL = 1
+"""why: what stays is one segment of full chunks, as after a merge."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRef:
+    """A block that a cut has published; its samples are in `[min_time_ms, max_time_ms)`."""
+
+    tenant: str
+    ulid: str
+    min_time_ms: int
+    max_time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CutSummary:
+    """A cut that is done."""
+
+    cut_offset: int
+    """First offset that did not contribute."""
+    record_time_ms: int
+    blocks: tuple[BlockRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CutRequest:
+    """A cut point, with everything that its blocks and checkpoint are made of."""
+
+    topic_id: str
+    partition: int
+    cut_offset: int
+    record_time_ms: int
+    """Record time at the cut point, the record there included."""
+    boundary_ms: int
+    """End of the first range that was not yet due; it is cut when record time reaches it and the grace."""
+    settings: PartitionSettings
+    """Settings that the blocks are written with."""
+    next_settings: PartitionSettings
+    """Settings from here on."""
+    heads: tuple[FrozenHead, ...]
+    """Every tenant's, by tenant."""
+    recent: tuple[CutSummary, ...]
+    """Earlier cuts of the last LISTED_MS, oldest first."""
+
+
+def build_blocks(request: CutRequest) -> Iterator[tuple[BlockRef, BuiltBlock]]:
+    """Give the cut's blocks, by tenant and range, one in memory at a time."""
+    range_ms = request.settings.range_ms
+    for head in request.heads:
+        for number in sorted(head.cut):
+            block = build_block(
+                _range_samples(head, number * range_ms, (number + 1) * range_ms),
+                tenant=head.tenant,
+                partition=request.partition,
+                topic_id=request.topic_id,
+                start_offset=head.cut[number].first_offset,
+                cut_offset=request.cut_offset,
+                samples_per_chunk=request.settings.samples_per_chunk,
+            )
+            yield BlockRef(head.tenant, block.ulid, block.meta["minTime"], block.meta["maxTime"]), block
+
+
+def _range_samples(head: FrozenHead, start_ms: int, end_ms: int) -> SeriesSamples:
+    """Return a range's samples, series in label order, none empty."""
+    table, nothing = head.table, Staged.empty()
+    touched = [s for s in head.segments if len(s.refs) and s.min_ts.min() < end_ms and s.max_ts.max() >= start_ms]
+    refs = present_refs(touched, nothing)
+    frame = table.frame(refs)
+    order = frame.sort_order()
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    offsets, ts, values = read_samples(touched, nothing, refs, table.series_count, start_ms, end_ms, rank)
+    filled = np.flatnonzero(np.diff(offsets))
+    return SeriesSamples(frame.take(order[filled]), np.append(offsets[filled], offsets[-1]), ts, values)
+
+
+def stays(head: FrozenHead) -> Segment:
+    """Return the samples that a cut leaves in its head."""
+    if head.before_ms == MAX_MS or not head.held:
+        return Segment.empty()
+    return rewrite(head.segments, head.table.series_count, start_ms=head.before_ms, level=_STAYS_LEVEL)
+
+
+def summarize(request: CutRequest, blocks: tuple[BlockRef, ...]) -> tuple[CutSummary, ...]:
+    """Return the cuts that this cut's checkpoint lists: itself and those of the last LISTED_MS, oldest first."""
+    since = request.record_time_ms - LISTED_MS
+    recent = tuple(cut for cut in request.recent if cut.record_time_ms >= since)
+    return (*recent, CutSummary(request.cut_offset, request.record_time_ms, blocks))

@@ -1,0 +1,37 @@
+"""What decides a partition's cuts and blocks, besides the records: built-in, changed only by a control record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+from mimir_ingest.errors import RecordCorrupt
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSettings:
+    """Settings of a partition. Every owner has the same ones at the same offset."""
+
+    range_ms: int = 2 * 3_600_000
+    """Length of a block's range."""
+    grace_ms: int = 3_600_000
+    """How long after a range's end (in record time) it is cut."""
+    cut_max_samples: int = 50_000_000
+    """Samples held that force a cut. why: 50 million are about 120 MB encoded and 800 MB decoded, the most that one
+    block's samples can take; a partition of 20,000 series scraped every 15 s holds 14 million before a cut."""
+    samples_per_chunk: int = 120
+    """Samples of a block's chunks."""
+    encoder_version: int = 1
+    """Version of the block encoder."""
+
+    def changed(self, values: dict) -> PartitionSettings:
+        """Return the settings with some replaced. Raises RecordCorrupt for unknown names and impossible values."""
+        unknown = sorted(set(values) - set(asdict(self)))
+        wrong = sorted(k for k, v in values.items() if not isinstance(v, int) or isinstance(v, bool) or v < 0)
+        if unknown or wrong:
+            raise RecordCorrupt(f"partition settings: unknown {unknown}, not a whole number {wrong}")
+        settings = replace(self, **values)
+        if settings.range_ms < 60_000 or not settings.cut_max_samples or not 1 <= settings.samples_per_chunk <= 0xFFFF:
+            raise RecordCorrupt(f"partition settings out of range: {settings}")
+        if settings.encoder_version != 1:
+            raise RecordCorrupt(f"block encoder version {settings.encoder_version} is not known, only 1")
+        return settings

@@ -1,0 +1,203 @@
+"""The head against a plain-Python oracle, whatever seals, merges, cuts and restores happen in between."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mimir_ingest.errors import RecordCorrupt
+from mimir_ingest.ingester.cut import stays
+from mimir_ingest.kernels.head import REPEATED
+from mimir_ingest.model.batch import STALE_NAN_BITS, WriteBatch
+from mimir_ingest.model.matchers import Matcher, MatchType
+from mimir_ingest.tsdb.head import Head
+from tests.reference.head import REASONS, PlainHead, bits
+from tests.support.batches import write_batch
+
+RANGE_MS = 1000
+STALE = np.array([STALE_NAN_BITS], np.uint64).view(np.float64)[0]
+FOREVER = (-(1 << 62), 1 << 62)
+
+LABELS = st.fixed_dictionaries(
+    {"__name__": st.sampled_from(["up", "http_requests_total", "q"])},
+    optional={"job": st.sampled_from(["a", "b", "c" * 40]), "zone": st.sampled_from(["x", "ü"])},
+)
+SAMPLES = st.lists(
+    st.tuples(st.integers(0, 6000), st.sampled_from([0.0, -0.0, 1.5, float("nan"), STALE, 1e300])), max_size=4
+)
+ROWS = st.lists(st.tuples(LABELS, SAMPLES), max_size=6)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), ROWS, st.integers(0, 6000), st.sampled_from([0, 2, 5])),
+        st.sampled_from([("seal",), ("merge",), ("restart",)]),
+        st.tuples(st.just("cut"), st.integers(0, 7)),
+    ),
+    max_size=25,
+)
+
+
+def contents(head: Head, matchers=(), start=FOREVER[0], end=FOREVER[1]) -> dict[tuple, dict[int, int]]:
+    """Series → timestamp → bits, of equal timestamps the one in the first answer."""
+    found: dict[tuple, dict[int, int]] = {}
+    for answer in head.view(list(matchers)).select(list(matchers), start, end):
+        keys = [tuple(sorted(labels.items())) for labels in answer.labels.to_dicts()]
+        assert len(set(keys)) == len(keys)
+        for i, key in enumerate(keys):
+            ts = answer.timestamps[answer.offsets[i] : answer.offsets[i + 1]]
+            words = answer.values[answer.offsets[i] : answer.offsets[i + 1]].view(np.uint64)
+            assert len(ts)
+            assert (np.diff(ts) > 0).all()
+            series = found.setdefault(key, {})
+            for t, word in zip(ts.tolist(), words.tolist(), strict=True):
+                series.setdefault(t, word)
+    return found
+
+
+def expected(samples, start=FOREVER[0], end=FOREVER[1]) -> dict[tuple, dict[int, int]]:
+    kept = {k: {t: bits(v) for t, v in s.items() if start <= t < end} for k, s in samples.items()}
+    return {k: s for k, s in kept.items() if s}
+
+
+def restarted(head: Head) -> Head:
+    """The head as a snapshot would bring it back."""
+    head.seal(force=True)
+    last_ts, last_value = head.series_state()
+    refs = np.arange(head.table.count, dtype=np.int32)
+    return Head.restore(
+        head.tenant,
+        head.table.view().label_bytes(refs),
+        last_ts,
+        last_value,
+        max_ts=head.max_ts,
+        window_ms=head.window_ms,
+        held=head.held,
+        segments=head.segments,
+        seal_samples=4,
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(steps=STEPS, window=st.sampled_from([0, 0, 300, 900, 5000]))
+def test_a_head_holds_and_rejects_what_the_plain_one_does(steps, window):
+    head, plain = Head("t", seal_samples=4), PlainHead(RANGE_MS)
+    for offset, step in enumerate(steps):
+        if step[0] == "append":
+            _, rows, newest, limit = step
+            counts = head.append(
+                write_batch(rows),
+                offset=offset,
+                newest_ms=newest,
+                range_ms=RANGE_MS,
+                max_series=limit,
+                window_ms=window,
+            )
+            wanted = plain.append(rows, newest_ms=newest, max_series=limit, window_ms=window)
+            assert dict(zip(REASONS, counts[: REPEATED + 1].tolist(), strict=True)) == wanted
+        elif step[0] == "seal":
+            head.seal(force=True)
+        elif step[0] == "merge":
+            head.merge()
+        elif step[0] == "restart":
+            head = restarted(head)
+        else:
+            before = step[1] * RANGE_MS
+            frozen = head.freeze(before, RANGE_MS)
+            head.thaw(stays(frozen), before, offset)
+            taken = plain.cut(before)
+            plain.shipped = taken
+            both = {k: {**plain.samples.get(k, {}), **taken.get(k, {})} for k in {*plain.samples, *taken}}
+            assert contents(head) == expected(both)
+            head.release(offset)
+            plain.shipped = {}
+        assert contents(head) == expected(plain.samples)
+        assert head.live_count == len(plain.last)
+    for start, end in ((0, 1000), (500, 501), (2500, 6000)):
+        assert contents(head, start=start, end=end) == expected(plain.samples, start, end)
+
+
+MATCHERS = st.lists(
+    st.builds(
+        Matcher,
+        st.sampled_from(list(MatchType)),
+        st.sampled_from(["__name__", "job", "zone", "missing"]),
+        st.sampled_from(["", "up", "a", "b|c+", ".*", ".+", "x", "ü", "http.*"]),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows=st.lists(st.tuples(LABELS, st.just([(1, 1.0)])), min_size=1, max_size=20), matchers=MATCHERS)
+def test_matchers_select_what_they_match_one_by_one(rows, matchers):
+    head = Head("t")
+    head.append(write_batch(rows), offset=0, newest_ms=10, range_ms=RANGE_MS, max_series=0, window_ms=0)
+    wanted = {
+        tuple(sorted(labels.items())) for labels, _ in rows if all(m.matches(labels.get(m.name, "")) for m in matchers)
+    }
+    assert set(contents(head, matchers)) == wanted
+    frames = head.view(matchers).label_frames(matchers, 0, 10)
+    assert {tuple(sorted(d.items())) for f in frames for d in f.to_dicts()} == wanted
+    assert not head.view(matchers).label_frames(matchers, 2, 10)
+
+
+def test_postings_answer_like_the_scan_of_what_they_do_not_cover():
+    head = Head("t")
+    rows = [({"__name__": "m", "i": str(i), "mod": str(i % 7)}, [(1, float(i))]) for i in range(9000)]
+    for part in (rows[:5000], rows[5000:]):
+        head.append(write_batch(part), offset=0, newest_ms=10, range_ms=RANGE_MS, max_series=0, window_ms=0)
+        for matchers in (
+            [Matcher(MatchType.EQUAL, "mod", "3")],
+            [Matcher(MatchType.REGEXP, "i", "[0-9]*5"), Matcher(MatchType.NOT_EQUAL, "mod", "3")],
+        ):
+            known = rows[: head.table.count]
+            wanted = {r[0]["i"] for r in known if all(m.matches(r[0][m.name]) for m in matchers)}
+            assert {dict(k)["i"] for k in contents(head, matchers)} == wanted
+
+
+def test_a_table_of_mostly_forgotten_series_is_rebuilt_and_answers_the_same():
+    head = Head("t")
+    churn = [({"__name__": "churn", "i": str(i)}, [(1, 1.0)]) for i in range(3000)]
+    head.append(write_batch(churn), offset=0, newest_ms=1 << 40, range_ms=RANGE_MS, max_series=0, window_ms=0)
+    stay = [({"__name__": "stay", "i": str(i)}, [(9000 + i, float(i))]) for i in range(5)]
+    head.append(write_batch(stay), offset=1, newest_ms=1 << 40, range_ms=RANGE_MS, max_series=0, window_ms=0)
+    frozen = head.freeze(9000, RANGE_MS)
+    assert head.live_count == 5
+    head.thaw(stays(frozen), 9000, 2)
+    assert head.table.count == 5
+    assert len(contents(head)) == 3005
+    head.release(2)
+    assert contents(head) == {tuple(sorted(k.items())): {t: bits(v)} for k, [(t, v)] in stay}
+    again = head.append(write_batch(stay), offset=3, newest_ms=1 << 40, range_ms=RANGE_MS, max_series=0, window_ms=0)
+    assert again[REPEATED] == 5
+
+
+def test_a_series_above_its_floor_is_remembered_over_a_cut_so_that_a_retry_is_not_stored_twice():
+    head = Head("t")
+    push = write_batch([({"__name__": "m"}, [(5000, 1.0)])])
+    head.append(push, offset=0, newest_ms=1 << 40, range_ms=RANGE_MS, max_series=0, window_ms=0)
+    frozen = head.freeze(1 << 50, RANGE_MS)
+    head.thaw(stays(frozen), 1 << 50, 1)
+    head.release(1)
+    counts = head.append(push, offset=1, newest_ms=1 << 40, range_ms=RANGE_MS, max_series=0, window_ms=0)
+    assert counts[REPEATED] == 1
+    assert head.held_count == 0
+    assert contents(head) == {}
+
+
+def test_label_bytes_that_are_none_are_refused_and_change_nothing():
+    good = write_batch([({"a": "b"}, [(1, 1.0)])])
+    for key in (b"\x05ab", b"\x01a", b"\xff\xff\xff\xff\xff\xff", b"\x01a\x80"):
+        head = Head("t")
+        bad = WriteBatch(
+            np.frombuffer(key, np.uint8),
+            np.array([0, len(key)], np.int64),
+            np.array([7], np.uint64),
+            good.sample_offsets,
+            good.timestamps,
+            good.values,
+        )
+        with pytest.raises(RecordCorrupt):
+            head.append(bad, offset=0, newest_ms=10, range_ms=RANGE_MS, max_series=0, window_ms=0)
+        assert (head.table.count, head.live_count, head.held_count) == (0, 0, 0)
