@@ -15,6 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
+from mimir_ingest.kernels.grouping import group_columns
+
 METRIC_NAME = "__name__"
 
 
@@ -267,18 +269,11 @@ class LabelFrame:
         first : int64[groups]
             The first series of each group.
         """
-        ids = np.zeros(self.n, np.int64)
-        for codes, values in zip(self.codes, self.values, strict=True):
-            if len(codes) and codes[0] == codes[-1] and not np.any(codes != codes[0]):
-                continue
-            ids = ids * (len(values) + 1) + codes + 1
-            if len(values) > 1:
-                ids = np.unique(ids, return_inverse=True)[1].astype(np.int64)
-        _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order))
-        return rank[inverse], first[order]
+        ids, first = np.empty(self.n, np.int64), np.empty(self.n, np.int64)
+        # Twice the series at least: open addressing gets slow as the table fills.
+        table = np.empty(2 << max(1, self.n).bit_length(), np.int64)
+        groups = group_columns(np.ascontiguousarray(self.codes), table, ids, first)
+        return ids, first[:groups].copy()
 
     def sort_order(self) -> np.ndarray:
         """Return int64[n], the stable order by label sets as Prometheus compares them.

@@ -105,7 +105,7 @@ def _sides(lhs: VectorBlock, rhs: VectorBlock, matching: VectorMatching) -> _Sid
 def _check_one_side(sides: _Sides, matching: VectorMatching) -> None:
     """Raise QueryError if two series of the "one" side have the same signature at one step."""
     conflict = np.empty(3, np.int64)
-    if len(np.unique(sides.one_ids)) == len(sides.one_ids):
+    if _distinct(sides.one_ids):
         return
     if not find_conflict(sides.one_ids, sides.count, np.ascontiguousarray(sides.one.present), conflict):
         return
@@ -171,8 +171,18 @@ def _compute(node: Binary, sides: _Sides, rows: _Rows, compute: Compute) -> tupl
     return (keep.astype(np.float64), keep) if node.return_bool and keep is not None else (values, keep)
 
 
+def _distinct(ids: np.ndarray) -> bool:
+    """Whether no signature occurs twice."""
+    return int(np.bincount(ids).max(initial=0)) <= 1
+
+
+def _is_identity(index: np.ndarray, size: int) -> bool:
+    """Whether an index picks everything in order."""
+    return len(index) == size and np.array_equal(index, np.arange(size))
+
+
 def _operand(values: np.ndarray, index: np.ndarray, fill: float | None) -> np.ndarray:
-    if len(index) == len(values) and np.array_equal(index, np.arange(len(index))):
+    if _is_identity(index, len(values)):
         return values
     if not len(values):
         return np.full((len(index), values.shape[1]), np.nan if fill is None else fill)
@@ -186,13 +196,15 @@ def _result_labels(evaluation: Evaluation, node: Binary, sides: _Sides, rows: _R
     """Return the labels of each row: those of the "many" side, less what the operation changes."""
     matching = node.matching
     many = _labels_of(sides.many.labels, rows.many, sides.one.labels, rows.one, matching)
-    one = _labels_of(sides.one.labels, rows.one, sides.many.labels, rows.many, matching)
     dropped: set[str] = set()
     if node.op in _ARITHMETIC or (node.return_bool and not evaluation.delayed_name_removal):
         dropped.update(METADATA_LABELS)
     if matching.card is Cardinality.ONE_TO_ONE:
         dropped.update(n for n in many.names if (n in matching.labels) != matching.on)
     labels = many.drop(dropped)
+    if not matching.include:
+        return labels
+    one = _labels_of(sides.one.labels, rows.one, sides.many.labels, rows.many, matching)
     for name in matching.include:
         column = one.column(name)
         codes, values = column if column is not None else (np.full(len(rows.ids), -1, np.int32), ())
@@ -206,7 +218,7 @@ def _labels_of(
     """Return one side's labels of each row; where that side is filled, the other's matching labels."""
     filled = index < 0
     if not filled.any():
-        return frame.take(index)
+        return frame if _is_identity(index, frame.n) else frame.take(index)
     stand_ins = matched_labels(other, matching).take(other_index[filled])
     order = np.empty(len(index), np.int64)
     order[np.flatnonzero(~filled)] = np.arange(len(index) - filled.sum())
@@ -219,7 +231,7 @@ def _check_results(rows: _Rows, labels: LabelFrame, matching: VectorMatching, co
     conflict = np.empty(3, np.int64)
     present = np.ascontiguousarray(rows.present)
     if matching.card is Cardinality.ONE_TO_ONE:
-        if len(np.unique(rows.ids)) < len(rows.ids) and find_conflict(rows.ids, count, present, conflict):
+        if not _distinct(rows.ids) and find_conflict(rows.ids, count, present, conflict):
             raise QueryError(
                 "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
             )
