@@ -104,6 +104,8 @@ def _count_values(evaluation: Evaluation, node: Aggregate, steps: Steps) -> Vect
     if not keep_value:
         codes = np.zeros_like(codes)
     pairs, at = np.unique(groups[rows] * max(1, len(distinct)) + codes, return_inverse=True)
+    # Twice: the counts stand there as integers, then as floats.
+    evaluation.reserve(2 * len(pairs), steps.count)
     values = np.bincount(at * steps.count + columns, minlength=len(pairs) * steps.count).reshape(-1, steps.count)
     frame = labels.drop([label]).take(first[pairs // max(1, len(distinct))])
     if keep_value:

@@ -21,9 +21,13 @@ from mimir_ingest.promql.values import QueryStats, Steps, VectorBlock
 METADATA_LABELS = (METRIC_NAME, "__type__", "__unit__")
 """Labels that describe a metric; whatever changes its values' meaning drops them."""
 
+TOO_MANY_SAMPLES = "query processing would load too many samples into memory in query execution"
 SAME_LABELSET = "vector cannot contain metrics with the same labelset"
 
 Operator = Callable[["Evaluation", PlanNode, Steps], "VectorBlock | np.ndarray"]
+
+_CELLS_PER_SAMPLE, _LEAST_CELLS = 4, 1 << 24
+# why: a cell takes 9 bytes, a sample of Prometheus 16 and its slack; below 150 MB the limit need not bite.
 
 _CHUNK_CELLS = 1 << 21
 # why: 2 M cells take about 30 ms in the slowest common kernel, so a cancelled query stops that soon.
@@ -69,11 +73,20 @@ class Evaluation:
         samples = self._held + more
         self.stats.peak_samples = max(self.stats.peak_samples, samples)
         if samples > self._max_samples:
-            raise QueryError("query processing would load too many samples into memory in query execution")
+            raise QueryError(TOO_MANY_SAMPLES)
+
+    def reserve(self, rows: int, steps: int) -> None:
+        """Raise QueryError before arrays of `rows * steps` cells are made, if that is out of proportion to the limit.
+
+        Absent points take room here, but do not count as samples; so more cells than samples are allowed.
+        """
+        if rows * steps > max(_LEAST_CELLS, _CELLS_PER_SAMPLE * self._max_samples):
+            raise QueryError(TOO_MANY_SAMPLES)
 
     def evaluate(self, node: PlanNode, steps: Steps) -> VectorBlock | np.ndarray:
         """Evaluate a node at all steps: a block, or float64[steps] for a scalar."""
         self.check()
+        self.reserve(1, steps.count)
         held = self._held
         value = self._operators[type(node)](self, node, steps)
         points = value.points if isinstance(value, VectorBlock) else len(value)
@@ -123,11 +136,12 @@ def unique_rows(block: VectorBlock, *, strict: bool = False) -> VectorBlock:
     ids, first = block.labels.group_ids()
     if len(first) == block.labels.n:
         return block
-    if strict or find_conflict(ids, len(first), block.present, np.empty(3, np.int64)):
+    here = np.ascontiguousarray(block.present)
+    if strict or find_conflict(ids, len(first), here, np.empty(3, np.int64)):
         raise QueryError(SAME_LABELSET)
     shape = (len(first), block.values.shape[1])
     values, present = np.empty(shape), np.empty(shape, bool)
-    merge_rows(ids, np.ascontiguousarray(block.values), np.ascontiguousarray(block.present), values, present)
+    merge_rows(ids, np.ascontiguousarray(block.values), here, values, present)
     return VectorBlock(block.labels.take(first), values, present, block.drop_name[first])
 
 

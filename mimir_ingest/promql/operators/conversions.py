@@ -29,6 +29,7 @@ def step_invariant(evaluation: Evaluation, node: StepInvariant, steps: Steps) ->
     if not isinstance(value, VectorBlock):
         return np.repeat(value, steps.count)
     evaluation.note_samples(value.points * (steps.count - 1))
+    evaluation.reserve(value.labels.n, steps.count)
     return VectorBlock(
         value.labels,
         np.repeat(value.values, steps.count, axis=1),

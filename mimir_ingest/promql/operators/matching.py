@@ -69,7 +69,7 @@ def match_vectors(
     matching = node.matching
     sides = _sides(lhs, rhs, matching)
     _check_one_side(sides, matching)
-    rows = _matched_rows(sides)
+    rows = _matched_rows(evaluation, sides)
     if matching.fill_right is not None:
         rows = _join(rows, _filled_one(sides))
     if node.op in _TRIMS:
@@ -119,12 +119,13 @@ def _check_one_side(sides: _Sides, matching: VectorMatching) -> None:
     )
 
 
-def _matched_rows(sides: _Sides) -> _Rows:
+def _matched_rows(evaluation: Evaluation, sides: _Sides) -> _Rows:
     """Return a row for each pair of series with one signature."""
     by_signature = np.argsort(sides.one_ids, kind="stable")
     ordered = sides.one_ids[by_signature]
     first = np.searchsorted(ordered, sides.many_ids, "left")
     partners = np.searchsorted(ordered, sides.many_ids, "right") - first
+    evaluation.reserve(int(partners.sum()), sides.many.values.shape[1])
     many = np.repeat(np.arange(len(sides.many_ids)), partners)
     ends = np.cumsum(partners)
     at = np.arange(len(many)) - np.repeat(ends - partners, partners) + np.repeat(first, partners)

@@ -113,6 +113,7 @@ class _Windows:
         """
         block, ends, stats = self.block, self.ends, self.evaluation.stats
         shape = (block.labels.n, len(ends))
+        self.evaluation.reserve(*shape)
         values, present = np.empty(shape), np.empty(shape, bool)
         counted = np.zeros(3, np.int64)
         found = 0

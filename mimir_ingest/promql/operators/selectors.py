@@ -27,6 +27,7 @@ def latest(
 ) -> VectorBlock:
     """Return the newest sample of each series at each of `ends` (int64[steps], ms), or its timestamp (ms) instead."""
     shape = (samples.series_count, len(ends))
+    evaluation.reserve(*shape)
     values, present = np.empty(shape), np.empty(shape, bool)
     found = 0
     for a, b in evaluation.chunks(*shape):
@@ -51,6 +52,7 @@ def _interpolated(evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarr
     """Return the values of `smoothed` at each of `ends`."""
     block = without_stale(samples)
     shape = (samples.series_count, len(ends))
+    evaluation.reserve(*shape)
     values, present = np.empty(shape), np.empty(shape, bool)
     for a, b in evaluation.chunks(*shape):
         evaluation.check()

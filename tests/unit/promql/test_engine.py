@@ -43,6 +43,14 @@ def test_too_many_samples_are_refused(target: EngineTarget, query: str) -> None:
     target.query(query, 0, 900_000, 10_000, max_samples=5_000)
 
 
+@pytest.mark.parametrize("query", ["vector(1)[1000d:1ms]", "sum_over_time(m_total[1000d:1ms])", "1 + time()"])
+def test_more_steps_than_memory_are_refused_before_they_are_made(target: EngineTarget, query: str) -> None:
+    """Even where there is no sample at all."""
+    step_ms = 0 if ":" in query else 1
+    with pytest.raises(QueryError, match="would load too many samples"):
+        target.query(query, 0, 86_400_000_000 * (step_ms > 0), step_ms, max_samples=1_000_000)
+
+
 @pytest.mark.parametrize("deadline", [0.0, lambda: True], ids=["time", "callable"])
 def test_a_query_whose_time_is_over_stops(target: EngineTarget, deadline: object) -> None:
     """With Prometheus's text and status."""
