@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from urllib.parse import unquote
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -17,7 +18,7 @@ from mimir_ingest.errors import IngestError, QueryError, TenantError
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.promql.ast_json import to_json
-from mimir_ingest.promql.features import disabled_feature
+from mimir_ingest.promql.features import find_disabled_feature
 from mimir_ingest.promql.nodes import Expr, ValueType
 from mimir_ingest.promql.parser import parse_expr, parse_metric_selector
 from mimir_ingest.promql.prettier import prettify
@@ -138,13 +139,13 @@ class QueryApi:
         limit: int,
     ) -> Response:
         limits = self._limits_for(tenant)
-        disabled = disabled_feature(
+        disabled = find_disabled_feature(
             expression,
-            functions=limits.values["enabled_promql_experimental_functions"],
-            range_selectors=limits.values["enabled_promql_extended_range_selectors"],
+            enabled_functions=limits.values["enabled_promql_experimental_functions"],
+            enabled_extended_range_selectors=limits.values["enabled_promql_extended_range_selectors"],
         )
         if disabled:
-            raise bad_parameter("query", disabled)
+            raise bad_parameter("query", disabled.not_enabled)
         timeout_ms = params.duration_ms("timeout", 0)
         began = time.perf_counter()
         result = await self._querier.query(
@@ -200,7 +201,7 @@ class QueryApi:
 
     async def label_values(self, tenant: str, params: Params, request: Request) -> Response:
         """`/label/{name}/values`: values in use."""
-        name = unescape_label_name(request.path_params["name"])
+        name = unescape_label_name(unquote(request.path_params["name"]))
         if not name:
             raise QueryError(f'invalid label name: "{name}"', error_type="bad_data")
         limit = params.limit()

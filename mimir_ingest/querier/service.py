@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from mimir_ingest.bucket.discover import BlockCatalog, BlockMeta
 from mimir_ingest.errors import QueryError, StorageError
-from mimir_ingest.ingester.service import HeadAnswer, Ingester, MetadataItem
+from mimir_ingest.ingester.metadata import FamilyMetadata
+from mimir_ingest.ingester.service import Ingester, PartitionCut
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SeriesSamples
@@ -134,7 +135,7 @@ class Querier:
     async def select(self, tenant: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
         """Return the distinct series that satisfy all matchers, in label order, with their samples in the range."""
         head = await self._ingester.select(tenant, matchers, start_ms, end_ms)
-        blocks = await self._blocks(tenant, head, start_ms, end_ms)
+        blocks = await self._blocks(tenant, head.cuts, start_ms, end_ms)
         parts = await asyncio.gather(
             *(asyncio.to_thread(self._read_block, b, matchers, start_ms, end_ms) for b in blocks)
         )
@@ -142,10 +143,10 @@ class Querier:
 
     async def label_frame(self, tenant: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> LabelFrame:
         """Return the distinct label sets that satisfy all matchers and may have samples in the range."""
-        head = await self._ingester.label_frame(tenant, matchers, start_ms, end_ms)
-        blocks = await self._blocks(tenant, head, start_ms, end_ms)
+        frames = await self._ingester.label_frame(tenant, matchers, start_ms, end_ms)
+        blocks = await self._blocks(tenant, self._ingester.cuts(tenant), start_ms, end_ms)
         parts = await asyncio.gather(*(asyncio.to_thread(self._read_labels, b, matchers) for b in blocks))
-        return await asyncio.to_thread(merge_frames, [*parts, *head.frames])
+        return await asyncio.to_thread(merge_frames, [*parts, *frames])
 
     async def label_frame_of_any(
         self, tenant: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms: int
@@ -154,13 +155,13 @@ class Querier:
         frames = await asyncio.gather(*(self.label_frame(tenant, s, start_ms, end_ms) for s in selectors))
         return frames[0] if len(frames) == 1 else await asyncio.to_thread(merge_frames, frames)
 
-    def metadata(self, tenant: str) -> dict[str, list[MetadataItem]]:
+    def metadata(self, tenant: str) -> dict[str, list[FamilyMetadata]]:
         """Return metric families with what the heads know of them."""
         return self._ingester.metadata(tenant)
 
-    async def _blocks(self, tenant: str, head: HeadAnswer, start_ms: int, end_ms: int) -> list[BlockMeta]:
+    async def _blocks(self, tenant: str, cuts: Sequence[PartitionCut], start_ms: int, end_ms: int) -> list[BlockMeta]:
         """List the blocks that overlap the range; list again, then fail, if one that a head handed over lacks."""
-        required = [block for cut in head.cuts for block in cut.blocks if block.tenant == tenant]
+        required = [block for cut in cuts for block in cut.blocks if block.tenant == tenant]
         await self._list_blocks(tenant, oldest_s=self._clock() - self._max_age_s)
         missing = self._missing(tenant, required, start_ms, end_ms)
         if missing:

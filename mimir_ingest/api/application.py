@@ -1,0 +1,121 @@
+"""All routes of one process, put together.
+
+StripPrefix ─► CleanPath ─► Router ─┬─► push (bare ASGI)
+                                    └─► Gzip ─► FastAPI: query API, status pages, control endpoints
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.responses import PlainTextResponse, Response
+from prometheus_client import CollectorRegistry
+
+from mimir_ingest import __version__
+from mimir_ingest.api.build_info import build_info
+from mimir_ingest.api.config import config_router
+from mimir_ingest.api.errors import Application, RetryAfter
+from mimir_ingest.api.index import index_router, standard_groups
+from mimir_ingest.api.ingester import ingester_router
+from mimir_ingest.api.metrics import metrics_router
+from mimir_ingest.api.middleware import CleanPath, Gzip, Route, Router, StripPrefix, plain_routing
+from mimir_ingest.api.push import PushApplication
+from mimir_ingest.api.query import QueryApi, query_router
+from mimir_ingest.api.ready import ready_router
+from mimir_ingest.api.runtime_config import runtime_config_router
+from mimir_ingest.api.services import services_router
+from mimir_ingest.api.status import status_router
+from mimir_ingest.api.tenant import TenantResolver
+from mimir_ingest.config.runtime import RuntimeConfigWatcher
+from mimir_ingest.config.settings import Settings
+from mimir_ingest.distributor.service import Distributor
+from mimir_ingest.errors import IngestError
+from mimir_ingest.ingester.service import Ingester
+from mimir_ingest.obs.services import ServiceRegistry
+from mimir_ingest.querier.service import Querier
+
+PUSH_PATH = "/api/v1/push"
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """What the routes are about."""
+
+    settings: Settings
+    services: ServiceRegistry
+    registry: CollectorRegistry
+    runtime: RuntimeConfigWatcher
+    distributor: Distributor
+    ingester: Ingester
+    querier: Querier
+    now_ms: Callable[[], int]
+
+
+def build_application(parts: Endpoints) -> Application:
+    """Return the ASGI application of a process."""
+    settings = parts.settings
+    tenants = TenantResolver(
+        multitenancy_enabled=settings.multitenancy_enabled,
+        no_auth_tenant=settings.no_auth_tenant,
+        federation_enabled=settings.tenant_federation.enabled,
+        max_tenants=settings.tenant_federation.max_tenants,
+    )
+    hints = settings.distributor.retry_after_header
+    push = PushApplication(
+        parts.distributor,
+        tenants=tenants,
+        retry_after=RetryAfter(
+            enabled=hints.enabled, min_backoff_s=hints.min_backoff.seconds, max_backoff_s=hints.max_backoff.seconds
+        ),
+    )
+    prometheus = "/" + settings.api.prometheus_http_prefix.strip("/")
+    routes = [
+        Route(PUSH_PATH, frozenset({"POST"}), push),
+    ]
+    pages = Gzip(_pages(parts, tenants, prometheus))
+    return StripPrefix(CleanPath(Router(routes, fallback=pages)), settings.server.http_path_prefix)
+
+
+def _pages(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> FastAPI:
+    settings = parts.settings
+    prefix = settings.server.http_path_prefix.rstrip("/")
+    pages = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, title="mimir-ingest", version=__version__)
+    plain_routing(pages)
+    pages.add_exception_handler(IngestError, _text_error)
+    pages.add_exception_handler(Exception, _internal_error)
+    pages.include_router(
+        index_router(
+            standard_groups(runtime_config=parts.runtime.configured),
+            push_path=prefix + PUSH_PATH,
+            query_path=prefix + prometheus,
+        )
+    )
+    pages.include_router(config_router(settings.effective))
+    pages.include_router(runtime_config_router(parts.runtime, tenants.tenant_of))
+    pages.include_router(services_router(parts.services))
+    pages.include_router(ready_router(parts.services, parts.ingester.ready_reason))
+    if settings.server.register_instrumentation:
+        pages.include_router(metrics_router(parts.registry))
+    info = build_info(version=__version__, revision="", branch="")
+    pages.include_router(status_router(info, prometheus_prefix=prometheus))
+    pages.include_router(ingester_router(parts.ingester, parts.services))
+    api = QueryApi(parts.querier, limits_for=parts.runtime.for_tenant, now_ms=parts.now_ms)
+    pages.include_router(query_router(api, prefix=prometheus, tenant_of=tenants.tenant_of))
+    return pages
+
+
+def _text_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, IngestError)
+    return PlainTextResponse(
+        f"{error.message}\n", status_code=error.http_status, headers={"X-Content-Type-Options": "nosniff"}
+    )
+
+
+def _internal_error(request: Request, error: Exception) -> Response:
+    _log.error("request failed", path=request.scope["path"], err=repr(error), exc_info=error)
+    return PlainTextResponse("internal error\n", status_code=500, headers={"X-Content-Type-Options": "nosniff"})

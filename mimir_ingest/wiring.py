@@ -1,0 +1,189 @@
+"""From settings to components: the one place that knows which setting goes where.
+
+Nothing here starts anything; the composition root (`app`) and the command line do.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mimir_ingest.bucket.store import Bucket
+from mimir_ingest.config.errors import ConfigError
+from mimir_ingest.config.limits import Limits
+from mimir_ingest.config.sections import BlocksStorageSection, IngestStorageSection
+from mimir_ingest.config.settings import Settings
+from mimir_ingest.distributor.admission import InstanceLimits
+from mimir_ingest.distributor.limits import DistributorLimits
+from mimir_ingest.distributor.service import DistributorOptions
+from mimir_ingest.ingester.settings import PartitionSettings
+from mimir_ingest.log.contract import VERSION_COLUMNAR, PartitionLog
+from mimir_ingest.querier.service import QueryLimits
+
+
+def instance_id(settings: Settings) -> str:
+    """Return this process's name: configured, else the host's."""
+    return settings.ingester.ring.instance_id or socket.gethostname()
+
+
+def make_bucket(storage: BlocksStorageSection) -> Bucket:
+    """Return access to the bucket that `blocks_storage` describes."""
+    prefix = f"/{storage.storage_prefix}" if storage.storage_prefix else ""
+    match storage.backend:
+        case "filesystem":
+            return Bucket(str(Path(storage.filesystem.dir).absolute()) + prefix)
+        case "s3":
+            s3 = storage.s3
+            return Bucket(
+                f"s3://{s3.bucket_name}{prefix}",
+                endpoint=s3.endpoint,
+                region=s3.region,
+                access_key_id=s3.access_key_id,
+                secret_access_key=s3.secret_access_key.get_secret_value(),
+                session_token=s3.session_token.get_secret_value(),
+                insecure=s3.insecure,
+                bucket_lookup_type=s3.bucket_lookup_type,
+                storage_class=s3.storage_class,
+            )
+        case "gcs":
+            account = storage.gcs.service_account.get_secret_value()
+            options = {"token": json.loads(account)} if account else {}
+            return Bucket(f"gs://{storage.gcs.bucket_name}{prefix}", **options)
+        case "azure":
+            azure = storage.azure
+            secret = azure.connection_string.get_secret_value()
+            options = (
+                {"connection_string": secret}
+                if secret
+                else {"account_name": azure.account_name, "account_key": azure.account_key.get_secret_value()}
+            )
+            return Bucket(f"abfs://{azure.container_name}{prefix}", **options)
+        case "memory":
+            return Bucket(f"memory://mimir-ingest{prefix}")
+    raise ConfigError(f"blocks_storage.backend is {storage.backend!r}; it takes filesystem, s3, gcs, azure or memory")
+
+
+def make_log(storage: IngestStorageSection) -> PartitionLog:
+    """Return the partition log that `ingest_storage` describes, not yet started."""
+    kafka = storage.kafka
+    if storage.log == "kafka":
+        raise ConfigError("kafka is not wired")
+    from mimir_ingest.log.embedded import EmbeddedLog
+
+    return EmbeddedLog(
+        storage.embedded.path,
+        partitions=storage.embedded.partitions,
+        max_record_bytes=kafka.producer_max_record_size_bytes,
+        max_buffered_bytes=kafka.producer_max_buffered_bytes,
+    )
+
+
+def ingester_options(settings: Settings) -> dict[str, Any]:
+    """Return the keyword arguments of `Ingester` that come from settings."""
+    storage, tsdb = settings.ingest_storage, settings.blocks_storage.tsdb
+    kafka = storage.kafka
+    return {
+        "partition_settings": PartitionSettings(cut_max_samples=storage.cut_max_samples),
+        "group": kafka.consumer_group or instance_id(settings),
+        "snapshot_folder": Path(tsdb.dir),
+        "snapshot_interval_s": storage.snapshot_interval.seconds,
+        "metadata_retain_s": settings.ingester.metadata_retain_period.seconds,
+        "fetch_max_wait_s": kafka.fetch_max_wait.seconds,
+        "append_timeout_s": kafka.write_timeout.seconds,
+        "ship_concurrency": tsdb.ship_concurrency,
+    }
+
+
+def distributor_options(settings: Settings) -> DistributorOptions:
+    """Return the process's settings of the write path."""
+    storage = settings.ingest_storage
+    return DistributorOptions(
+        max_recv_msg_size=settings.distributor.max_recv_msg_size,
+        remote_timeout_s=settings.distributor.remote_timeout.seconds,
+        write_timeout_s=storage.kafka.write_timeout.seconds,
+        record_version=(
+            VERSION_COLUMNAR if storage.record_format == "columnar" else storage.kafka.producer_record_version
+        ),
+        max_record_bytes=storage.kafka.producer_max_record_size_bytes,
+        skip_label_name_validation_header=settings.api.skip_label_name_validation_header_enabled,
+        skip_label_count_validation_header=settings.api.skip_label_count_validation_header_enabled,
+    )
+
+
+def instance_limits(settings: Settings) -> InstanceLimits:
+    """Return the process's own limits on pushes."""
+    limits = settings.distributor.instance_limits
+    return InstanceLimits(
+        max_ingestion_rate=limits.max_ingestion_rate,
+        max_inflight_push_requests=limits.max_inflight_push_requests,
+        max_inflight_push_requests_bytes=limits.max_inflight_push_requests_bytes,
+    )
+
+
+def distributor_limits(limits_for: Callable[[str], Limits]) -> Callable[[str], DistributorLimits]:
+    """Return a function from tenant to what the distributor needs of its limits, built once for each set of limits."""
+    known: dict[int, tuple[Limits, DistributorLimits]] = {}
+
+    def of(tenant: str) -> DistributorLimits:
+        limits = limits_for(tenant)
+        found = known.get(id(limits))
+        if found is None or found[0] is not limits:
+            if len(known) > 10_000:
+                known.clear()
+            found = known[id(limits)] = (limits, _distributor_limits(limits))
+        return found[1]
+
+    return of
+
+
+def _distributor_limits(limits: Limits) -> DistributorLimits:
+    return DistributorLimits(
+        request_rate=limits.request_rate,
+        request_burst_size=limits.request_burst_size,
+        ingestion_rate=limits.ingestion_rate,
+        ingestion_burst_size=limits.ingestion_burst_size,
+        ingestion_burst_factor=limits.ingestion_burst_factor,
+        max_label_names_per_series=limits.max_label_names_per_series,
+        max_label_names_per_info_series=limits.max_label_names_per_info_series,
+        max_label_name_length=limits.max_label_name_length,
+        max_label_value_length=limits.max_label_value_length,
+        label_value_length_over_limit_strategy=limits.label_value_length_over_limit_strategy,  # type: ignore[arg-type]
+        name_validation_scheme=limits.name_validation_scheme,  # type: ignore[arg-type]
+        creation_grace_period_ms=limits.creation_grace_period.ms,
+        past_grace_period_ms=limits.past_grace_period.ms,
+        out_of_order_time_window_ms=limits.out_of_order_time_window.ms,
+        enforce_metadata_metric_name=limits.enforce_metadata_metric_name,
+        max_metadata_length=limits.max_metadata_length,
+        max_global_series_per_user=limits.max_global_series_per_user,
+    )
+
+
+def query_limits(settings: Settings) -> QueryLimits:
+    """Return the bounds of one query."""
+    querier = settings.querier
+    return QueryLimits(
+        max_samples=querier.max_samples,
+        timeout_s=querier.timeout.seconds,
+        lookback_ms=querier.lookback_delta.ms,
+        subquery_step_ms=querier.default_evaluation_interval.ms,
+    )
+
+
+def server_tls(settings: Settings) -> ssl.SSLContext | None:
+    """Return the listener's TLS, or None for plain HTTP. Raises ConfigError for files that cannot be used."""
+    tls = settings.server.http_tls_config
+    if not tls.cert_file:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+        if tls.client_auth_type == "RequireAndVerifyClientCert":
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(tls.client_ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"server.http_tls_config cannot be used: {error}") from error
+    return context
