@@ -15,7 +15,7 @@ from mimir_ingest.kernels.rows import find_conflict, merge_rows
 from mimir_ingest.model.labels import METRIC_NAME, LabelFrame, go_quote
 from mimir_ingest.model.samples import SeriesSamples
 from mimir_ingest.promql.annotations import Annotations
-from mimir_ingest.promql.plan_nodes import PlanNode, Shift
+from mimir_ingest.promql.plan_nodes import Aggregate, PlanNode, Shift
 from mimir_ingest.promql.values import QueryStats, Steps, VectorBlock
 
 METADATA_LABELS = (METRIC_NAME, "__type__", "__unit__")
@@ -90,6 +90,9 @@ class Evaluation:
         held = self._held
         value = self._operators[type(node)](self, node, steps)
         points = value.points if isinstance(value, VectorBlock) else len(value)
+        if isinstance(node, Aggregate) and node.op != "count_values":
+            # Prometheus aggregates a step at a time and frees what it has read: operand and result do not add up.
+            self._held = held
         self.note_samples(points)
         self._held = held + points
         return value
