@@ -48,6 +48,8 @@ commands = typer.Typer(
 )
 block_commands = typer.Typer(help="Look into a block: inspect, verify or dump.", no_args_is_help=True)
 commands.add_typer(block_commands, name="block")
+log_commands = typer.Typer(help="Look into the partition log: inspect.", no_args_is_help=True)
+commands.add_typer(log_commands, name="log")
 BlockPath = Annotated[str, typer.Argument(help="The block's directory, or its URL such as s3://bucket/tenant/ULID.")]
 _FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
@@ -165,6 +167,35 @@ def config_command(
     print(settings.effective.yaml(mode), end="")
     for notice in settings.notices:
         print(f"# {notice.key} has no effect here: {notice.instead}", file=sys.stderr)
+
+
+@log_commands.command("inspect", context_settings={**_FLAGS, "help_option_names": ["--help"]})
+def log_inspect(
+    context: typer.Context,
+    partition: Annotated[int | None, typer.Option(help="List this partition's records.")] = None,
+    offset: Annotated[int | None, typer.Option(help="First record; negative counts from the end.")] = None,
+    limit: Annotated[int, typer.Option(help="How many records.")] = 20,
+    timeout: Annotated[float, typer.Option(help="Seconds that the log has to answer.")] = 15,
+) -> None:
+    """Show the partitions of the log, or records of one; takes the server's flags to find the log."""
+    import asyncio
+
+    from mimir_ingest import wiring
+    from mimir_ingest.log.inspect import inspect_log
+
+    settings = build(explicit_values(parse_flags(context.args, registry()), os.environ))
+    storage = settings.ingest_storage
+    if storage.log == "embedded" and not os.path.isdir(storage.embedded.path):
+        raise ConfigError(f"there is no embedded log in {storage.embedded.path}; see -ingest-storage.embedded.path")
+    lines = inspect_log(
+        wiring.make_log(storage),
+        group=storage.kafka.consumer_group or wiring.instance_id(settings),
+        partition=partition,
+        offset=offset,
+        limit=limit,
+        timeout_s=timeout,
+    )
+    print("\n".join(asyncio.run(lines)))
 
 
 @commands.command("warm")

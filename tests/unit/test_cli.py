@@ -1,5 +1,6 @@
 """The command line: what each command prints, exit codes, no traceback for what a user got wrong."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def test_help_all_lists_what_has_no_effect(run):
     assert "-memberlist.join list of strings" in out
 
 
-@pytest.mark.parametrize("argv", [["config"], ["warm"], ["block"], ["block", "inspect"], ["block", "dump"]])
+@pytest.mark.parametrize("argv", [["config"], ["warm"], ["block"], ["block", "inspect"], ["log", "inspect"]])
 def test_every_command_has_help(run, argv):
     code, out, err = run(*argv, "--help")
     assert code == 0
@@ -90,6 +91,8 @@ def test_modules_are_the_targets(run):
         (["block", "dump", ".", "--min-time", "x"], "min-time"),
         (["config", "--mode", "sideways"], "it takes full, diff or defaults"),
         (["config", "-target=x"], "target names"),
+        (["log", "inspect", "-ingest-storage.embedded.path=/none"], "there is no embedded log in /none"),
+        (["log", "inspect", "--limit", "x"], "limit"),
         (["config", "stray"], 'unexpected argument "stray"'),
     ],
 )
@@ -179,6 +182,24 @@ def test_block_dump_prints_what_promtool_prints(run, block, promtool_bin):
         [promtool_bin, "tsdb", "dump", str(block.parent)], capture_output=True, text=True, check=True
     ).stdout
     assert sorted(run("block", "dump", str(block))[1].splitlines()) == sorted(dumped.splitlines())
+
+
+def test_log_inspect_finds_the_log_by_the_servers_flags(run, tmp_path):
+    from mimir_ingest.log.embedded import EmbeddedLog
+
+    async def make():
+        log = EmbeddedLog(tmp_path, partitions=2)
+        await log.start()
+        await log.close()
+
+    asyncio.run(make())
+    flags = [f"-ingest-storage.embedded.path={tmp_path}", "-ingester.ring.instance-id=me"]
+    code, out, _ = run("log", "inspect", *flags)
+    assert code == 0
+    assert out.splitlines()[0].endswith("committed positions of group me")
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["PARTITION", "0", "1"]
+    code, _, err = run("log", "inspect", "--partition", "5", *flags)
+    assert (code, "there is no partition 5" in err) == (1, True)
 
 
 def test_output_may_end_early():
