@@ -22,7 +22,7 @@ from mimir_ingest.tsdb.block_writer import BuiltBlock
 from tests.support.blocks import build, make_samples, sample_series, to_python
 
 SAMPLES = make_samples(sample_series(12, 250))
-BUILT = build(SAMPLES, segment_bytes=12_000)
+BUILT = build(SAMPLES, segment_bytes=8_000)
 PATHS = list(BUILT.files)
 EVER = (-(2**62), 2**62)
 
@@ -158,7 +158,7 @@ def test_files_that_vanish_during_publication_are_written_again(bucket: Bucket) 
 
     assert publish_block(Cleaning(1), "team-a", BUILT)
     assert _read(bucket) == to_python(SAMPLES)
-    other = build(SAMPLES, cut_offset=99, segment_bytes=12_000)
+    other = build(SAMPLES, cut_offset=99, segment_bytes=8_000)
     first_chunk = block_file("team-a", other.ulid, PATHS[0])
     with pytest.raises(StoreUnavailable, match="vanish"):
         publish_block(Cleaning(100), "team-a", other)
