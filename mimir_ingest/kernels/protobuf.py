@@ -1,8 +1,8 @@
 """Well-formedness of protobuf messages, driven by a table: for what is counted but not yet stored.
 
-A schema is uint8[messages * 32]: entry `message * 32 + field` is the wire type that the field must have, `PACKED | type`
-for a repeated scalar that may come packed, `CHILD | message` for a nested message, or UNKNOWN. Nesting below the checked
-message goes one level deep, which is what exemplars and native histograms need.
+A schema is uint8[messages * 32]: entry `message * 32 + field` is the wire type that the field must have,
+`PACKED | type` for a repeated scalar that may come packed, `CHILD | message` for a nested message, or UNKNOWN. Nesting
+below the checked message goes one level deep, which is what exemplars and native histograms need.
 """
 
 from __future__ import annotations

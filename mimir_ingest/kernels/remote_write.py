@@ -1,4 +1,4 @@
-"""Remote write 1.0 bodies to columns: one pass that counts, one that fills, one more for labels out of order.
+"""Remote write 1.0 bodies to columns: one pass that counts, one that fills.
 
 Layout (protobuf, spec ingest-storage 1.2): WriteRequest{1 timeseries, 2 source, 3 metadata, 1000, 1001 skip flags};
 TimeSeries{1 labels, 2 samples, 3 exemplars, 4 histograms, 6 created}; LabelPair{1 name, 2 value};
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mimir_ingest.kernels._jit import f64_out, i64, i64_in, i64_out, inline_checked, kernel, u8_in, u8_out
+from mimir_ingest.kernels._jit import f64_out, i64, i64_out, inline_checked, kernel, u8_in, u8_out
 from mimir_ingest.kernels.protobuf import (
     EXEMPLAR,
     HISTOGRAM,
@@ -51,6 +51,7 @@ SERIES, METADATA, METADATA_BYTES, SOURCE, SKIP_LABEL_NAMES, SKIP_LABEL_COUNT = r
 LABEL_BYTES, SAMPLES, EXEMPLARS, HISTOGRAMS, UNSORTED, MOST_LABELS, MOST_LABEL_BYTES = range(7)
 """Indexes of `fill_series`'s counts; the last two are maxima over series whose labels are out of order."""
 
+_TAKEN = np.uint32(256)  # no byte: the label at hand has been copied already
 _RW2_SYMBOLS = np.int64(WireStatus.RW2_SYMBOLS)
 _RW2_TIMESERIES = np.int64(WireStatus.RW2_TIMESERIES)
 
@@ -290,7 +291,7 @@ def fill_series(
                             if name_size < 8:
                                 key &= ~(np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(8 * name_size))
                         at = stop
-                        kind = np.uint32(0)
+                        kind = _TAKEN
             elif kind == 0x12 and end - at >= 18 and load8(body, at + 1) == 16 and load8(body, at + 2) == 0x09:
                 # Then the tag of the timestamp, and its six bytes: 2 Nov 1971 to 2109.
                 word = load64(body, at + 10)
@@ -301,7 +302,7 @@ def fill_series(
                     samples += 1
                     at += 18
                     continue
-            if kind != 0:
+            if kind != _TAKEN:
                 field, wire_type, at = read_tag(body, at, end, error_out)
                 error_out[0] = TIME_SERIES
                 if at < 0:
@@ -431,80 +432,3 @@ def fill_metadata(body, types_out, text_out, offsets_out, error_out):
             offsets_out[3 * item + part + 1] = used
         item += 1
     return 0
-
-
-@inline_checked
-def _name_of(labels, at):
-    """Return (start of the name, its size, end of the pair) of the label at `labels[at:]`, which is well-formed."""
-    size, start = read_uvarint(labels, at, len(labels))
-    name_size = np.int64(size)
-    size, at = read_uvarint(labels, start + name_size, len(labels))
-    return start, name_size, at + np.int64(size)
-
-
-@inline_checked
-def _merge(labels, order, merged, starts, width, count):
-    """Merge neighbouring runs of `width` labels by name, stably, from `order` into `merged`."""
-    for low in range(0, count, 2 * width):
-        left, right = low, min(low + width, count)
-        left_end, right_end = right, min(low + 2 * width, count)
-        for to in range(low, right_end):
-            take_left = right >= right_end
-            if left < left_end and not take_left:
-                a, a_size, _ = _name_of(labels, starts[order[left]])
-                b, b_size, _ = _name_of(labels, starts[order[right]])
-                take_left = compare_bytes(labels, a, a_size, b, b_size) <= 0
-            if take_left:
-                merged[to] = order[left]
-                left += 1
-            else:
-                merged[to] = order[right]
-                right += 1
-
-
-@kernel(i64(i64_in, u8_out, u8_out, i64_out, i64_out, i64_out), boundscheck=True)
-def sort_labels(label_offsets, labels_out, scratch_bytes, starts, order, merged):
-    """Sort the labels of every series by name, in place and stably; return how many series changed.
-
-    Parameters
-    ----------
-    label_offsets : int64[n + 1], read-only
-    labels_out : uint8[...], read and written
-        Well-formed label bytes.
-    scratch_bytes : uint8[MOST_LABEL_BYTES]
-        Scratch, as are the next three, int64[MOST_LABELS + 1] each.
-    """
-    changed = 0
-    for series in range(len(label_offsets) - 1):
-        at, end = label_offsets[series], label_offsets[series + 1]
-        in_order = True
-        last, last_size, next_at = at, np.int64(0), at
-        while next_at < end and in_order:
-            start, size, next_at = _name_of(labels_out, next_at)
-            in_order = last == at or compare_bytes(labels_out, last, last_size, start, size) <= 0
-            last, last_size = start, size
-        if in_order:
-            continue
-        count = 0
-        next_at = at
-        while next_at < end:
-            starts[count] = next_at
-            order[count] = count
-            count += 1
-            _, _, next_at = _name_of(labels_out, next_at)
-        starts[count] = end
-        width = 1
-        while width < count:
-            _merge(labels_out, order, merged, starts, width, count)
-            order, merged = merged, order
-            width *= 2
-        used = 0
-        for i in range(count):
-            start = starts[order[i]]
-            size = starts[order[i] + 1] - start
-            for k in range(size):
-                scratch_bytes[used + k] = labels_out[start + k]
-            used += size
-        labels_out[at:end] = scratch_bytes[:used]
-        changed += 1
-    return changed

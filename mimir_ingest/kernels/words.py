@@ -29,7 +29,7 @@ def load64(typing_context, array, index):
 
 @intrinsic
 def load8(typing_context, array, index):
-    """Return the byte at `array[index]` as uint32, without numba's test for a negative index. The caller has checked."""
+    """Return the byte at `array[index]` as uint32, with no test for a negative index. The caller has checked."""
 
     def generate(context, builder, signature, arguments):
         view = context.make_array(signature.args[0])(context, builder, arguments[0])

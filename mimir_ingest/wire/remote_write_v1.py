@@ -12,6 +12,7 @@ import numpy as np
 from mimir_ingest.errors import InvalidRequest
 from mimir_ingest.kernels import remote_write as kernels
 from mimir_ingest.kernels.hashing import xxh64_spans
+from mimir_ingest.kernels.label_order import sort_labels
 from mimir_ingest.model.batch import SOURCE_API, MetadataColumns, WriteBatch
 from mimir_ingest.wire.protobuf import describe
 
@@ -45,14 +46,16 @@ def decode(body: bytes | memoryview) -> DecodedWrite:
     """
     data = np.frombuffer(body, np.uint8)
     counts, error = np.empty(6, np.int64), np.zeros(4, np.int64)
-    refused = kernels.scan(data, counts, error)
-    if refused < 0:
-        # An error inside an earlier field comes first, as in a decoder that works front to back.
-        _series(data[: error[3]], int(counts[kernels.SERIES]))
-        _metadata(data[: error[3]], counts)
-        raise InvalidRequest(describe(refused, error))
-    batch, found = _series(data, int(counts[kernels.SERIES]))
-    metadata = _metadata(data, counts)
+    refusals: list[tuple[int, str]] = []
+    status = kernels.scan(data, counts, error)
+    if status < 0:
+        refusals.append((int(error[3]), describe(status, error)))
+        data = data[: error[3]]
+    batch, found = _series(data, int(counts[kernels.SERIES]), refusals)
+    metadata = _metadata(data, counts, refusals)
+    if refusals:
+        # The first one in the body, as a decoder that works front to back gives it.
+        raise InvalidRequest(min(refusals)[1])
     source = int(counts[kernels.SOURCE])
     return DecodedWrite(
         WriteBatch(
@@ -72,8 +75,8 @@ def decode(body: bytes | memoryview) -> DecodedWrite:
     )
 
 
-def _series(data: np.ndarray, series: int) -> tuple[WriteBatch, np.ndarray]:
-    """Decode the series of a scanned request; return them and `fill_series`'s counts."""
+def _series(data: np.ndarray, series: int, refusals: list[tuple[int, str]]) -> tuple[WriteBatch, np.ndarray]:
+    """Decode the series of a scanned request; return them and `fill_series`'s counts. May add a (position, text)."""
     labels = np.empty(len(data) + 16, np.uint8)
     label_offsets, sample_offsets = np.empty(series + 1, np.int64), np.empty(series + 1, np.int64)
     found, error = np.empty(7, np.int64), np.zeros(4, np.int64)
@@ -83,7 +86,8 @@ def _series(data: np.ndarray, series: int) -> tuple[WriteBatch, np.ndarray]:
         timestamps, values = np.empty(room, np.int64), np.empty(room, np.float64)
         status = kernels.fill_series(data, labels, label_offsets, sample_offsets, timestamps, values, found, error)
         if status < 0:
-            raise InvalidRequest(describe(status, error))
+            refusals.append((int(error[3]), describe(status, error)))
+            return WriteBatch.empty(), found
         samples = int(found[kernels.SAMPLES])
         if samples <= room:
             break
@@ -91,7 +95,7 @@ def _series(data: np.ndarray, series: int) -> tuple[WriteBatch, np.ndarray]:
     used = labels[: found[kernels.LABEL_BYTES]]
     if found[kernels.UNSORTED]:
         scratch = [np.empty(found[kernels.MOST_LABELS] + 1, np.int64) for _ in range(3)]
-        kernels.sort_labels(label_offsets, used, np.empty(found[kernels.MOST_LABEL_BYTES], np.uint8), *scratch)
+        sort_labels(label_offsets, used, np.empty(found[kernels.MOST_LABEL_BYTES], np.uint8), *scratch)
     hashes = np.empty(series, np.uint64)
     xxh64_spans(used, label_offsets, hashes)
     if room > 2 * samples:
@@ -102,8 +106,8 @@ def _series(data: np.ndarray, series: int) -> tuple[WriteBatch, np.ndarray]:
     )
 
 
-def _metadata(data: np.ndarray, counts: np.ndarray) -> MetadataColumns:
-    """Decode the metadata of a scanned request."""
+def _metadata(data: np.ndarray, counts: np.ndarray, refusals: list[tuple[int, str]]) -> MetadataColumns:
+    """Decode the metadata of a scanned request. May add a (position, text)."""
     items = int(counts[kernels.METADATA])
     if not items:
         return MetadataColumns.empty()
@@ -111,5 +115,6 @@ def _metadata(data: np.ndarray, counts: np.ndarray) -> MetadataColumns:
     text, offsets = np.empty(counts[kernels.METADATA_BYTES] + 16, np.uint8), np.empty(3 * items + 1, np.int64)
     status = kernels.fill_metadata(data, types, text, offsets, error)
     if status < 0:
-        raise InvalidRequest(describe(status, error))
+        refusals.append((int(error[3]), describe(status, error)))
+        return MetadataColumns.empty()
     return MetadataColumns(types, text[: offsets[-1]], offsets)
