@@ -8,7 +8,8 @@ Rules that hold for every tree the parser returns:
 - Durations are kept in nanoseconds, as written; the `…_ms` properties truncate towards zero, as the engine wants them.
 - Strings that are not valid UTF-8 (`"\\xff"`) hold their odd bytes as lone surrogates (`surrogateescape`).
 
-Two nodes are equal when they mean the same: `pos` does not take part.
+Two nodes are equal when they mean the same: `pos` does not take part. Comparing, hashing and `repr` recurse several
+times a level, so they are for small trees (tests, single selectors).
 """
 
 from __future__ import annotations
@@ -275,8 +276,9 @@ class BinaryExpr:
     @property
     def type(self) -> ValueType:
         """Scalar if both sides are, else instant vector."""
-        scalar = self.lhs.type is ValueType.SCALAR and self.rhs.type is ValueType.SCALAR
-        return ValueType.SCALAR if scalar else ValueType.VECTOR
+        if self.matching is not None or self.rhs.type is not ValueType.SCALAR:
+            return ValueType.VECTOR
+        return ValueType.SCALAR if self.lhs.type is ValueType.SCALAR else ValueType.VECTOR
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,9 @@ class _ExprParser:
         while True:
             kind = stream.peek()
             while kind in POSTFIX:
-                node = self._postfix(node)
+                node = parse_postfix(stream, node)
+                if kind == "[":
+                    self._grow(0, node.pos.start)
                 kind = stream.peek()
             precedence = _PRECEDENCE.get(kind, 0)
             while stack and _binds(stack[-1].precedence, precedence):
@@ -183,12 +185,6 @@ class _ExprParser:
             if closed is None:
                 return None
             node = closed
-
-    def _postfix(self, node: Expr) -> Expr:
-        made = parse_postfix(self.stream, node)
-        if made.type is not node.type:
-            self._grow(1, made.pos.start)
-        return made
 
     def _push(self, opened: _Open) -> None:
         if len(self.stack) >= self.stream.max_depth:

@@ -179,7 +179,7 @@ def _format_offset(node: VectorSelector | SubqueryExpr) -> str:
         return f" offset {format_duration_expr(node.offset_expr)}"
     if not node.offset_ns:
         return ""
-    if node.offset_ns == INT64_MIN:
-        # Out of `NaN`; Prometheus negates it, which overflows.
-        return f" offset -{format_duration(node.offset_ns)}"
-    return f" offset {format_duration(node.offset_ns)}"
+    sign = "-" if node.offset_ns < 0 else ""
+    # The negative of the least int64, which comes out of `NaN`, overflows to itself, as in Prometheus.
+    size_ns = node.offset_ns if node.offset_ns == INT64_MIN else abs(node.offset_ns)
+    return f" offset {sign}{format_duration(size_ns)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mimir_ingest.model.labels import go_quote
+from mimir_ingest.model.labels import go_quote, is_printable
 
 
 def quote(text: str) -> str:
@@ -35,4 +35,4 @@ def quote_rune(rune: int) -> str:
 def rune_name(rune: int) -> str:
     """Name one character as Go's `%#U` does: `U+0063 'c'`."""
     char = chr(rune)
-    return f"U+{rune:04X} '{char}'" if char == " " or char.isprintable() else f"U+{rune:04X}"
+    return f"U+{rune:04X} '{char}'" if is_printable(char) else f"U+{rune:04X}"
