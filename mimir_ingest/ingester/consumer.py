@@ -246,23 +246,33 @@ class PartitionConsumer:
         if not self.caught_up and state.next_offset >= self.target_offset:
             self.caught_up = True
             await self._notify()
-        records = await self._log.read(
-            self.partition,
-            state.next_offset,
-            max_bytes=self._knobs.fetch_max_bytes,
-            max_wait_s=self._wait_s(),
-        )
+        records = await self._read(state.next_offset)
         if records:
             self._last_record_s = self._now_s()
+            self._metrics.received(records, starting=not self.caught_up)
             await self._apply(state, records)
         await self._do_due(state)
+
+    async def _read(self, next_offset: int) -> list[Record]:
+        """Read a batch; return early, with nothing, when the cut in flight is shipped."""
+        reading = self._log.read(
+            self.partition, next_offset, max_bytes=self._knobs.fetch_max_bytes, max_wait_s=self._wait_s()
+        )
+        if self._cut_task is None:
+            return await reading
+        task = asyncio.ensure_future(reading)
+        await asyncio.wait({task, self._cut_task}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.wait({task})
+        return [] if task.cancelled() else task.result()
 
     def _wait_s(self) -> float:
         due = [deadline - self._now_s() for deadline, _ in self._releases[:1]]
         return max(0.01, min([self._knobs.fetch_max_wait_s, *due]))
 
     async def _apply(self, state: PartitionState, records: list[Record]) -> None:
-        self._metrics.received(records, starting=not self.caught_up)
         while True:
             began = self._now_s()
             applied: Applied = await self._thread(state.apply, records)

@@ -35,8 +35,10 @@ class PlainHead:
         """Held, first of equal timestamps."""
         self.shipped: dict[tuple, dict[int, float]] = {}
 
-    def append(self, rows, *, newest_ms: int, max_series: int, window_ms: int) -> dict[str, int]:
-        """Take (labels, samples) rows; return samples by outcome."""
+    def append(
+        self, rows, *, newest_ms: int, max_series: int, window_ms: int, log: list | None = None
+    ) -> dict[str, int]:
+        """Take (labels, samples) rows; return samples by outcome. `log` gets the time of each accepted one."""
         counts = dict.fromkeys(REASONS, 0)
         in_order = self.max_ts - self.range_ms // 2
         out_of_order = self.max_ts - window_ms
@@ -49,6 +51,8 @@ class PlainHead:
                 counts[outcome] += 1
                 if outcome == "accepted":
                     highest = max(highest, t)
+                    if log is not None:
+                        log.append(t)
                     if key not in self.last or t > self.last[key][0]:
                         self.last[key] = (t, v)
                     self.samples.setdefault(key, {}).setdefault(t, v)

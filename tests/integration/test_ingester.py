@@ -1,0 +1,305 @@
+"""The ingester on the embedded log and a local bucket: reading, cutting, restarting, and parts that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from mimir_ingest.bucket.discover import BlockCatalog
+from mimir_ingest.bucket.store import Bucket
+from mimir_ingest.errors import LogUnavailable, StoreUnavailable
+from mimir_ingest.ingester.service import Ingester
+from mimir_ingest.ingester.settings import PartitionSettings
+from mimir_ingest.log.contract import VERSION_COLUMNAR
+from mimir_ingest.log.embedded import EmbeddedLog
+from mimir_ingest.model.matchers import Matcher, MatchType
+from mimir_ingest.obs.metrics import IngesterMetrics
+from mimir_ingest.wire.record import RecordSettings, encode_columnar
+from tests.support.batches import write_batch
+from tests.support.blocks import to_python
+
+FOREVER = (0, 1 << 60)
+SETTINGS = PartitionSettings(range_ms=60_000, grace_ms=30_000)
+LIMITS = RecordSettings(max_series=0, out_of_order_window_ms=0, creation_grace_ms=600_000)
+
+
+class Clock:
+    """The embedded log's wall clock, set by the test."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_700_000_040_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+class World:
+    """What outlives an ingester: log, bucket, local folder."""
+
+    def __init__(self, folder) -> None:
+        self.folder = folder
+        self.clock = Clock()
+        self.log: EmbeddedLog | None = None
+        self.bucket = Bucket(str(folder / "bucket"))
+        self.registry = CollectorRegistry()
+
+    @asynccontextmanager
+    async def ingester(self, *, ready: bool = True, **options):
+        self.registry = CollectorRegistry()
+        options = {
+            "partition_settings": SETTINGS,
+            "snapshot_folder": self.folder / "snapshots",
+            "snapshot_interval_s": 3600.0,
+            "retention_s": 0.0,
+            "fetch_max_wait_s": 0.05,
+            **options,
+        }
+        ingester = Ingester(
+            self.log,
+            options.pop("bucket", self.bucket),
+            metrics=IngesterMetrics.create(self.registry),
+            default_record_settings=lambda _tenant: LIMITS,
+            **options,
+        )
+        await ingester.start()
+        try:
+            if ready:
+                await until(lambda: ingester.ready_reason() is None)
+            yield ingester
+        finally:
+            await ingester.close()
+
+    async def push(self, rows, tenant: str = "a", partition: int = 0) -> int:
+        value = encode_columnar(write_batch(rows), LIMITS)
+        return await self.log.append(partition, tenant.encode(), value, VERSION_COLUMNAR, timeout_s=5)
+
+    def blocks(self, tenant: str = "a") -> dict[str, list]:
+        catalog = BlockCatalog(self.bucket)
+        catalog.refresh(tenant)
+        found = catalog.blocks(tenant, *FOREVER)
+        return {b.ulid: to_python(catalog.open(b).select([], *FOREVER)) for b in found}
+
+
+async def until(condition, timeout_s: float = 20) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 (the conditions have no event)
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def world(tmp_path):
+    world = World(tmp_path)
+    world.log = EmbeddedLog(tmp_path / "log", partitions=2, clock_ms=world.clock)
+    await world.log.start()
+    yield world
+    await world.log.close()
+
+
+def row(i: int, t: int, v: float = 1.0):
+    return {"__name__": "m", "i": str(i)}, [(t, v)]
+
+
+async def held(ingester: Ingester, tenant: str = "a", matchers=()) -> dict[str, list[int]]:
+    answer = await ingester.select(tenant, list(matchers), *FOREVER)
+    found: dict[str, set[int]] = {}
+    for samples in answer.series:
+        for labels, points in to_python(samples):
+            found.setdefault(labels["i"], set()).update(t for t, _ in points)
+    return {i: sorted(ts) for i, ts in found.items()}
+
+
+async def test_what_was_pushed_is_read_once_its_offset_is_consumed(world):
+    async with world.ingester() as ingester:
+        t = world.clock.now_ms
+        offset = await world.push([row(0, t), row(1, t)], partition=1)
+        await ingester.wait_consumed(1, offset + 1, 5)
+        assert await held(ingester) == {"0": [t], "1": [t]}
+        only = [Matcher(MatchType.EQUAL, "i", "1")]
+        assert await held(ingester, matchers=only) == {"1": [t]}
+        assert await held(ingester, "other") == {}
+        frames = await ingester.label_frame("a", only, t, t + 1)
+        assert [d for f in frames for d in f.to_dicts()] == [{"__name__": "m", "i": "1"}]
+        assert ingester.tenants() == ["a"]
+        with pytest.raises(LogUnavailable, match="not consumed up to offset"):
+            await ingester.wait_consumed(1, offset + 2, 0.1)
+
+
+async def test_a_flush_puts_everything_into_blocks_and_then_names_them(world):
+    async with world.ingester() as ingester:
+        t = world.clock.now_ms
+        await world.push([row(0, t), row(1, t + 70_000)])
+        await ingester.flush(None, wait=True)
+        blocks = world.blocks()
+        assert len(blocks) == 2
+        await until(lambda: bool(ingester.cuts("a")))
+        answer = await ingester.select("a", [], *FOREVER)
+        assert answer.series == []
+        (cut,) = [c for c in answer.cuts if c.blocks]
+        assert {b.ulid for b in cut.blocks} == set(blocks)
+        assert await world.log.start_offset(0) == cut.cut_offset
+        assert await world.log.committed("mimir-ingest", 0) == cut.cut_offset
+        await ingester.flush(None, wait=True)
+        assert world.blocks() == blocks
+
+
+async def test_shipped_samples_are_served_during_the_retention(world):
+    async with world.ingester(retention_s=3600.0) as ingester:
+        t = world.clock.now_ms
+        await world.push([row(0, t)])
+        await ingester.flush(None, wait=True)
+        assert await held(ingester) == {"0": [t]}
+        assert ingester.cuts("a") == []
+        await world.push([row(0, t + 1)])
+        offset = await world.push([row(0, t + 2)])
+        await ingester.wait_consumed(0, offset + 1, 5)
+        assert await held(ingester) == {"0": [t, t + 1, t + 2]}
+
+
+@pytest.mark.parametrize("lost", ["nothing", "the snapshot", "a byte of the snapshot"])
+async def test_a_restart_goes_on_where_it_was(world, lost):
+    t = world.clock.now_ms
+    async with world.ingester() as ingester:
+        await world.push([row(0, t)])
+        await ingester.flush(None, wait=True)
+        offset = await world.push([row(0, t + 1), row(1, t + 90_000)])
+        await ingester.wait_consumed(0, offset + 1, 5)
+        blocks = world.blocks()
+    snapshot = world.folder / "snapshots" / "partition-0.snapshot"
+    assert snapshot.exists()
+    if lost == "the snapshot":
+        shutil.rmtree(snapshot.parent)
+    elif lost == "a byte of the snapshot":
+        data = bytearray(snapshot.read_bytes())
+        data[-20] ^= 1
+        snapshot.write_bytes(bytes(data))
+    async with world.ingester() as ingester:
+        assert await held(ingester) == {"0": [t + 1], "1": [t + 90_000]}
+        assert {b.ulid for c in ingester.cuts("a") for b in c.blocks} == set(blocks)
+        # A retry of the push before the cut is not stored again.
+        offset = await world.push([row(0, t + 1), row(1, t + 90_000)])
+        await ingester.wait_consumed(0, offset + 1, 5)
+        await ingester.flush(None, wait=True)
+        stored = [p for series in world.blocks().values() for _, points in series for p in points]
+        assert sorted(t for t, _ in stored) == [t, t + 1, t + 90_000]
+
+
+async def test_record_time_cuts_by_itself_and_an_idle_partition_flushes(world):
+    async with world.ingester(idle_timeout_s=0.3) as ingester:
+        t = world.clock.now_ms
+        await world.push([row(0, t)])
+        world.clock.now_ms += 120_000
+        await world.push([row(1, t + 119_000)])
+        await until(lambda: len(world.blocks()) == 1)
+        await until(lambda: len(world.blocks()) == 2)
+        await until(lambda: not any(s["held_samples"] for s in ingester.partition_states()))
+
+
+class ShakyBucket(Bucket):
+    """Fails while it is told to."""
+
+    down = True
+
+    def write_atomic(self, path, data):
+        if self.down:
+            raise StoreUnavailable("no route to the bucket")
+        super().write_atomic(path, data)
+
+
+async def test_a_bucket_that_is_down_is_waited_for_while_consuming_goes_on(world):
+    bucket = ShakyBucket(str(world.folder / "bucket"))
+    async with world.ingester(bucket=bucket) as ingester:
+        t = world.clock.now_ms
+        await world.push([row(0, t)])
+        await ingester.flush(None, wait=False)
+        offset = await world.push([row(1, t)])
+        await ingester.wait_consumed(0, offset + 1, 5)
+        assert await held(ingester) == {"0": [t], "1": [t]}
+        await until(lambda: (world.registry.get_sample_value("cortex_ingester_shipper_upload_failures_total") or 0) > 1)
+        assert await world.log.start_offset(0) == 0
+        bucket.down = False
+        await until(lambda: len(world.blocks()) == 1)
+        await until(lambda: any(cut.blocks for cut in ingester.cuts("a")))
+        assert await held(ingester) == {"1": [t]}
+
+
+async def test_two_cut_points_in_a_row_wait_for_each_other(world):
+    bucket = ShakyBucket(str(world.folder / "bucket"))
+    async with world.ingester(bucket=bucket) as ingester:
+        t = world.clock.now_ms
+        for i in range(3):
+            await world.push([row(i, t)])
+            await ingester.flush(None, wait=False)
+        await asyncio.sleep(0.3)
+        assert world.blocks() == {}
+        bucket.down = False
+        await until(lambda: len(world.blocks()) == 3)
+        await ingester.flush(None, wait=True)
+        await until(lambda: [len(c.blocks) for c in ingester.cuts("a") if c.partition == 0] == [3])
+        assert await held(ingester) == {}
+
+
+async def test_a_record_of_an_unknown_version_stops_its_partition_loudly(world):
+    async with world.ingester() as ingester:
+        t = world.clock.now_ms
+        await world.push([row(0, t)])
+        await world.log.append(0, b"a", b"?", 77, timeout_s=5)
+        await until(lambda: ingester.ready_reason() is not None)
+        assert "partition 0 is stopped: record 1" in ingester.ready_reason()
+        with pytest.raises(LogUnavailable, match="partition 0 is stopped"):
+            await ingester.select("a", [], *FOREVER)
+        with pytest.raises(LogUnavailable, match="not consumed any more"):
+            await ingester.wait_consumed(0, 2, 5)
+
+
+async def test_a_record_that_does_not_decode_is_counted_and_passed_over(world):
+    async with world.ingester() as ingester:
+        t = world.clock.now_ms
+        await world.log.append(0, b"a", b"\xff" * 3, VERSION_COLUMNAR, timeout_s=5)
+        await world.log.append(
+            0, b"../x", encode_columnar(write_batch([row(0, t)]), LIMITS), VERSION_COLUMNAR, timeout_s=5
+        )
+        offset = await world.push([row(0, t), row(0, t - 1), row(0, t + 10**9)])
+        await ingester.wait_consumed(0, offset + 1, 5)
+        assert await held(ingester) == {"0": [t]}
+        value = world.registry.get_sample_value
+        assert value("cortex_ingest_storage_reader_requests_failed_total", {"cause": "client"}) == 2
+        for reason in ("sample-out-of-order", "sample-too-far-in-future"):
+            labels = {"user": "a", "group": "", "reason": reason}
+            assert value("cortex_discarded_samples_total", labels) == 1
+
+
+async def test_shutdown_leaves_nothing_in_memory_only(world):
+    async with world.ingester() as ingester:
+        t = world.clock.now_ms
+        await world.push([row(0, t)])
+        await world.push([row(1, t)], tenant="b", partition=1)
+        await ingester.shutdown()
+        assert len(world.blocks("a")) == len(world.blocks("b")) == 1
+
+
+async def test_restarts_under_load_give_every_acknowledged_sample_once(world):
+    rng = random.Random(5)
+    t, pushed = world.clock.now_ms, set()
+    for life in range(6):
+        async with world.ingester(snapshot_interval_s=0.05) as ingester:
+            for _ in range(20):
+                world.clock.now_ms += 3000
+                t += 3000
+                await world.push([row(i, t) for i in range(4)], partition=rng.randrange(2))
+                pushed |= {(i, t) for i in range(4)}
+                await asyncio.sleep(rng.choice([0, 0, 0.02]))
+        if life % 2:
+            shutil.rmtree(world.folder / "snapshots", ignore_errors=True)
+    async with world.ingester() as ingester:
+        await ingester.flush(None, wait=True)
+    stored = [
+        (int(labels["i"]), at) for series in world.blocks().values() for labels, points in series for at, _ in points
+    ]
+    assert len(stored) == len(set(stored))
+    assert set(stored) == pushed

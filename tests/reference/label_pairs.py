@@ -1,0 +1,47 @@
+"""Cutting label bytes, postings and filtering in plain Python."""
+
+from __future__ import annotations
+
+
+def split_pairs(text: bytes) -> list[tuple[int, int, int, int]] | None:
+    """(pair start, name end, value start, pair end) of each pair, None for bytes that are no label set."""
+    spans: list[tuple[int, int, int]] = []
+    at = 0
+    while at < len(text):
+        start, size, shift = at, 0, 0
+        while True:
+            if at >= len(text) or shift > 28:
+                return None
+            byte = text[at]
+            at += 1
+            size |= (byte % 128) << shift
+            shift += 7
+            if byte < 128:
+                break
+        if at + size > len(text):
+            return None
+        spans.append((start, at, at + size))
+        at += size
+    if len(spans) % 2:
+        return None
+    return [(a[0], a[2], b[1], b[2]) for a, b in zip(spans[::2], spans[1::2], strict=True)]
+
+
+def postings(series: list[list[int]], pair_count: int) -> list[list[int]]:
+    """Pair → the series that have it."""
+    return [[r for r, pairs in enumerate(series) if p in pairs] for p in range(pair_count)]
+
+
+def filter_series(refs, series, accepted, constrained, required, absent_accepted) -> list[int]:
+    """The series whose every required bit is accepted by a pair, or whose label is absent where that is accepted."""
+    kept = []
+    for ref in refs:
+        wanted = {bit for bit in range(64) if required >> bit & 1}
+        for bit in list(wanted):
+            hit = any(accepted[p] >> bit & 1 for p in series[ref])
+            seen = any(constrained[p] >> bit & 1 for p in series[ref])
+            if hit or (not seen and absent_accepted >> bit & 1):
+                wanted.discard(bit)
+        if not wanted:
+            kept.append(ref)
+    return kept
