@@ -20,8 +20,8 @@ import time
 import numpy as np
 
 from mimir_ingest.log import sqlite_store
-from mimir_ingest.log.contract import VERSION_COLUMNAR
 from mimir_ingest.log.embedded import EmbeddedLog
+from mimir_ingest.wire.record import VERSION_COLUMNAR
 
 
 def build_records(count: int, series: int) -> list[bytes]:

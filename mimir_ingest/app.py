@@ -28,7 +28,7 @@ from mimir_ingest.config.settings import Settings
 from mimir_ingest.distributor.plan import record_settings
 from mimir_ingest.distributor.service import Distributor
 from mimir_ingest.ingester.service import Ingester
-from mimir_ingest.log.contract import VERSION_V0, PartitionLog
+from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.obs.metrics import (
     DistributorMetrics,
@@ -41,7 +41,7 @@ from mimir_ingest.obs.self_monitoring import run_self_monitoring
 from mimir_ingest.obs.services import ServiceRegistry, ServiceState
 from mimir_ingest.querier.service import Querier
 from mimir_ingest.wire import snappy
-from mimir_ingest.wire.record import encode_mimir
+from mimir_ingest.wire.record import VERSION_V0, encode_mimir
 from partitions.model import PartitionState
 from partitions.ring import PartitionRing
 

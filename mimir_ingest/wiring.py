@@ -21,8 +21,9 @@ from mimir_ingest.distributor.admission import InstanceLimits
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.service import DistributorOptions
 from mimir_ingest.ingester.settings import PartitionSettings
-from mimir_ingest.log.contract import VERSION_COLUMNAR, PartitionLog
+from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.querier.service import QueryLimits
+from mimir_ingest.wire.record import VERSION_COLUMNAR
 
 
 def instance_id(settings: Settings) -> str:

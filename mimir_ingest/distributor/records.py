@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from mimir_ingest.log.contract import VERSION_COLUMNAR
 from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.wire import record
-from mimir_ingest.wire.record import RecordSettings
+from mimir_ingest.wire.record import VERSION_COLUMNAR, RecordSettings
 
 
 def encode_records(batch: WriteBatch, settings: RecordSettings, *, version: int, max_bytes: int) -> list[bytes]:

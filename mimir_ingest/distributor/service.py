@@ -26,9 +26,10 @@ from mimir_ingest.distributor.messages import with_id
 from mimir_ingest.distributor.plan import PlannedWrite, plan_write
 from mimir_ingest.distributor.rate_limit import RATE_LIMITED, RateLimiters
 from mimir_ingest.errors import IngestError, InvalidSeries, LimitExceeded, LogError, LogUnavailable, RecordTooLarge
-from mimir_ingest.log.contract import VERSION_COLUMNAR, PartitionLog
+from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.obs.metrics import DistributorMetrics, WriterMetrics
 from mimir_ingest.wire import remote_write_v1, snappy
+from mimir_ingest.wire.record import VERSION_COLUMNAR
 from mimir_ingest.wire.remote_write_v1 import DecodedWrite
 from partitions.errors import NoActivePartition
 from partitions.ring import PartitionRing

@@ -30,9 +30,9 @@ from mimir_ingest.ingester.partition import Applied, PartitionState
 from mimir_ingest.ingester.recovery import ResumeFrom, plan_resume
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.ingester.shipping import CutShipper, ShippedCut
-from mimir_ingest.log.contract import VERSION_CONTROL, PartitionLog, Record
+from mimir_ingest.log.contract import PartitionLog, Record
 from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt
-from mimir_ingest.wire.record import RecordSettings, encode_flush
+from mimir_ingest.wire.record import VERSION_CONTROL, RecordSettings, encode_flush
 
 log = structlog.get_logger()
 

@@ -27,12 +27,12 @@ from mimir_ingest.ingester.checkpoint import PartitionFacts
 from mimir_ingest.ingester.cut import CutRequest, CutSummary
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.kernels.head import ACCEPTED, OUTCOME_COLUMNS
-from mimir_ingest.log.contract import VERSION_CONTROL, Record
+from mimir_ingest.log.contract import Record
 from mimir_ingest.model.batch import MetadataColumns
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.tsdb.head import Head, HeadView
 from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment
-from mimir_ingest.wire.record import RecordSettings, decode, decode_control
+from mimir_ingest.wire.record import VERSION_CONTROL, RecordSettings, decode, decode_control
 
 _TENANT = re.compile(rb"[A-Za-z0-9!_.*'()\-]{1,150}")
 """A tenant id (spec: tenant ids); the record's key names folders of the bucket, so nothing else may pass."""

@@ -22,10 +22,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-VERSION_V0, VERSION_V1, VERSION_V2 = 0, 1, 2
-VERSION_COLUMNAR = 0x4D490001
-VERSION_CONTROL = 0x4D490002
-
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -6,8 +6,8 @@ import asyncio
 from datetime import UTC, datetime
 
 from mimir_ingest.errors import LogError, LogUnavailable
-from mimir_ingest.log.contract import VERSION_COLUMNAR, VERSION_CONTROL, PartitionLog, Record
-from mimir_ingest.wire.record import decode, decode_control
+from mimir_ingest.log.contract import PartitionLog, Record
+from mimir_ingest.wire.record import VERSION_COLUMNAR, VERSION_CONTROL, decode, decode_control
 
 _READ_BYTES = 16 << 20
 _VERSION_NAMES = {VERSION_COLUMNAR: "columnar", VERSION_CONTROL: "control"}

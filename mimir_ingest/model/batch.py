@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mimir_ingest.kernels.gather import gather_bytes, gather_samples
+
 STALE_NAN_BITS = 0x7FF0000000000002
 """Bits of Prometheus's staleness marker; test them on the bits, arithmetic destroys them."""
 
@@ -33,6 +35,21 @@ class MetadataColumns:
 
     def __len__(self) -> int:
         return len(self.types)
+
+    def take(self, index: np.ndarray) -> MetadataColumns:
+        """Return the items at `index` (int64[k])."""
+        strings = (3 * np.asarray(index, np.int64)[:, None] + np.arange(3)).reshape(-1)
+        offsets = _new_offsets(self.offsets, strings)
+        text = np.empty(offsets[-1], np.uint8)
+        gather_bytes(self.text, self.offsets, strings, offsets, text)
+        return MetadataColumns(self.types[index], text, offsets)
+
+
+def _new_offsets(offsets: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Return int64[k + 1]: where the spans `index` lie once they are next to each other."""
+    placed = np.zeros(len(index) + 1, np.int64)
+    np.cumsum(offsets[index + 1] - offsets[index], out=placed[1:])
+    return placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +80,20 @@ class WriteBatch:
     def sample_count(self) -> int:
         """Number of samples."""
         return len(self.timestamps)
+
+    def take(self, index: np.ndarray) -> WriteBatch:
+        """Return the series at `index` (int64[k]) with their samples, without metadata."""
+        index = np.ascontiguousarray(index, np.int64)
+        label_offsets = _new_offsets(self.label_offsets, index)
+        sample_offsets = _new_offsets(self.sample_offsets, index)
+        labels = np.empty(label_offsets[-1], np.uint8)
+        gather_bytes(self.labels, self.label_offsets, index, label_offsets, labels)
+        timestamps = np.empty(sample_offsets[-1], np.int64)
+        values = np.empty(sample_offsets[-1], np.float64)
+        gather_samples(self.timestamps, self.values, self.sample_offsets, index, timestamps, values)
+        return WriteBatch(
+            labels, label_offsets, self.hashes[index], sample_offsets, timestamps, values, source=self.source
+        )
 
     @classmethod
     def empty(cls, metadata: MetadataColumns | None = None, source: int = SOURCE_API) -> WriteBatch:

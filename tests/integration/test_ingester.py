@@ -15,11 +15,10 @@ from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import LogUnavailable, StoreUnavailable
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.ingester.settings import PartitionSettings
-from mimir_ingest.log.contract import VERSION_COLUMNAR
 from mimir_ingest.log.embedded import EmbeddedLog
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.obs.metrics import IngesterMetrics
-from mimir_ingest.wire.record import RecordSettings, encode_columnar
+from mimir_ingest.wire.record import VERSION_COLUMNAR, RecordSettings, encode_columnar
 from tests.support.batches import write_batch
 from tests.support.blocks import to_python
 

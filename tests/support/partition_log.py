@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from mimir_ingest.wire.record import RecordSettings, encode_columnar, encode_flush
 
 from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.bucket.store import Bucket
@@ -17,7 +16,8 @@ from mimir_ingest.ingester.partition import PartitionState
 from mimir_ingest.ingester.recovery import ResumeFrom, plan_resume
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.ingester.shipping import CutShipper
-from mimir_ingest.log.contract import VERSION_COLUMNAR, VERSION_CONTROL, Record
+from mimir_ingest.log.contract import Record
+from mimir_ingest.wire.record import VERSION_COLUMNAR, VERSION_CONTROL, RecordSettings, encode_columnar, encode_flush
 from tests.support.batches import write_batch
 
 TOPIC = "topic-x"

@@ -3,10 +3,9 @@
 import pytest
 
 from mimir_ingest.errors import LogError, LogUnavailable
-from mimir_ingest.log.contract import VERSION_COLUMNAR, VERSION_V0
 from mimir_ingest.log.embedded import EmbeddedLog
 from mimir_ingest.log.inspect import inspect_log
-from mimir_ingest.wire.record import RecordSettings, encode_columnar
+from mimir_ingest.wire.record import VERSION_COLUMNAR, VERSION_V0, RecordSettings, encode_columnar
 from tests.support.batches import write_batch
 
 ROWS = [({"__name__": "up", "job": "a"}, [(1, 1.0), (2, 2.0)]), ({"__name__": "up", "job": "b"}, [(1, 3.0)])]

@@ -1,0 +1,202 @@
+"""The columnar record value (VERSION_COLUMNAR): a WriteBatch as it lies in memory, so that a reader parses nothing.
+
+    header    <u16 layout, u16 source, u32 sections, i64 max_series, i64 out_of_order_window_ms, i64 creation_grace_ms>
+    sections  <u32 kind, u32 form, u64 start, u64 bytes> each
+    columns   each at a multiple of 8, little-endian, zero bytes between
+
+Page: docs/format/record.md. A reader that meets a layout, section kind or form that it does not know stops: a later
+version wrote samples that it would lose.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mimir_ingest.errors import RecordCorrupt, RecordVersionUnsupported
+from mimir_ingest.model.batch import MetadataColumns, WriteBatch
+
+LAYOUT = 1
+_HEADER = struct.Struct("<HHIqqq")
+_SECTION = struct.Struct("<IIQQ")
+_MAX_SECTIONS = 64
+
+LABELS, LABEL_OFFSETS, HASHES, SAMPLE_OFFSETS, TIMESTAMPS, VALUES = 1, 2, 3, 4, 5, 6
+METADATA_TYPES, METADATA_TEXT, METADATA_OFFSETS = 7, 8, 9
+PLAIN, CONSTANT = 0, 1
+"""Form of a section: one entry a row, or one entry that all rows share (timestamps only)."""
+
+_NAMES = {
+    LABELS: "labels",
+    LABEL_OFFSETS: "label offsets",
+    HASHES: "hashes",
+    SAMPLE_OFFSETS: "sample offsets",
+    TIMESTAMPS: "timestamps",
+    VALUES: "values",
+    METADATA_TYPES: "metadata types",
+    METADATA_TEXT: "metadata text",
+    METADATA_OFFSETS: "metadata offsets",
+}
+_DTYPES = {
+    LABELS: np.dtype("u1"),
+    LABEL_OFFSETS: np.dtype("<u4"),
+    HASHES: np.dtype("<u8"),
+    SAMPLE_OFFSETS: np.dtype("<u4"),
+    TIMESTAMPS: np.dtype("<i8"),
+    VALUES: np.dtype("<f8"),
+    METADATA_TYPES: np.dtype("u1"),
+    METADATA_TEXT: np.dtype("u1"),
+    METADATA_OFFSETS: np.dtype("<u4"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSettings:
+    """What decides a record's own samples, so that no reader's configuration can change content."""
+
+    max_series: int = 0
+    """The partition's share of the tenant's series limit; 0 is no limit."""
+    out_of_order_window_ms: int = 0
+    """How much older than the tenant's newest sample an out-of-order sample may be."""
+    creation_grace_ms: int = 600_000
+    """How far a sample may lie past the record's time."""
+
+
+def _columns(batch: WriteBatch) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield (kind, form, column) of what has to be written."""
+    if batch.series_count:
+        yield LABELS, PLAIN, batch.labels
+        yield LABEL_OFFSETS, PLAIN, batch.label_offsets
+        yield HASHES, PLAIN, batch.hashes
+        if batch.sample_count != batch.series_count or (np.diff(batch.sample_offsets) != 1).any():
+            yield SAMPLE_OFFSETS, PLAIN, batch.sample_offsets
+        if batch.sample_count:
+            first = batch.timestamps[:1]
+            one_time = bool((batch.timestamps == first).all())
+            yield TIMESTAMPS, CONSTANT if one_time else PLAIN, first if one_time else batch.timestamps
+            yield VALUES, PLAIN, batch.values
+    if len(batch.metadata):
+        yield METADATA_TYPES, PLAIN, batch.metadata.types
+        yield METADATA_TEXT, PLAIN, batch.metadata.text
+        yield METADATA_OFFSETS, PLAIN, batch.metadata.offsets
+
+
+def encode_columnar(batch: WriteBatch, settings: RecordSettings) -> bytes:
+    """Return the record value of a batch. Label bytes and metadata text must be below 4 GiB."""
+    columns = list(_columns(batch))
+    at = _HEADER.size + _SECTION.size * len(columns)
+    placed = []
+    for kind, form, column in columns:
+        size = len(column) * _DTYPES[kind].itemsize
+        placed.append((kind, form, at, size))
+        at += size + -size % 8
+    value = np.empty(at, np.uint8)
+    _HEADER.pack_into(
+        value,
+        0,
+        LAYOUT,
+        batch.source,
+        len(columns),
+        settings.max_series,
+        settings.out_of_order_window_ms,
+        settings.creation_grace_ms,
+    )
+    for i, ((kind, form, start, size), (_, _, column)) in enumerate(zip(placed, columns, strict=True)):
+        _SECTION.pack_into(value, _HEADER.size + i * _SECTION.size, kind, form, start, size)
+        value[start : start + size].view(_DTYPES[kind])[:] = column
+        value[start + size : start + size + -size % 8] = 0
+    return value.tobytes()
+
+
+def decode_columnar(value: bytes) -> tuple[WriteBatch, RecordSettings]:
+    """Return the batch, its large columns as views over `value`, and the settings.
+
+    Raises
+    ------
+    RecordCorrupt
+        Naming the section, its byte offset, the bytes wanted and those left; offsets that do not ascend, counts that
+        contradict each other.
+    RecordVersionUnsupported
+        A layout, section or form of a later version.
+    """
+    sections, source, settings = _read_header(value)
+    series = len(sections.get(HASHES, ((), 0))[0])
+    labels = _column(sections, LABELS)
+    label_offsets = _offsets(sections, LABEL_OFFSETS, series, len(labels))
+    values = _column(sections, VALUES)
+    if SAMPLE_OFFSETS in sections or not len(values):
+        sample_offsets = _offsets(sections, SAMPLE_OFFSETS, series, len(values))
+    elif len(values) == series:
+        sample_offsets = np.arange(series + 1, dtype=np.int64)
+    else:
+        raise RecordCorrupt(f"record: {len(values)} values for {series} series, and no sample offsets")
+    types = _column(sections, METADATA_TYPES)
+    text = _column(sections, METADATA_TEXT)
+    batch = WriteBatch(
+        labels,
+        label_offsets,
+        _column(sections, HASHES),
+        sample_offsets,
+        _timestamps(sections, len(values)),
+        values,
+        MetadataColumns(types, text, _offsets(sections, METADATA_OFFSETS, 3 * len(types), len(text))),
+        source,
+    )
+    return batch, settings
+
+
+_Sections = dict[int, tuple[np.ndarray, int]]
+
+
+def _read_header(value: bytes) -> tuple[_Sections, int, RecordSettings]:
+    if len(value) < _HEADER.size:
+        raise RecordCorrupt(f"record: header at byte 0 wants {_HEADER.size} bytes, {len(value)} are left")
+    layout, source, count, series, window, grace = _HEADER.unpack_from(value)
+    if layout != LAYOUT:
+        raise RecordVersionUnsupported(f"columnar record of layout {layout}; this program knows {LAYOUT}: update it")
+    if count > _MAX_SECTIONS or _HEADER.size + count * _SECTION.size > len(value):
+        raise RecordCorrupt(f"record: a table of {count} sections does not fit into {len(value)} bytes")
+    if min(series, window, grace) < 0:
+        raise RecordCorrupt("record: header with a negative setting")
+    sections: _Sections = {}
+    for i in range(count):
+        kind, form, start, size = _SECTION.unpack_from(value, _HEADER.size + i * _SECTION.size)
+        if kind not in _DTYPES or form not in (PLAIN, CONSTANT) or (form == CONSTANT and kind != TIMESTAMPS):
+            raise RecordVersionUnsupported(f"record section {kind} of form {form} is not known: update this program")
+        name, dtype = _NAMES[kind], _DTYPES[kind]
+        if start + size > len(value):
+            left = max(0, len(value) - start)
+            raise RecordCorrupt(f"record: section {name} at byte {start} wants {size} bytes, {left} are left")
+        if start % 8 or size % dtype.itemsize or kind in sections:
+            raise RecordCorrupt(f"record: section {name} at byte {start} of {size} bytes is misplaced or repeated")
+        sections[kind] = np.frombuffer(value, dtype, size // dtype.itemsize, start), form
+    return sections, source, RecordSettings(series, window, grace)
+
+
+def _column(sections: _Sections, kind: int) -> np.ndarray:
+    if kind in sections:
+        return sections[kind][0]
+    return np.empty(0, _DTYPES[kind])
+
+
+def _offsets(sections: _Sections, kind: int, rows: int, total: int) -> np.ndarray:
+    """Return int64[rows + 1] offsets that ascend from 0 to `total`."""
+    if kind not in sections and (rows == 0 or total == 0):
+        offsets = np.zeros(rows + 1, np.int64)
+    else:
+        offsets = _column(sections, kind).astype(np.int64)
+    if len(offsets) != rows + 1 or offsets[0] != 0 or offsets[-1] != total or (np.diff(offsets) < 0).any():
+        raise RecordCorrupt(f"record: section {_NAMES[kind]} does not lead {rows} rows through {total} entries")
+    return offsets
+
+
+def _timestamps(sections: _Sections, samples: int) -> np.ndarray:
+    column, form = sections.get(TIMESTAMPS, (np.empty(0, np.int64), PLAIN))
+    if form == CONSTANT and len(column) == 1:
+        return np.full(samples, column[0], np.int64)
+    if form == CONSTANT or len(column) != samples:
+        raise RecordCorrupt(f"record: {len(column)} timestamps for {samples} values")
+    return column

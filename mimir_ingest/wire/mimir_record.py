@@ -1,0 +1,84 @@
+"""Record values in Mimir's versions: protobuf WriteRequests (spec ingest-storage 1.1 to 1.4).
+
+Versions 0 and 1 have the shape of remote write 1.0 and equal bytes. Both are written and read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mimir_ingest.errors import InvalidRequest, InvariantViolated, RecordCorrupt, RecordVersionUnsupported
+from mimir_ingest.kernels import write_request as kernels
+from mimir_ingest.model.batch import WriteBatch
+from mimir_ingest.wire import remote_write_v1
+
+
+def _measure(batch: WriteBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sizes of series and metadata items, each without its tag and length."""
+    series, metadata = np.empty(batch.series_count, np.int64), np.empty(len(batch.metadata), np.int64)
+    status = kernels.measure_series(
+        batch.labels, batch.label_offsets, batch.sample_offsets, batch.timestamps, batch.values, series
+    )
+    if status < 0:
+        raise InvariantViolated(f"series {-1 - status} of a batch has malformed label bytes")
+    kernels.measure_metadata(batch.metadata.types, batch.metadata.offsets, metadata)
+    return series, metadata
+
+
+def _framed(sizes: np.ndarray) -> np.ndarray:
+    """Add the tag and length of each item to int64[n] sizes."""
+    framed = sizes + 2
+    for bits in range(7, 64, 7):
+        more = sizes >= 1 << bits
+        if not more.any():
+            break
+        framed += more
+    return framed
+
+
+def item_sizes(batch: WriteBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Return int64[n] and int64[k]: the bytes that each series and each metadata item takes in a WriteRequest."""
+    series, metadata = _measure(batch)
+    return _framed(series), _framed(metadata)
+
+
+def encode_mimir(batch: WriteBatch, version: int) -> bytes:
+    """Return the record value of a batch in version 0 or 1. Raises RecordVersionUnsupported for another version."""
+    if version not in (0, 1):
+        raise RecordVersionUnsupported(f"this program does not write records of version {version}")
+    series, metadata = _measure(batch)
+    source = bytes((0x10, batch.source)) if batch.source else b""
+    behind_series = int(_framed(series).sum())
+    before_metadata = behind_series + len(source)
+    value = np.empty(before_metadata + int(_framed(metadata).sum()), np.uint8)
+    kernels.write_series(
+        batch.labels,
+        batch.label_offsets,
+        batch.sample_offsets,
+        batch.timestamps,
+        batch.values,
+        series,
+        value[:behind_series],
+    )
+    value[behind_series:before_metadata] = tuple(source)
+    items = batch.metadata
+    kernels.write_metadata(items.types, items.text, items.offsets, metadata, value[before_metadata:])
+    return value.tobytes()
+
+
+def decode_mimir(version: int, value: bytes) -> WriteBatch:
+    """Return the batch of a record of version 0 or 1.
+
+    Raises
+    ------
+    RecordCorrupt
+        With the text that Mimir's decoder gives.
+    RecordVersionUnsupported
+        Another version.
+    """
+    if version not in (0, 1):
+        raise RecordVersionUnsupported(f"record version {version} is not known to this program: update it")
+    try:
+        return remote_write_v1.decode(value).batch
+    except InvalidRequest as error:
+        raise RecordCorrupt(f"record of version {version}: {error.message}") from error
