@@ -15,7 +15,7 @@ from typing import Any
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.config.errors import ConfigError
 from mimir_ingest.config.limits import Limits
-from mimir_ingest.config.sections import BlocksStorageSection, IngestStorageSection
+from mimir_ingest.config.sections import BlocksStorageSection, IngestStorageSection, KafkaSection
 from mimir_ingest.config.settings import Settings
 from mimir_ingest.distributor.admission import InstanceLimits
 from mimir_ingest.distributor.limits import DistributorLimits
@@ -72,7 +72,7 @@ def make_log(storage: IngestStorageSection) -> PartitionLog:
     """Return the partition log that `ingest_storage` describes, not yet started."""
     kafka = storage.kafka
     if storage.log == "kafka":
-        raise ConfigError("kafka is not wired")
+        return _kafka_log(kafka)
     from mimir_ingest.log.embedded import EmbeddedLog
 
     return EmbeddedLog(
@@ -80,6 +80,43 @@ def make_log(storage: IngestStorageSection) -> PartitionLog:
         partitions=storage.embedded.partitions,
         max_record_bytes=kafka.producer_max_record_size_bytes,
         max_buffered_bytes=kafka.producer_max_buffered_bytes,
+    )
+
+
+def _kafka_log(kafka: KafkaSection) -> PartitionLog:
+    from mimir_ingest.log.kafka import KafkaLog
+    from mimir_ingest.log.kafka_security import KafkaSecurity
+
+    return KafkaLog(
+        kafka.address,
+        kafka.topic,
+        security=KafkaSecurity(
+            tls_enabled=kafka.tls_enabled,
+            tls_ca_path=kafka.tls_ca_path,
+            tls_cert_path=kafka.tls_cert_path,
+            tls_key_path=kafka.tls_key_path,
+            tls_insecure_skip_verify=kafka.tls_insecure_skip_verify,
+            tls_min_version=kafka.tls_min_version,
+            tls_cipher_suites=kafka.tls_cipher_suites,
+            sasl_mechanism=kafka.sasl_mechanism,
+            sasl_username=kafka.sasl_username,
+            sasl_password=kafka.sasl_password.get_secret_value(),
+            oauthbearer_token=kafka.sasl_oauthbearer_token.get_secret_value(),
+            oauthbearer_token_path=kafka.sasl_oauthbearer_file_path,
+            oauthbearer_extensions=kafka.sasl_oauthbearer_extensions,
+        ),
+        client_id=kafka.client_id or "mimir-ingest",
+        client_rack=kafka.client_rack,
+        dial_timeout_s=kafka.dial_timeout.seconds,
+        write_timeout_s=kafka.write_timeout.seconds,
+        write_timeout_overhead_s=kafka.write_timeout_overhead.seconds,
+        read_timeout_s=kafka.last_produced_offset_retry_timeout.seconds,
+        auto_create_topic=kafka.auto_create_topic_enabled,
+        auto_create_topic_default_partitions=kafka.auto_create_topic_default_partitions,
+        max_record_bytes=kafka.producer_max_record_size_bytes,
+        max_buffered_bytes=kafka.producer_max_buffered_bytes,
+        compression=kafka.producer_compression,
+        fetch_max_wait_s=kafka.fetch_max_wait.seconds,
     )
 
 

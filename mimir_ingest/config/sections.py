@@ -116,25 +116,14 @@ class KafkaSection(Section):
     write_timeout_overhead: Span
     sasl_username: Annotated[str, said("SASL user name; empty turns SASL off for PLAIN and SCRAM.")]
     sasl_password: Annotated[SecretStr, said("SASL password.")]
-    sasl_mechanism: Annotated[str, said("PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM.")]
+    sasl_mechanism: Annotated[str, said("PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.")]
     sasl_oauthbearer_token: SecretStr
-    sasl_oauthbearer_zid: str
     sasl_oauthbearer_extensions: dict[str, str]
     sasl_oauthbearer_file_path: str
-    sasl_oauthbearer_http_socket_path: str
-    sasl_oauthbearer_http_socket_timeout: Span
-    sasl_msk_iam_access_key: str
-    sasl_msk_iam_secret_key: SecretStr
-    sasl_msk_iam_session_token: SecretStr
-    sasl_msk_iam_user_agent: str
-    sasl_msk_iam_file_path: str
-    sasl_msk_iam_http_socket_path: str
-    sasl_msk_iam_http_socket_timeout: Span
     tls_enabled: bool
     tls_ca_path: str
     tls_cert_path: str
     tls_key_path: str
-    tls_server_name: str
     tls_insecure_skip_verify: bool
     tls_cipher_suites: str
     tls_min_version: str

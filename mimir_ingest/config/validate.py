@@ -22,7 +22,7 @@ _MIMIR_ONLY_TARGETS = frozenset(
 )
 MIN_RECORD_BYTES, MAX_RECORD_BYTES = 1 << 20, 15_983_616
 _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM")
+_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "ingest_storage.log": ("embedded", "kafka"),
     "ingest_storage.record_format": ("columnar", "mimir"),
@@ -215,15 +215,9 @@ def _kafka_security(values: Mapping[str, Any]) -> Iterator[str]:
         yield f"{_k('sasl_username')} and {_k('sasl_password')} must both be set or both be empty"
     if mechanism.startswith("SCRAM") and not kafka["sasl_username"]:
         yield f"{_k('sasl_mechanism')} is {mechanism}, so {_k('sasl_username')} and {_k('sasl_password')} must be set"
-    for wanted, prefix, first in (
-        ("OAUTHBEARER", "sasl_oauthbearer_", "token"),
-        ("AWS_MSK_IAM", "sasl_msk_iam_", "access_key"),
-    ):
-        ways = [prefix + name for name in (first, "file_path", "http_socket_path")]
-        if mechanism == wanted and sum(bool(kafka[way]) for way in ways) != 1:
-            yield f"{_k('sasl_mechanism')} is {mechanism}, so exactly one of {', '.join(map(_k, ways))} must be set"
-    if bool(kafka["sasl_msk_iam_access_key"]) != bool(kafka["sasl_msk_iam_secret_key"]):
-        yield f"{_k('sasl_msk_iam_access_key')} and {_k('sasl_msk_iam_secret_key')} must both be set or both be empty"
+    ways = ["sasl_oauthbearer_token", "sasl_oauthbearer_file_path"]
+    if mechanism == "OAUTHBEARER" and sum(bool(kafka[way]) for way in ways) != 1:
+        yield f"{_k('sasl_mechanism')} is {mechanism}, so exactly one of {', '.join(map(_k, ways))} must be set"
     if bool(kafka["tls_cert_path"]) != bool(kafka["tls_key_path"]):
         yield f"{_k('tls_cert_path')} and {_k('tls_key_path')} must both be set or both be empty"
     if kafka["tls_min_version"] not in ("", "VersionTLS10", "VersionTLS11", "VersionTLS12", "VersionTLS13"):

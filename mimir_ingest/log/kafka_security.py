@@ -7,6 +7,7 @@ server name other than the host's (aiokafka cannot pass one). `build_client_argu
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,7 @@ class KafkaSecurity:
     oauthbearer_token: str = field(default="", repr=False)
     """A fixed token."""
     oauthbearer_token_path: str = ""
-    """A file with the token, read again at every connection; wins over the fixed one."""
+    """A file with the token, or JSON with a `token`, read again at every connection; wins over the fixed one."""
     oauthbearer_extensions: dict[str, str] = field(default_factory=dict)
 
 
@@ -63,9 +64,14 @@ class TokenProvider(AbstractTokenProvider):
         if not self._path:
             return self._token
         try:
-            return (await asyncio.to_thread(Path(self._path).read_text)).strip()
+            text = (await asyncio.to_thread(Path(self._path).read_text)).strip()
+            return json.loads(text)["token"] if text.startswith("{") else text
         except OSError as error:
             raise LogUnavailable(f"cannot read the OAUTHBEARER token file {self._path}: {error.strerror}") from error
+        except (ValueError, KeyError) as error:
+            raise LogUnavailable(
+                f'the OAUTHBEARER token file {self._path} is neither a token nor JSON with a "token"'
+            ) from error
 
     def extensions(self) -> dict[str, str]:
         """Return SASL extensions to send along."""
