@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
-from mimir_ingest.model.labels import format_series, get_uvarint, go_quote
+from mimir_ingest.model.labels import METRIC_NAME, get_uvarint, go_quote
+
+METRIC_NAME_BYTES = METRIC_NAME.encode()
 
 _CUT = 200
+MAX_QUOTED_BYTES = 4 * (_CUT + 2)
+"""More bytes than a quoted field shows: a character has at most four, and the last one may be half of one."""
 _INVALID_RUN = re.compile("[\udc80-\udcff]+")
 _INVALID_BYTE = re.compile("([\udc80-\udcff])")
 
@@ -36,14 +40,20 @@ def with_instance_flag(text: str, error_id: str, flag: str) -> str:
     )
 
 
-def read_labels(label_bytes: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the (name, value) pairs of one label set as they are."""
-    at, strings = 0, []
+def read_labels(label_bytes: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the (name, value) pairs of one label set as they are."""
+    at = 0
     while at < len(label_bytes):
         size, at = get_uvarint(label_bytes, at)
-        strings.append(label_bytes[at : at + size])
+        name = label_bytes[at : at + size]
+        size, at = get_uvarint(label_bytes, at + size)
+        yield name, label_bytes[at : at + size]
         at += size
-    return list(zip(strings[::2], strings[1::2], strict=True))
+
+
+def read_metric_name(label_bytes: bytes) -> bytes:
+    """Return the metric name of a label set, empty without one."""
+    return next((value for name, value in read_labels(label_bytes) if name == METRIC_NAME_BYTES), b"")
 
 
 def lenient(text: bytes) -> str:
@@ -61,18 +71,24 @@ def cut(text: str) -> str:
     return text[:_CUT]
 
 
-def series_text(pairs: Iterable[tuple[bytes, bytes]]) -> str:
-    """Print a label set as `name{a="b"}`, uncut; bytes of a value that are not UTF-8 as `\\xff`."""
-    pairs = list(pairs)
-    if not any(_INVALID_BYTE.search(lenient(value)) for _, value in pairs):
-        return clean(format_series((lenient(name), lenient(value)) for name, value in pairs))
-    name, rest = "", []
-    for key, value in pairs:
-        if key == b"__name__":
-            name = lenient(value)
-        else:
-            rest.append(f"{lenient(key)}={_quote(lenient(value))}")
-    return clean(f"{name}{{{', '.join(rest)}}}" if rest else name or "{}")
+def series_text(metric: bytes, pairs: Iterable[tuple[bytes, bytes]]) -> str:
+    """Print a label set as `name{a="b"}`, names and values as in Mimir: in stored order, values as Go quotes them.
+
+    Whatever the size of the labels, no more is looked at than is needed for more than 200 characters; what comes after
+    that may be missing. Bytes of a value that are not UTF-8 print as `\\xff`.
+    """
+    text = lenient(metric[:MAX_QUOTED_BYTES])
+    opened = False
+    for name, value in pairs:
+        if name == METRIC_NAME_BYTES:
+            continue
+        text += (
+            f"{', ' if opened else '{'}{lenient(name[:MAX_QUOTED_BYTES])}={_quote(lenient(value[:MAX_QUOTED_BYTES]))}"
+        )
+        opened = True
+        if len(text) > _CUT:
+            return clean(text)
+    return clean(text + "}" if opened else text or "{}")
 
 
 def _quote(text: str) -> str:

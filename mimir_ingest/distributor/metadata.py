@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from mimir_ingest.distributor.limits import DistributorLimits
-from mimir_ingest.distributor.messages import clean, cut, lenient, with_id, with_tenant_flags
+from mimir_ingest.distributor.messages import MAX_QUOTED_BYTES, clean, cut, lenient, with_id, with_tenant_flags
 from mimir_ingest.errors import InvalidSeries
 from mimir_ingest.model.batch import MetadataColumns
 
@@ -52,7 +53,9 @@ def validate_metadata(items: MetadataColumns, limits: DistributorLimits) -> Vali
         row = int(np.argmax(broken))
         first_error = _error(items, row, missing=bool(nameless[row]), family=bool(family_too_long[row]))
     if discarded or bool((help_text > limit).any()):
-        items = take_metadata(items, np.flatnonzero(~broken), max_help_bytes=limit)
+        items = items.take(np.flatnonzero(~broken))
+        if bool((np.diff(items.offsets)[1::3] > limit).any()):
+            items = _cut_help(items, limit)
     return ValidMetadata(items, first_error, discarded)
 
 
@@ -62,36 +65,32 @@ def _error(items: MetadataColumns, row: int, *, missing: bool, family: bool) -> 
         error_id = "err-mimir-metadata-missing-metric-name"
         return InvalidSeries(with_id("received a metric metadata with no metric name", error_id), error_id=error_id)
     start, name_end, help_end, end = items.offsets[3 * row : 3 * row + 4]
-    name = clean(cut(lenient(items.text[start:name_end].tobytes())))
+    name = clean(cut(lenient(items.text[start : min(name_end, start + MAX_QUOTED_BYTES)].tobytes())))
     if family:
         error_id = "err-mimir-metric-name-too-long"
         text = f"received a metric metadata whose metric name length exceeds the limit, metric name: '{name}'"
     else:
         error_id = "err-mimir-unit-too-long"
-        unit = clean(cut(lenient(items.text[help_end:end].tobytes())))
+        unit = clean(cut(lenient(items.text[help_end : min(end, help_end + MAX_QUOTED_BYTES)].tobytes())))
         text = (
             f"received a metric metadata whose unit name length exceeds the limit, unit: '{unit}' metric name: '{name}'"
         )
     return InvalidSeries(with_tenant_flags(text, error_id, "validation.max-metadata-length"), error_id=error_id)
 
 
-def take_metadata(items: MetadataColumns, index: np.ndarray, *, max_help_bytes: int | None = None) -> MetadataColumns:
-    """Return the items at `index` (int64[k]); longer help texts end at the last whole character within the limit."""
+def _cut_help(items: MetadataColumns, limit: int) -> MetadataColumns:
+    """Return the items with help texts of at most `limit` bytes."""
     text, offsets = items.text.tobytes(), items.offsets.tolist()
-    pieces = []
-    for row in index.tolist():
-        start, name_end, help_end, end = offsets[3 * row : 3 * row + 4]
-        if max_help_bytes is not None and help_end - name_end > max_help_bytes:
-            pieces += [text[start:name_end], _cut_at_character(text[name_end:help_end], max_help_bytes)]
-        else:
-            pieces += [text[start:name_end], text[name_end:help_end]]
-        pieces.append(text[help_end:end])
+    pieces = [text[start:end] for start, end in itertools.pairwise(offsets)]
+    pieces[1::3] = [_cut_at_character(help_text, limit) for help_text in pieces[1::3]]
     ends = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
-    return MetadataColumns(items.types[index], np.frombuffer(b"".join(pieces), np.uint8), ends)
+    return MetadataColumns(items.types, np.frombuffer(b"".join(pieces), np.uint8), ends)
 
 
 def _cut_at_character(text: bytes, limit: int) -> bytes:
     """Return at most `limit` bytes of `text`, without half a character at the end."""
+    if len(text) <= limit:
+        return text
     stop = limit
     while stop > max(limit - 3, 0) and text[stop] & 0xC0 == 0x80:
         stop -= 1

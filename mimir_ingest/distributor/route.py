@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from mimir_ingest.distributor.metadata import take_metadata
 from mimir_ingest.errors import InvariantViolated
 from mimir_ingest.kernels.hashing import FNV_OFFSET_BASIS, fnv1_extend, fnv1_spans, series_tokens
 from mimir_ingest.model.batch import MetadataColumns, WriteBatch
@@ -35,7 +34,7 @@ def route(batch: WriteBatch, tenant: str, ring: PartitionRing) -> list[tuple[int
             partition,
             replace(
                 batch.take(series_rows.get(partition, none)),
-                metadata=take_metadata(batch.metadata, item_rows[partition])
+                metadata=batch.metadata.take(item_rows[partition])
                 if partition in item_rows
                 else MetadataColumns.empty(),
             ),

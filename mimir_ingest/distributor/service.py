@@ -30,7 +30,6 @@ from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.obs.metrics import DistributorMetrics, WriterMetrics
 from mimir_ingest.wire import remote_write_v1, snappy
 from mimir_ingest.wire.record import VERSION_COLUMNAR
-from mimir_ingest.wire.remote_write_v1 import DecodedWrite
 from partitions.errors import NoActivePartition
 from partitions.ring import PartitionRing
 
@@ -187,10 +186,10 @@ class Distributor:
         add_bytes(size)
         ring, now_ms, now_s = self._ring(), self._now_ms(), self._monotonic_s()
 
-        def work() -> tuple[DecodedWrite, PlannedWrite]:
+        def work() -> PlannedWrite:
             write = remote_write_v1.decode(snappy.decompress(body, max_bytes=options.max_recv_msg_size))
             counters.count_in(write, compressed=len(body), decompressed=size)
-            planned = plan_write(
+            return plan_write(
                 write,
                 tenant,
                 limits,
@@ -202,16 +201,15 @@ class Distributor:
                 skip_label_names=skip_label_names and options.skip_label_name_validation_header,
                 skip_label_count=skip_label_count and options.skip_label_count_validation_header,
             )
-            return write, planned
 
         try:
             if len(body) <= INLINE_BODY_BYTES and size <= 16 * INLINE_BODY_BYTES:
-                write, planned = work()
+                planned = work()
             else:
-                write, planned = await asyncio.get_running_loop().run_in_executor(self._pool, work)
+                planned = await asyncio.get_running_loop().run_in_executor(self._pool, work)
         except NoActivePartition as error:
             raise LogUnavailable(f"send data to partitions: {error}", error_id=error.error_id) from error
-        counters.count_planned(write, planned, now_ms=now_ms)
+        counters.count_planned(planned, now_ms=now_ms)
         if planned.rejected:
             raise planned.rejected
         if planned.shortened:

@@ -7,6 +7,7 @@ ever looked at one by one. Rules, order, ids and reasons: spec ingest-storage 8.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -14,10 +15,12 @@ import numpy as np
 
 from mimir_ingest.distributor.limits import MIN_SHORTENED_BYTES, DistributorLimits
 from mimir_ingest.distributor.messages import (
+    MAX_QUOTED_BYTES,
     clean,
     cut,
     lenient,
     read_labels,
+    read_metric_name,
     series_text,
     with_id,
     with_tenant_flags,
@@ -102,7 +105,7 @@ def validate_series(
     if counts[WITHOUT_SAMPLES]:
         stays &= np.diff(batch.sample_offsets) > 0
     if not stays.all():
-        batch = batch.take(np.flatnonzero(stays))
+        batch = replace(batch.take(np.flatnonzero(stays)), metadata=batch.metadata)
     if counts[UNORDERED]:
         batch, repeated = _drop_repeated_timestamps(batch)
         if repeated:
@@ -165,30 +168,32 @@ def rule_text(rule: SeriesRule, at: int, label_bytes: bytes, timestamps: np.ndar
     limits : DistributorLimits
         Those that were applied.
     """
-    pairs = read_labels(label_bytes)
-    metric = lenient(next((value for name, value in pairs if name == b"__name__"), b""))
+    metric = read_metric_name(label_bytes)
+    metric_text = clean(cut(lenient(metric[:MAX_QUOTED_BYTES])))
     error_id = RULE_IDS[rule]
     match rule:
         case SeriesRule.MISSING_METRIC_NAME:
             return with_id("received series has no metric name", error_id)
         case SeriesRule.METRIC_NAME_INVALID:
-            name = "".join(c for c in metric if c < "\x80")
-            name += " (non-ascii characters removed)" * (name != metric)
+            name = metric.decode("ascii", "ignore")
+            name += " (non-ascii characters removed)" * (len(name) != len(metric))
             return with_id(f"received a series with invalid metric name: '{cut(name)}'", error_id)
         case SeriesRule.MAX_LABEL_NAMES | SeriesRule.MAX_LABEL_NAMES_INFO:
-            return _too_many_labels(pairs, at, limits, info=rule == SeriesRule.MAX_LABEL_NAMES_INFO)
+            return _too_many_labels(metric, label_bytes, at, limits, info=rule == SeriesRule.MAX_LABEL_NAMES_INFO)
         case SeriesRule.TOO_FAR_IN_FUTURE | SeriesRule.TOO_FAR_IN_PAST:
             when, flag = ("future", "create") if rule == SeriesRule.TOO_FAR_IN_FUTURE else ("past", "past")
             return with_tenant_flags(
                 f"received a sample whose timestamp is too far in the {when}, timestamp: {timestamps[at]} "
-                f"series: '{clean(cut(metric))}'",
+                f"series: '{metric_text}'",
                 error_id,
                 f"validation.{flag}-grace-period",
             )
     # Labels are judged in order, so those in front of this one have been shortened already.
-    pairs = [(n, shorten_value(v, limits) if i < at else v) for i, (n, v) in enumerate(pairs)]
-    label, value = pairs[at]
-    label_text, series = clean(cut(lenient(label))), clean(cut(series_text(pairs)))
+    pairs = ((n, shorten_value(v, limits) if i < at else v) for i, (n, v) in enumerate(read_labels(label_bytes)))
+    series = cut(series_text(metric, pairs))
+    label, value = next(itertools.islice(read_labels(label_bytes), at, None))
+    label_text = clean(cut(lenient(label[:MAX_QUOTED_BYTES])))
+    value_text = lenient(value[:MAX_QUOTED_BYTES])
     match rule:
         case SeriesRule.LABEL_INVALID:
             return with_id(f"received a series with an invalid label: '{label_text}' series: '{series}'", error_id)
@@ -201,15 +206,15 @@ def rule_text(rule: SeriesRule, at: int, label_bytes: bytes, timestamps: np.ndar
             )
         case SeriesRule.LABEL_VALUE_INVALID:
             return with_id(
-                f"received a series with invalid value in label '{label_text}': '{cut(clean(lenient(value)))}' "
-                f"metric: '{clean(cut(metric))}'",
+                f"received a series with invalid value in label '{label_text}': '{cut(clean(value_text))}' "
+                f"metric: '{metric_text}'",
                 error_id,
             )
         case SeriesRule.LABEL_VALUE_TOO_LONG:
             return with_tenant_flags(
                 f"received a series whose label value length of {len(value)} exceeds the limit of "
                 f"{limits.max_label_value_length}, label: '{clean(lenient(label))}', "
-                f"value: '{clean(cut(lenient(value)))}' (truncated) series: '{series}'",
+                f"value: '{clean(cut(value_text))}' (truncated) series: '{series}'",
                 error_id,
                 "validation.max-length-label-value",
             )
@@ -220,8 +225,8 @@ def rule_text(rule: SeriesRule, at: int, label_bytes: bytes, timestamps: np.ndar
     raise InvariantViolated(f"rule {rule!r} has no text")
 
 
-def _too_many_labels(pairs: list[tuple[bytes, bytes]], count: int, limits: DistributorLimits, *, info: bool) -> str:
-    whole = series_text(pairs)
+def _too_many_labels(metric: bytes, label_bytes: bytes, count: int, limits: DistributorLimits, *, info: bool) -> str:
+    whole = series_text(metric, read_labels(label_bytes))
     series = cut(whole) + "…" * (len(whole) > len(cut(whole)))
     rule = SeriesRule.MAX_LABEL_NAMES_INFO if info else SeriesRule.MAX_LABEL_NAMES
     limit = limits.max_label_names_per_info_series if info else limits.max_label_names_per_series

@@ -46,8 +46,20 @@ def test_flags_are_joined_with_commas_and_and():
     ],
 )
 def test_series_print_in_selector_form_and_are_always_utf8(pairs, text):
-    assert series_text(pairs) == text
-    series_text(pairs).encode()
+    metric = dict(pairs).get(b"__name__", b"")
+    assert series_text(metric, pairs) == text
+    text.encode()
+
+
+def test_a_series_of_any_size_is_read_no_further_than_is_shown():
+    def endless():
+        while True:
+            yield b"label", b"value"
+
+    text = series_text(b"up", endless())
+    assert 200 < len(text) < 300
+    assert len(series_text(b"x" * 10_000_000, [])) < 1000
+    assert series_text(b"up", [(b"a", b"\xff" * 10_000_000)]).startswith('up{a="\\xff\\xff')
 
 
 def test_a_run_of_invalid_bytes_becomes_one_replacement():
