@@ -2,7 +2,8 @@
 
     appends    kafka_producer   acks=all, idempotent, manual partition, header `Version` when it is not 0
     reads      kafka_reader     manual assignment, no group, no automatic reset, no automatic commit
-    the rest   kafka_cluster    topic, offsets, groups' positions
+    topic      kafka_topic      created on first use, its settings judged
+    the rest   kafka_cluster    offsets, groups' positions, metadata
     access     kafka_security   TLS and SASL
 
 The topic is created on first use with LogAppendTime stamps. An existing topic is taken as it is; where its settings do
@@ -34,11 +35,8 @@ from mimir_ingest.log.kafka_cluster import (
 from mimir_ingest.log.kafka_producer import KafkaWriter
 from mimir_ingest.log.kafka_reader import PastEnd, ReaderPool, encode_headers
 from mimir_ingest.log.kafka_security import KafkaSecurity, build_client_arguments
+from mimir_ingest.log.kafka_topic import BATCH_OVERHEAD_BYTES, MAX_MESSAGE_BYTES, describe_misfits, ensure_topic
 
-MAX_MESSAGE_BYTES = 16_000_000
-"""`max.message.bytes` of topics created here; Mimir's largest produce batch."""
-BATCH_OVERHEAD_BYTES = 16_384
-"""Reserved for a batch's and a record's own fields; Mimir's number."""
 _BATCH_BYTES = 4 << 20
 # why: counts uncompressed bytes; some eight columnar records. A larger record travels alone.
 _UNKNOWN_MAX_MESSAGE_BYTES = 1_048_588
@@ -137,7 +135,13 @@ class KafkaLog(PartitionLog):
         while True:
             try:
                 await cluster.connect()
-                self._topic_id = await self._find_topic(cluster)
+                self._topic_id = await ensure_topic(
+                    cluster,
+                    self._topic,
+                    create=self._auto_create_topic,
+                    partitions=self._default_partitions,
+                    timeout_s=self._read_timeout_s,
+                )
                 await self._read_limits(cluster, warn=True)
                 break
             except LogUnavailable as error:
@@ -242,28 +246,6 @@ class KafkaLog(PartitionLog):
     async def _list_offset(self, partition: int, timestamp_ms: int) -> int:
         return await self._opened().list_offset(self._topic, partition, timestamp_ms, timeout_s=self._read_timeout_s)
 
-    async def _find_topic(self, cluster: KafkaCluster) -> str:
-        """Return the topic's id; creates the topic if it may, and waits until every partition has a leader."""
-        description = await cluster.describe_topic(self._topic, timeout_s=self._read_timeout_s)
-        if description.error_code == 3:
-            if not self._auto_create_topic:
-                error = LogUnavailable(
-                    f"Kafka has no topic {self._topic}, and -ingest-storage.kafka.auto-create-topic-enabled is false"
-                )
-                error.retriable = False
-                raise error
-            replicas = (await cluster.broker_settings(timeout_s=self._read_timeout_s)).get("default.replication.factor")
-            settings = topic_settings(replication_factor=int(replicas or 1))
-            await cluster.create_topic(
-                self._topic, partitions=self._default_partitions, settings=settings, timeout_s=self._read_timeout_s
-            )
-            log.info("created the Kafka topic", topic=self._topic, partitions=self._default_partitions, **settings)
-        async with asyncio.timeout(self._read_timeout_s):
-            while description.error_code or not description.leaders or min(description.leaders.values()) < 0:
-                await asyncio.sleep(0.1)
-                description = await cluster.describe_topic(self._topic, timeout_s=self._read_timeout_s)
-        return description.topic_id
-
     async def _read_limits(self, cluster: KafkaCluster, *, warn: bool) -> None:
         """Take over what the topic's settings allow; say what does not fit."""
         try:
@@ -338,37 +320,6 @@ class KafkaLog(PartitionLog):
             down_s = self._monotonic_s() - self._down_since_s
             self._down_since_s = None
             log.info("Kafka answers again", addresses=self._addresses, after_s=round(down_s, 3))
-
-
-def topic_settings(*, replication_factor: int) -> dict[str, str]:
-    """Return the settings of a topic created here.
-
-    Two replicas must have a record from three replicas on: with fewer, one broker that is down would stop all writes.
-    """
-    settings = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(MAX_MESSAGE_BYTES)}
-    if replication_factor >= 3:
-        settings["min.insync.replicas"] = "2"
-    return settings
-
-
-def describe_misfits(settings: dict[str, str], *, max_record_bytes: int) -> list[str]:
-    """Return a sentence for each of a topic's settings that does not fit."""
-    misfits: list[str] = []
-    if (stamp := settings.get("message.timestamp.type", "LogAppendTime")) != "LogAppendTime":
-        misfits.append(
-            f"the Kafka topic has message.timestamp.type={stamp}: writers' clocks decide where blocks are cut; "
-            "set it to LogAppendTime"
-        )
-    allowed = int(settings["max.message.bytes"]) - BATCH_OVERHEAD_BYTES
-    if allowed < max_record_bytes:
-        misfits.append(
-            f"the Kafka topic has max.message.bytes={settings['max.message.bytes']}: records are split at {allowed} "
-            f"bytes instead of {max_record_bytes}; set it to {max_record_bytes + BATCH_OVERHEAD_BYTES}"
-        )
-    policy = settings.get("cleanup.policy", "delete")
-    if "compact" in policy:
-        misfits.append(f"the Kafka topic has cleanup.policy={policy}: compaction loses samples; set it to delete")
-    return misfits
 
 
 def _quieten_library() -> None:

@@ -23,7 +23,15 @@ from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from mimir_ingest.errors import LogUnavailable
-from mimir_ingest.log.kafka_protocol import CreateTopicRequest, TopicDescription, TopicMetadataRequest, describe_topic
+from mimir_ingest.log.kafka_protocol import (
+    NO_ERROR,
+    NO_LEADER,
+    NO_SUCH_TOPIC,
+    CreateTopicRequest,
+    TopicDescription,
+    TopicMetadataRequest,
+    describe_topic,
+)
 
 EARLIEST, LATEST = -2, -1
 """Timestamps that ListOffsets takes for a partition's start and end."""
@@ -151,10 +159,10 @@ class KafkaCluster:
         raise error from reasons[-1]
 
     async def describe_topic(self, topic: str, *, timeout_s: float) -> TopicDescription:
-        """Return the topic's id and partitions; `error_code` 3 is "no such topic"."""
+        """Return the topic's id and partitions."""
 
         async def run(client: AIOKafkaClient) -> TopicDescription:
-            return describe_topic(await client.send(self._any_node(client), TopicMetadataRequest(topic)))
+            return await self._describe(client, topic)
 
         return await self._retried(f"reading the metadata of topic {topic}", run, timeout_s=timeout_s)
 
@@ -188,8 +196,7 @@ class KafkaCluster:
         """Return the first offset stamped at or after `timestamp_ms` (or EARLIEST, LATEST); -1 if there is none."""
 
         async def run(client: AIOKafkaClient) -> int:
-            description = describe_topic(await client.send(self._any_node(client), TopicMetadataRequest(topic)))
-            raise_for_code(description.error_code)
+            description = await self._describe(client, topic)
             if partition not in description.leaders:
                 raise kafka_errors.UnknownTopicOrPartitionError(f"there is no partition {partition}")
             if description.leaders[partition] < 0:
@@ -225,6 +232,12 @@ class KafkaCluster:
             return offset if offset >= 0 else None
 
         return await self._retried(f"reading the position of group {group}", run, timeout_s=timeout_s)
+
+    async def _describe(self, client: AIOKafkaClient, topic: str) -> TopicDescription:
+        description = describe_topic(await client.send(self._any_node(client), TopicMetadataRequest(topic)))
+        if description.error_code not in (NO_ERROR, NO_SUCH_TOPIC, NO_LEADER):
+            raise_for_code(description.error_code)
+        return description
 
     async def _settings(self, kind: int, name: str, *, timeout_s: float) -> dict[str, str]:
         async def run(client: AIOKafkaClient) -> dict[str, str]:

@@ -26,6 +26,8 @@ from aiokafka.protocol.types import (
 )
 
 _NO_ID = bytes(16)
+NO_ERROR, NO_SUCH_TOPIC, NO_LEADER = 0, 3, 5
+"""Error codes of a topic in a metadata answer that are not failures."""
 
 
 class Uuid(AbstractType[bytes]):
@@ -151,6 +153,11 @@ class TopicDescription:
     """Kafka's topic id as 32 hex digits; where the broker is older than that, `<cluster id>/<topic>`."""
     leaders: dict[int, int]
     """Partition to the node id of its leader, -1 where there is none."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a topic."""
+        return self.error_code != NO_SUCH_TOPIC
 
 
 def describe_topic(response: Any) -> TopicDescription:

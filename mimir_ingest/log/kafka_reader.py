@@ -78,6 +78,8 @@ class PartitionReader:
         try:
             with renamed_errors(f"reading partition {self._partition.partition}"):
                 found = await self._consumer.getmany(self._partition, timeout_ms=int(wait_s * 1000), max_records=count)
+        except kafka_errors.ConsumerStoppedError as error:
+            raise LogUnavailable("the Kafka log is closed") from error
         except LogUnavailable as error:
             if isinstance(error.__cause__, kafka_errors.OffsetOutOfRangeError):
                 raise PastEnd from error
