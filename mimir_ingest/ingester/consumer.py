@@ -345,6 +345,9 @@ class PartitionConsumer:
             uploaded=shipped.uploaded,
         )
         self._releases.append((self._now_s() + self._knobs.retention_s, cut_offset))
+        # Cuts by size come faster than retention ends: memory is bounded, and readers find the blocks by their names.
+        while len(self._releases) > 1 and state.retained_count > state.settings.cut_max_samples:
+            state.release(self._releases.pop(0)[1])
         await self._notify()
         await self._log_upkeep(cut_offset)
 

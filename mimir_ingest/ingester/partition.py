@@ -165,6 +165,11 @@ class PartitionState:
         return self._held_count
 
     @property
+    def retained_count(self) -> int:
+        """Samples that were shipped and are still served from here (with those that stayed beside them)."""
+        return sum(s.sample_count for head in list(self.heads.values()) for r in head.retained for s in r.segments)
+
+    @property
     def settled(self) -> bool:
         """Whether no cut is in flight or waiting, so that the state may be stored."""
         return self.in_flight is None and self._next_cut is None

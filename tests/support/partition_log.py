@@ -17,7 +17,14 @@ from mimir_ingest.ingester.recovery import ResumeFrom, plan_resume
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.ingester.shipping import CutShipper
 from mimir_ingest.log.contract import Record
-from mimir_ingest.wire.record import VERSION_COLUMNAR, VERSION_CONTROL, RecordSettings, encode_columnar, encode_flush
+from mimir_ingest.wire.record import (
+    VERSION_COLUMNAR,
+    VERSION_CONTROL,
+    RecordSettings,
+    encode_columnar,
+    encode_flush,
+    encode_settings,
+)
 from tests.support.batches import write_batch
 
 TOPIC = "topic-x"
@@ -35,6 +42,11 @@ def data_record(offset: int, tenant: str, rows, *, at_ms: int, settings: RecordS
 def flush_record(offset: int, tenants: list[str] | None = None, *, at_ms: int) -> Record:
     """Return a control record that cuts everything."""
     return Record(3, offset, at_ms, b"", encode_flush(tenants), VERSION_CONTROL)
+
+
+def settings_record(offset: int, values: dict[str, int], *, at_ms: int) -> Record:
+    """Return a control record that changes settings."""
+    return Record(3, offset, at_ms, b"", encode_settings(values), VERSION_CONTROL)
 
 
 def random_log(seed: int, length: int = 150) -> tuple[list[Record], list]:

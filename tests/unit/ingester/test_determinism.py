@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 
@@ -21,6 +22,7 @@ from tests.support.partition_log import (
     files_of,
     flush_record,
     random_log,
+    settings_record,
 )
 
 SEEDS = range(6)
@@ -155,8 +157,6 @@ def test_a_block_that_was_merged_and_deleted_is_not_published_again(tmp_path):
     (block,) = catalog.blocks("a", 0, 1 << 60)
     merged_ulid = "01ZZZZZZZZZZZZZZZZZZZZZZZZ"
     meta = {**block.file.document, "ulid": merged_ulid, "compaction": {"level": 2, "sources": [block.ulid]}}
-    import json
-
     bucket.write_atomic(f"a/{merged_ulid}/meta.json", json.dumps(meta).encode())
     for path in [p for p in files_of(tmp_path / "bucket") if block.ulid in p]:
         bucket.delete(path)
@@ -202,3 +202,20 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
     newest.write_bytes(bytes(data))
     facts, _ = owner.shipper().newest()
     assert facts.next_offset == owner.cuts[-2]
+
+
+def test_new_settings_begin_with_a_cut_and_hold_from_there_on(tmp_path):
+    rows = [({"__name__": "m"}, [(START_MS, 1.0)])]
+    later = [({"__name__": "m"}, [(START_MS + 1000 * i, 1.0) for i in range(1, 50)])]
+    records = [
+        data_record(0, "a", rows, at_ms=START_MS),
+        settings_record(1, {"cut_max_samples": 10, "range_ms": 120_000}, at_ms=START_MS),
+        settings_record(2, {"no_such_setting": 1}, at_ms=START_MS),
+        data_record(3, "a", later, at_ms=START_MS),
+    ]
+    owner = one_pass(tmp_path, records)
+    assert owner.cuts == [2, 4]
+    heir = Owner(owner.bucket, tmp_path / "heir")
+    heir.start(0, 4)
+    assert (heir.state.settings.cut_max_samples, heir.state.settings.range_ms) == (10, 120_000)
+    assert heir.state.settings.grace_ms == SETTINGS.grace_ms

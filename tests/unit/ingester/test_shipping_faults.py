@@ -6,7 +6,20 @@ import pytest
 
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import StoreUnavailable
-from tests.support.partition_log import Owner, files_of, random_log
+from tests.support.partition_log import START_MS, Owner, data_record, files_of, flush_record
+
+
+def short_log():
+    """Two cuts, two tenants, one of which keeps its samples at the first cut."""
+    rows = [({"__name__": "m", "i": str(i)}, [(START_MS + i, float(i))]) for i in range(3)]
+    more = [({"__name__": "m", "i": str(i)}, [(START_MS + 10 + i, float(i))]) for i in range(4)]
+    return [
+        data_record(0, "a", rows, at_ms=START_MS),
+        data_record(1, "b", rows, at_ms=START_MS),
+        flush_record(2, ["a"], at_ms=START_MS),
+        data_record(3, "a", more, at_ms=START_MS),
+        flush_record(4, at_ms=START_MS),
+    ]
 
 
 class Killed(BaseException):
@@ -47,7 +60,7 @@ class MortalBucket(Bucket):
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_death_at_each_operation_of_shipping_ends_in_the_same_bucket(tmp_path, after):
-    records, _ = random_log(2, length=14)
+    records = short_log()
     whole = Owner(MortalBucket(str(tmp_path / "whole"), dies_at=-1, after=False), tmp_path / "local")
     whole.consume(records)
     operations = whole.bucket.operations
@@ -65,7 +78,7 @@ def test_death_at_each_operation_of_shipping_ends_in_the_same_bucket(tmp_path, a
 
 
 def test_a_bucket_that_fails_once_at_each_operation_costs_a_repetition_and_nothing_else(tmp_path):
-    records, _ = random_log(2, length=14)
+    records = short_log()
     whole = Owner(MortalBucket(str(tmp_path / "whole"), dies_at=-1, after=False), tmp_path / "local")
     whole.consume(records)
     wanted = files_of(tmp_path / "whole")
