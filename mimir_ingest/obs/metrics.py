@@ -226,7 +226,6 @@ class WriterMetrics:
     sent_bytes: Counter
     input_bytes: Counter
     records_per_write_request: Histogram
-    serialize_duration_seconds: Histogram
     produce_records_enqueued: Counter
     produce_records_failed: Counter
 
@@ -248,12 +247,6 @@ class WriterMetrics:
                 f"{prefix}records_per_write_request",
                 "Records that a request became.",
                 buckets=tuple(float(1 << power) for power in range(11)),
-                registry=registry,
-            ),
-            serialize_duration_seconds=Histogram(
-                f"{prefix}serialize_duration_seconds",
-                "Time (seconds) spent routing and encoding a request's records.",
-                buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1),
                 registry=registry,
             ),
             produce_records_enqueued=Counter(

@@ -1,6 +1,7 @@
 """The push endpoint from HTTP to the log: headers, sizes, limits, the log's failures."""
 
 import asyncio
+import struct
 
 import cramjam
 import pytest
@@ -10,8 +11,9 @@ from mimir_ingest.distributor.admission import InstanceLimits
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.service import DistributorOptions
 from mimir_ingest.errors import LogUnavailable
-from mimir_ingest.wire.record import VERSION_COLUMNAR
+from mimir_ingest.model.batch import STALE_NAN_BITS
 from mimir_ingest.wire import record
+from mimir_ingest.wire.record import VERSION_COLUMNAR
 from tests.support.memory_log import MemoryLog
 from tests.support.push_target import NOW_MS, PushTarget, named, write_request
 
@@ -406,3 +408,16 @@ async def test_bodies_large_enough_for_a_thread_are_stored_alike():
         assert len(snappy(write_request(series))) > 8192
         assert (await target.push(*series)).status_code == 200
         assert target.stored() == [(0, list(labels), samples) for labels, samples in series]
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+async def test_values_are_stored_bit_by_bit_when_series_around_them_are_dropped(partitions):
+    patterns = [STALE_NAN_BITS, 0x7FF8000000000001, 0x8000000000000000, 0x7FF0000000000000, 1]
+    series = []
+    for i, bits in enumerate(patterns):
+        value = struct.unpack("<d", struct.pack("<Q", bits))[0]
+        series += [([(b"__name__", b"up"), (b"host", b"%d.example.org" % i)], [(NOW_MS, value)]), named(b"a-b")]
+    async with PushTarget(log=MemoryLog(partitions)) as target:
+        assert (await target.push(*series)).status_code == 400
+        stored = sorted((labels, struct.pack("<d", samples[0][1])) for _, labels, samples in target.stored())
+        assert [value for _, value in stored] == [struct.pack("<Q", bits) for bits in patterns]
