@@ -178,6 +178,7 @@ def check_blocks(tmp_path, program, promtool, prometheus_bin, prometheus, at_s):
     assert blocks
     copy = tmp_path / "blocks"
     subprocess.run(["cp", "-r", tenant, copy], check=True)
+    (copy / "wal").mkdir()  # promtool dump wants the folder, even empty
     for block in blocks:
         analyzed = subprocess.run(
             [promtool, "tsdb", "analyze", copy, block.name], capture_output=True, text=True, check=False
