@@ -9,9 +9,9 @@ import numpy as np
 import orjson
 from fastapi import Response
 
-from mimir_ingest.api.numbers import format_time, format_value, format_values
 from mimir_ingest.errors import IngestError, QueryError
 from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.model.numbers import format_plain, format_time, format_values
 from mimir_ingest.promql.values import Matrix, QueryStats, Scalar, String, Vector
 
 JSON = "application/json"
@@ -57,7 +57,7 @@ def result_json(value: Vector | Matrix | Scalar | String) -> str:
         case Matrix():
             return f'"resultType":"matrix","result":[{_matrix(value)}]'
         case Scalar():
-            pair = f'[{format_time(value.timestamp_ms)},"{format_value(value.value)}"]'
+            pair = f'[{format_time(value.timestamp_ms)},"{format_plain(value.value)}"]'
             return f'"resultType":"scalar","result":{pair}'
         case String():
             text = orjson.dumps(clean(value.value)).decode()

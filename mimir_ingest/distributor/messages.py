@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from decimal import Decimal
 
 from mimir_ingest.model.labels import METRIC_NAME, get_uvarint, go_quote
 
@@ -96,14 +95,3 @@ def _quote(text: str) -> str:
     parts = _INVALID_BYTE.split(text)
     quoted = [f"\\x{ord(p) - 0xDC00:02x}" if i % 2 else go_quote(p)[1:-1] for i, p in enumerate(parts)]
     return f'"{"".join(quoted)}"'
-
-
-def number_text(number: float) -> str:
-    """Print a finite float in the shortest form that Go's `%g` gives: `100000`, `1e+06`, `0.5`."""
-    exact = Decimal(repr(float(number))).normalize()
-    sign, digits, exponent = exact.as_tuple()
-    power = len(digits) + int(exponent) - 1 if number else 0
-    if -4 <= power < 6:
-        return f"{exact:f}"
-    rest = "".join(map(str, digits[1:]))
-    return f"{'-' * sign}{digits[0]}{'.' * bool(rest)}{rest}e{'-' if power < 0 else '+'}{abs(power):02d}"

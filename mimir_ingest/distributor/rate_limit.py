@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mimir_ingest.distributor.limits import DistributorLimits
-from mimir_ingest.distributor.messages import number_text, with_tenant_flags
+from mimir_ingest.distributor.messages import with_tenant_flags
 from mimir_ingest.errors import LimitExceeded
+from mimir_ingest.model.numbers import format_general
 
 REQUEST_RATE_ID = "err-mimir-tenant-max-request-rate"
 INGESTION_RATE_ID = "err-mimir-tenant-max-ingestion-rate"
@@ -57,7 +58,7 @@ def request_rate_error(limits: DistributorLimits) -> LimitExceeded:
     return LimitExceeded(
         with_tenant_flags(
             "the request has been rejected because the tenant exceeded the request rate limit, set to "
-            f"{number_text(limits.request_rate)} requests/s across all distributors with a maximum allowed burst of "
+            f"{format_general(limits.request_rate)} requests/s across all distributors with a maximum allowed burst of "
             f"{limits.request_burst_size}",
             REQUEST_RATE_ID,
             "distributor.request-rate-limit",
@@ -86,7 +87,7 @@ def ingestion_rate_error(limits: DistributorLimits, items: int, *, distributors:
             told = int(limits.ingestion_rate * limits.ingestion_burst_factor)
         text = (
             "the request has been rejected because the tenant exceeded the ingestion rate limit, set to "
-            f"{number_text(limits.ingestion_rate)} items/s with a maximum allowed burst of {told}. {counted}"
+            f"{format_general(limits.ingestion_rate)} items/s with a maximum allowed burst of {told}. {counted}"
         )
         flags = ("distributor.ingestion-rate-limit", "distributor.ingestion-burst-size")
     return LimitExceeded(

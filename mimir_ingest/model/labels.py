@@ -112,7 +112,7 @@ def is_printable(char: str) -> bool:
 
 
 def go_quote(text: str) -> str:
-    """Quote a string as Go's `strconv.Quote` does."""
+    """Quote a string as Go's `strconv.Quote` does; lone surrogates stand for bytes that are no UTF-8."""
     out = ['"']
     for char in text:
         if char in _ESCAPES:
@@ -121,6 +121,8 @@ def go_quote(text: str) -> str:
             out.append(char)
         elif ord(char) < 0x80:
             out.append(f"\\x{ord(char):02x}")
+        elif "\udc80" <= char <= "\udcff":
+            out.append(f"\\x{ord(char) - 0xDC00:02x}")
         elif ord(char) < 0x10000:
             out.append(f"\\u{ord(char):04x}")
         else:
@@ -300,7 +302,7 @@ class LabelFrame:
         keys = []
         later = np.zeros(self.n, bool)
         for codes, values in zip(self.codes[::-1], self.values[::-1], strict=True):
-            encoded = [v.encode() for v in values]
+            encoded = [v.encode("utf-8", "surrogateescape") for v in values]
             order = sorted(range(len(encoded)), key=encoded.__getitem__)
             rank = np.empty(len(order) + 1, np.int64)
             rank[order] = np.arange(len(order))

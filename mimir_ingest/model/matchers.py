@@ -165,7 +165,7 @@ class Matcher:
         if len(values) < 16 or _WHOLE_TEXT.search(self.value) or _SURROGATE.search(self.value):
             return np.fromiter((self.matches(v) for v in values), bool, len(values))
         hit = np.zeros(len(values), bool)
-        encoded = [v.encode() for v in values]
+        encoded = [v.encode("utf-8", "surrogateescape") for v in values]
         odd = [i for i, v in enumerate(encoded) if b"\n" in v]
         for i in odd:
             encoded[i] = b""

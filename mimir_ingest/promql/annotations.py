@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from mimir_ingest.model.labels import go_quote
+from mimir_ingest.model.numbers import format_general
 from mimir_ingest.promql.nodes import PosRange
-from mimir_ingest.promql.number_text import format_general
 from mimir_ingest.promql.parse_error import line_column
 
 _HISTOGRAM_QUANTILE_PAGE = "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile"

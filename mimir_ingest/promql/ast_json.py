@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from mimir_ingest.promql.literals import format_float
+from mimir_ingest.model.numbers import format_plain
 from mimir_ingest.promql.nodes import (
     AggregateExpr,
     BinaryExpr,
@@ -31,7 +31,7 @@ def to_json(node: Expr) -> dict[str, Any]:
         case VectorSelector():
             return _selector_fields(node) | {"type": "vectorSelector"}
         case NumberLiteral():
-            return {"type": "numberLiteral", "val": format_float(node.value)}
+            return {"type": "numberLiteral", "val": format_plain(node.value)}
         case Call():
             func = {
                 "argTypes": [str(arg_type) for arg_type in node.func.arg_types],
@@ -122,7 +122,7 @@ def _duration(node: NumberLiteral | DurationExpr | None) -> dict[str, Any] | Non
     if node is None:
         return None
     if isinstance(node, NumberLiteral):
-        return {"duration": node.duration, "type": "numberLiteral", "val": format_float(node.value)}
+        return {"duration": node.duration, "type": "numberLiteral", "val": format_plain(node.value)}
     return {
         "lhs": _duration(node.lhs),
         "op": node.op,

@@ -157,34 +157,6 @@ def format_duration(duration_ns: int) -> str:
     return out
 
 
-def format_float(value: float) -> str:
-    """Print the shortest decimal that reads back as the same float, never with an exponent (`FormatFloat 'f', -1`)."""
-    if value != value:
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    text = repr(value)
-    if "e" not in text:
-        return text.removesuffix(".0")
-    sign, text = ("-", text[1:]) if text[0] == "-" else ("", text)
-    mantissa, exponent = text.split("e")
-    digits = mantissa.replace(".", "")
-    point = mantissa.index(".") if "." in mantissa else len(mantissa)
-    point += int(exponent)
-    if point <= 0:
-        return f"{sign}0.{'0' * -point}{digits}"
-    return sign + digits.ljust(point, "0")
-
-
-def format_float_short(value: float) -> str:
-    """Print as Go's `%v`: the shortest digits, with an exponent below 1e-4 and from 1e21 on."""
-    if value == 0 or not math.isfinite(value) or 1e-4 <= abs(value) < 1e21:
-        return format_float(value)
-    mantissa, exponent = f"{value!r}".split("e") if "e" in repr(value) else f"{value:e}".split("e")
-    mantissa = mantissa.removesuffix(".0")
-    return f"{mantissa}e{exponent[0] if exponent[0] in '+-' else '+'}{exponent.lstrip('+-').zfill(2)}"
-
-
 _ESCAPE = re.compile(r"\\(?:([0-7]{3})|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _SIMPLE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 

@@ -1,55 +1,21 @@
-"""Numbers as Go writes them: labels of `count_values`, quantile labels, annotation texts."""
+"""Numbers in label values: what OpenMetrics writes and what Go reads."""
 
 from __future__ import annotations
 
 import math
 import re
-from decimal import Decimal
+
+from mimir_ingest.model.numbers import format_general
 
 _SPECIAL = {"inf": math.inf, "infinity": math.inf, "nan": math.nan}
 _DECIMAL = re.compile(r"[+-]?(\d+(_\d+)*\.?(\d+(_\d+)*)?|\.\d+(_\d+)*)([eE][+-]?\d+)?", re.ASCII)
 _HEX = re.compile(r"[+-]?0[xX]_?([0-9a-fA-F_]*\.?[0-9a-fA-F_]*)[pP][+-]?\d+", re.ASCII)
 
 
-def _special(value: float) -> str | None:
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    return None
-
-
-def format_plain(value: float) -> str:
-    """Return `strconv.FormatFloat(value, 'f', -1, 64)`: shortest digits, never an exponent."""
-    special = _special(value)
-    if special:
-        return special
-    text = format(Decimal(repr(value)), "f")
-    return text.removesuffix(".0")
-
-
-def format_general(value: float) -> str:
-    """Return `fmt.Sprintf("%g", value)`: shortest digits, with an exponent below 1e-4 and from 1e6 on."""
-    special = _special(value)
-    if special:
-        return special
-    sign, digits, exponent = Decimal(repr(value)).as_tuple()
-    text = "".join(map(str, digits)).rstrip("0") or "0"
-    point = len(digits) + int(exponent)
-    if value == 0:
-        return "-0" if sign else "0"
-    if -4 <= point - 1 < 6:
-        return format_plain(value)
-    mantissa = text[0] + ("." + text[1:] if len(text) > 1 else "")
-    power = point - 1
-    return f"{'-' if sign else ''}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02d}"
-
-
 def format_open_metrics(value: float) -> str:
     """Return a number as OpenMetrics writes the value of a label: with a decimal point if it is whole."""
-    special = _special(value)
-    if special:
-        return special
+    if not math.isfinite(value):
+        return format_general(value)
     if value in (0.0, 1.0, -1.0):
         return {0.0: "0.0", 1.0: "1.0", -1.0: "-1.0"}[value]
     text = format_general(value)

@@ -10,7 +10,8 @@ import re
 
 from mimir_ingest.model.labels import METRIC_NAME
 from mimir_ingest.model.matchers import Matcher, MatchType
-from mimir_ingest.promql.literals import INT64_MIN, format_duration, format_float, format_float_short, go_int64
+from mimir_ingest.model.numbers import format_default, format_plain
+from mimir_ingest.promql.literals import INT64_MIN, format_duration, go_int64
 from mimir_ingest.promql.nodes import (
     AggregateExpr,
     BinaryExpr,
@@ -104,7 +105,7 @@ def format_subquery_suffix(node: SubqueryExpr) -> str:
 
 def _format_number(node: NumberLiteral) -> str:
     if not node.duration:
-        return format_float(node.value)
+        return format_plain(node.value)
     if node.value < 0:
         return f"-{format_duration(go_int64(-node.value * 1e9))}"
     return format_duration(go_int64(node.value * 1e9))
@@ -122,11 +123,11 @@ def _format_matching(matching: VectorMatching) -> str:
         text += f" group_{group} ({_format_labels(matching.include)})"
     left, right = matching.fill_left, matching.fill_right
     if left is not None and left == right:
-        return f"{text} fill ({format_float_short(left)})"
+        return f"{text} fill ({format_default(left)})"
     if left is not None:
-        text += f" fill_left ({format_float_short(left)})"
+        text += f" fill_left ({format_default(left)})"
     if right is not None:
-        text += f" fill_right ({format_float_short(right)})"
+        text += f" fill_right ({format_default(right)})"
     return text
 
 

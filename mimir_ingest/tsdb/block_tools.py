@@ -9,6 +9,7 @@ import numpy as np
 
 from mimir_ingest.model.labels import go_quote
 from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.model.numbers import format_general
 from mimir_ingest.tsdb.block_meta import PartitionRange
 from mimir_ingest.tsdb.block_reader import BlockReader
 
@@ -97,32 +98,4 @@ def dump(
             own = slice(int(samples.offsets[series]), int(samples.offsets[series + 1]))
             times, values = samples.timestamps[own].tolist(), samples.values[own].tolist()
             for time, value in zip(times, values, strict=True):
-                yield f"{text} {format_float(value)} {time}"
-
-
-def format_float(value: float) -> str:
-    """Print a number as Go's `%g` does: shortest digits, exponents below 1e-4 and from 1e6 on."""
-    if value != value:
-        return "NaN"
-    if value in (float("inf"), float("-inf")):
-        return "+Inf" if value > 0 else "-Inf"
-    mantissa, exponent = repr(abs(value)), 0
-    if "e" in mantissa:
-        mantissa, power = mantissa.split("e")
-        exponent = int(power)
-    whole, _, fraction = mantissa.partition(".")
-    fraction = "" if fraction == "0" else fraction
-    digits = (whole + fraction).lstrip("0")
-    point = exponent + len(whole) - (len(whole + fraction) - len(digits))
-    digits = digits.rstrip("0")
-    sign = "-" if str(value).startswith("-") else ""
-    if not digits:
-        return f"{sign}0"
-    if -4 < point <= 6:
-        if point <= 0:
-            return f"{sign}0.{'0' * -point}{digits}"
-        if len(digits) <= point:
-            return f"{sign}{digits}{'0' * (point - len(digits))}"
-        return f"{sign}{digits[:point]}.{digits[point:]}"
-    rest = f".{digits[1:]}" if len(digits) > 1 else ""
-    return f"{sign}{digits[0]}{rest}e{'-' if point < 1 else '+'}{abs(point - 1):02d}"
+                yield f"{text} {format_general(value)} {time}"

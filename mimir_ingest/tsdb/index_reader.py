@@ -162,7 +162,7 @@ class IndexReader:
         first, last = self._names.get(matcher.name, (0, 0))
         exact = MatchType.EQUAL if satisfying else MatchType.NOT_EQUAL
         if matcher.type is exact:
-            row = self._find_value(first, last, matcher.value.encode())
+            row = self._find_value(first, last, matcher.value.encode("utf-8", "surrogateescape"))
             return self._table[4, row : row + 1] if row is not None else np.empty(0, np.int64)
         hit = matcher.match_all(self.label_values(matcher.name))
         return self._table[4, first:last][hit if satisfying else ~hit]

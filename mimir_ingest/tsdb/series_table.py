@@ -152,7 +152,7 @@ class SeriesTable:
 
 
 def _prefixed(text: str) -> bytes:
-    encoded = text.encode()
+    encoded = text.encode("utf-8", "surrogateescape")
     out = bytearray()
     put_uvarint(out, len(encoded))
     return bytes(out) + encoded

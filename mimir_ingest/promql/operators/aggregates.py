@@ -7,8 +7,8 @@ import numpy as np
 from mimir_ingest.errors import QueryError
 from mimir_ingest.kernels import aggregate
 from mimir_ingest.model.labels import METRIC_NAME, LabelFrame, go_quote
+from mimir_ingest.model.numbers import format_plain
 from mimir_ingest.promql import annotations as texts
-from mimir_ingest.promql.number_text import format_plain
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows, unique_rows
 from mimir_ingest.promql.operators.ranking import RANKINGS, rank_series
 from mimir_ingest.promql.plan_nodes import Aggregate, PlanNode, Text

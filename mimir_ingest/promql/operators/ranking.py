@@ -8,8 +8,8 @@ from mimir_ingest.errors import QueryError
 from mimir_ingest.kernels import ranking
 from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.model.numbers import format_general
 from mimir_ingest.promql import annotations as texts
-from mimir_ingest.promql.number_text import format_general
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows
 from mimir_ingest.promql.operators.sorting import go_order
 from mimir_ingest.promql.plan_nodes import Aggregate

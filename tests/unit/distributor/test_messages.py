@@ -1,6 +1,7 @@
 import pytest
 
-from mimir_ingest.distributor.messages import clean, lenient, number_text, series_text, with_tenant_flags
+from mimir_ingest.distributor.messages import clean, lenient, series_text, with_tenant_flags
+from mimir_ingest.model.numbers import format_general
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,7 @@ from mimir_ingest.distributor.messages import clean, lenient, number_text, serie
     ],
 )
 def test_numbers_print_as_go_prints_them_with_g(number, text):
-    assert number_text(number) == text
+    assert format_general(number) == text
 
 
 def test_flags_are_joined_with_commas_and_and():

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from mimir_ingest.promql.number_text import format_general, format_open_metrics, format_plain, parse_float
+from mimir_ingest.model.numbers import format_general, format_plain
+from mimir_ingest.promql.number_text import format_open_metrics, parse_float
 
 
 @pytest.mark.parametrize(

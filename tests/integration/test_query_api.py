@@ -1,0 +1,96 @@
+"""The query API judged by a real Prometheus that was sent the same bodies; Mimir's texts where they differ."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.program import Program
+from tests.support.prometheus import EVERY_PROMQL_OPTION, run_prometheus
+from tests.support.query_api_cases import END, Request, requests, stored_series
+from tests.support.remote_write import body
+
+PREFIX = "/prometheus/api/v1/"
+
+
+@dataclass(frozen=True)
+class Both:
+    """The program and its judge, holding the same samples."""
+
+    ours: Program
+    theirs: httpx.Client
+
+
+@pytest.fixture(scope="module")
+def both(prometheus_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    folder = tmp_path_factory.mktemp("judge")
+    flags = [
+        "-validation.name-validation-scheme=utf8",
+        "-query-frontend.enabled-promql-experimental-functions=all",
+        "-query-frontend.enabled-promql-extended-range-selectors=all",
+    ]
+    options = ["--web.enable-remote-write-receiver", f"--enable-feature={EVERY_PROMQL_OPTION}"]
+    sent = body(stored_series())
+    with (
+        run_prometheus(prometheus_bin, folder, *options) as theirs,
+        Program(tmp_path_factory.mktemp("program"), *flags).start() as ours,
+    ):
+        headers = {
+            "Content-Encoding": "snappy",
+            "Content-Type": "application/x-protobuf",
+            "X-Prometheus-Remote-Write-Version": "0.1.0",
+        }
+        answer = theirs.post("/api/v1/write", content=sent, headers=headers)
+        assert answer.status_code == 204, answer.text
+        answer = ours.push(sent)
+        assert answer.status_code == 200, answer.text
+        deadline = time.monotonic() + 10
+        while not ours.query("requests_total", at_ms=END * 1000):
+            assert time.monotonic() < deadline, ours.log_tail()
+            time.sleep(0.05)
+        yield Both(ours, theirs)
+
+
+def send(client: httpx.Client, prefix: str, request: Request, method: str) -> httpx.Response:
+    url = f"{prefix}{request.path}"
+    query = request.raw_query
+    if method == "GET":
+        query = b"&".join(part for part in (str(httpx.QueryParams(list(request.params))).encode(), query) if part)
+        return client.get(httpx.URL(client.base_url.join(url), query=query))
+    form = str(httpx.QueryParams(list(request.params))).encode()
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    return client.post(httpx.URL(client.base_url.join(url), query=query), content=form, headers=headers)
+
+
+def comparable(response: httpx.Response) -> object:
+    """An answer without what may differ: the order of an instant vector's series, and times taken."""
+    try:
+        document = response.json()
+    except ValueError:
+        return response.text
+    data = document.get("data")
+    if isinstance(data, dict) and data.get("resultType") == "vector":
+        data["result"].sort(key=json.dumps)
+    if isinstance(data, dict) and "stats" in data:
+        data["stats"]["timings"] = sorted(data["stats"]["timings"])
+    return document
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("request_", requests(), ids=str)
+def test_the_answer_is_the_one_of_prometheus_or_the_one_that_mimir_specifies(both: Both, request_: Request):
+    for method in request_.methods:
+        ours = send(both.ours.http, PREFIX, request_, method)
+        if request_.ours is not None:
+            status, document = request_.ours
+            assert (ours.status_code, comparable(ours)) == (status, document), method
+            continue
+        theirs = send(both.theirs, "/api/v1/", request_, method)
+        assert comparable(ours) == comparable(theirs), method
+        assert ours.status_code == theirs.status_code, method
