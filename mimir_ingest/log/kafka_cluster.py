@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 import aiokafka.errors as kafka_errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from mimir_ingest.errors import LogUnavailable
@@ -149,6 +150,7 @@ class KafkaCluster:
                             request_timeout_ms=int(self._dial_timeout_s * 1000),
                             **self._security_arguments,
                         )
+                        await self._prove(connection)
                 connection.close()
                 return f"{host}:{port}"
             except LogUnavailable as reason:
@@ -157,6 +159,19 @@ class KafkaCluster:
         error = LogUnavailable("; ".join(reason.message for reason in refused or reasons))
         error.retriable = not refused
         raise error from reasons[-1]
+
+    async def _prove(self, connection: AIOKafkaConnection) -> None:
+        """Ask something over a new connection. A broker that refuses a token answers later requests with nothing in
+        them, or hangs up; aiokafka takes the refusal itself for a success.
+        """
+        try:
+            if not (await connection.send(MetadataRequest([]))).brokers:
+                raise kafka_errors.MetadataEmptyBrokerList("the broker names no brokers")
+        except KafkaError as error:
+            connection.close()
+            if self._security_arguments.get("sasl_mechanism") == "OAUTHBEARER":
+                raise kafka_errors.AuthenticationFailedError("authentication failed: the token was refused") from error
+            raise
 
     async def describe_topic(self, topic: str, *, timeout_s: float) -> TopicDescription:
         """Return the topic's id and partitions."""

@@ -27,7 +27,6 @@ from mimir_ingest.errors import LogUnavailable, RecordTooLarge
 from mimir_ingest.log.kafka_cluster import close_quietly
 
 IN_FLIGHT_BYTES = 64 << 20
-_CLOSE_TIMEOUT_S = 5.0
 _BACK_OFF_S = (0.1, 5.0)
 
 log = structlog.get_logger()
@@ -83,16 +82,16 @@ class Generation:
         """Fail what is pending and let go of the producer, without trying to deliver.
 
         aiokafka's own `stop` first delivers everything, which is what must not happen here; so this reaches into its
-        accumulator (0.14).
+        accumulator (0.14), and keeps a request that is still under way from queueing its batch again.
         """
         accumulator = self.producer._message_accumulator
         for batch in [batch for batches in accumulator._batches.values() for batch in batches]:
             batch._drain_waiter.add_done_callback(lambda waiter: waiter.cancelled() or waiter.exception())
+        accumulator.reenqueue = lambda batch: None
         accumulator.fail_all(kafka_errors.ProducerClosed())
         stopping = asyncio.ensure_future(close_quietly(self.producer.stop()))
         for _ in range(2):
-            done, _pending = await asyncio.wait([stopping], timeout=1.0)
-            if done:
+            if (await asyncio.wait([stopping], timeout=1.0))[0]:
                 return
             await close_quietly(self.producer.client.close())
         stopping.cancel()
@@ -144,6 +143,7 @@ class KafkaWriter:
                 f"-ingest-storage.kafka.producer-max-buffered-bytes is {self._max_buffered_bytes}"
             )
         self._buffered_bytes += size
+        unsent = size
         try:
             async with asyncio.timeout(timeout_s):
                 await self._gate.enter(size)
@@ -153,7 +153,7 @@ class KafkaWriter:
                 except BaseException:
                     self._gate.leave(size)
                     raise
-                self._buffered_bytes += size  # from here on the acknowledgement gives it back, not this call
+                unsent = 0  # from here on the acknowledgement gives the bytes back, not this call
                 future.add_done_callback(lambda done: self._on_done(generation, partition, size, done))
                 return await self._acknowledged(generation, partition, size, future)
         except TimeoutError:
@@ -162,7 +162,7 @@ class KafkaWriter:
             detail = f" ({self._last_reason})" if self._last_reason else ""
             raise LogUnavailable(f"Kafka: {reason}{detail}") from None
         finally:
-            self._buffered_bytes -= size
+            self._buffered_bytes -= unsent
 
     async def close(self) -> None:
         """Deliver what is pending, within the write timeout; then let go. Idempotent."""

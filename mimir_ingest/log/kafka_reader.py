@@ -49,21 +49,29 @@ class PartitionReader:
         self._poll_s = poll_s
         self._answered_at_s = time.time()
         self._estimate_bytes = _FIRST_ESTIMATE_BYTES
-        self._held: deque[Record] = deque()
+        self._held: deque[Any] = deque()
+        """Records as aiokafka gave them, not yet given out."""
 
     async def take(self, *, max_bytes: int, max_wait_s: float) -> list[Record]:
         """Return the next records, see PartitionLog.read; cancelled, lose none. Raises LogUnavailable, PastEnd."""
         if not self._held:
             await self._fill(max_bytes, wait_s=max_wait_s)
-        held_bytes = sum(len(record.value) for record in self._held)
+        held_bytes = sum(value_bytes(record) for record in self._held)
         while self._held and held_bytes < max_bytes:
             if not (added_bytes := await self._fill(max_bytes - held_bytes, wait_s=0.0)):
                 break
             held_bytes += added_bytes
         taken: list[Record] = []
-        while self._held and (not taken or len(self._held[0].value) <= max_bytes):
-            max_bytes -= len(self._held[0].value)
-            taken.append(self._held.popleft())
+        while self._held and (not taken or value_bytes(self._held[0]) <= max_bytes):
+            try:
+                record = decode_record(self._held[0])
+            except RecordCorrupt:
+                if taken:
+                    break  # those before it are good; the next read, which starts at it, fails
+                raise
+            self._held.popleft()
+            max_bytes -= len(record.value)
+            taken.append(record)
         if taken:
             self.next_offset = taken[-1].offset + 1
         return taken
@@ -84,9 +92,9 @@ class PartitionReader:
             if isinstance(error.__cause__, kafka_errors.OffsetOutOfRangeError):
                 raise PastEnd from error
             raise
-        records = [decode_record(record) for record in found.get(self._partition, ())]
+        records = found.get(self._partition, ())
         self._held.extend(records)
-        added_bytes = sum(len(record.value) for record in records)
+        added_bytes = sum(value_bytes(record) for record in records)
         if records:
             self._estimate_bytes = max(1, (self._estimate_bytes * 4 + added_bytes // len(records)) // 5)
         elif wait_s > 0.0:
@@ -176,6 +184,11 @@ class ReaderPool:
         task = asyncio.create_task(reader.close(), name="kafka-reader-close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def value_bytes(record: Any) -> int:
+    """Return the size of the value of one of aiokafka's records."""
+    return len(record.value) if record.value is not None else 0
 
 
 def decode_record(record: Any) -> Record:
