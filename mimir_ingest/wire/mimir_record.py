@@ -1,6 +1,8 @@
 """Record values in Mimir's versions: protobuf WriteRequests (spec ingest-storage 1.1 to 1.4).
 
-Versions 0 and 1 have the shape of remote write 1.0 and equal bytes. Both are written and read.
+Versions 0 and 1 have the shape of remote write 1.0 and equal bytes; they are written and read. Version 2 has a symbol
+table and is read: references under 64 index a table that all programs share, others the record's own symbols.
+Exemplars and native histograms are checked and not kept.
 """
 
 from __future__ import annotations
@@ -10,7 +12,48 @@ import numpy as np
 from mimir_ingest.errors import InvalidRequest, InvariantViolated, RecordCorrupt, RecordVersionUnsupported
 from mimir_ingest.kernels import write_request as kernels
 from mimir_ingest.model.batch import WriteBatch
-from mimir_ingest.wire import remote_write_v1
+from mimir_ingest.wire import remote_write_v1, symbolized
+
+_COMMON_SLOTS = 64
+COMMON_SYMBOLS = (
+    b"",
+    b"__name__",
+    b"__aggregation__",
+    b"<aggregated>",
+    b"le",
+    b"component",
+    b"cortex_request_duration_seconds_bucket",
+    b"storage_operation_duration_seconds_bucket",
+    b"grafana",
+    b"asserts_env",
+    b"asserts_request_context",
+    b"asserts_source",
+    b"asserts_entity_type",
+    b"asserts_request_type",
+    b"name",
+    b"image",
+    b"cluster",
+    b"namespace",
+    b"pod",
+    b"job",
+    b"instance",
+    b"container",
+    b"replicaset",
+    b"interface",
+    b"status_code",
+    b"resource",
+    b"operation",
+    b"method",
+    b"kube-system",
+    b"kube-system/cadvisor",
+    b"node-exporter",
+    b"node-exporter/node-exporter",
+    b"kube-system/kubelet",
+    b"kube-system/node-local-dns",
+    b"kube-state-metrics/kube-state-metrics",
+    b"default/kubernetes",
+)
+"""The table that version 2 shares between all programs (spec ingest-storage 1.3); the rest of its 64 slots is free."""
 
 
 def _measure(batch: WriteBatch) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +110,7 @@ def encode_mimir(batch: WriteBatch, version: int) -> bytes:
 
 
 def decode_mimir(version: int, value: bytes) -> WriteBatch:
-    """Return the batch of a record of version 0 or 1.
+    """Return the batch of a record of version 0, 1 or 2.
 
     Raises
     ------
@@ -76,9 +119,11 @@ def decode_mimir(version: int, value: bytes) -> WriteBatch:
     RecordVersionUnsupported
         Another version.
     """
-    if version not in (0, 1):
-        raise RecordVersionUnsupported(f"record version {version} is not known to this program: update it")
     try:
-        return remote_write_v1.decode(value).batch
+        if version == 2:
+            return symbolized.decode(value, COMMON_SYMBOLS, _COMMON_SLOTS).batch
+        if version in (0, 1):
+            return remote_write_v1.decode(value).batch
     except InvalidRequest as error:
         raise RecordCorrupt(f"record of version {version}: {error.message}") from error
+    raise RecordVersionUnsupported(f"record version {version} is not known to this program: update it")
