@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -27,12 +28,13 @@ from mimir_ingest.config.keys import registry
 from mimir_ingest.config.parse import CommandLine, parse_flags
 from mimir_ingest.config.reference import render_help, render_reference
 from mimir_ingest.config.settings import Settings, build, explicit_values, load
-from mimir_ingest.config.validate import TARGETS
-from mimir_ingest.errors import BlockNotFound, IngestError
+from mimir_ingest.config.validate import COMPONENTS
+from mimir_ingest.errors import BlockNotFound, IngestError, RecordCorrupt
 from mimir_ingest.kernels.warm import warm as warm_kernels
 from mimir_ingest.obs import logging as logs
 
 if TYPE_CHECKING:
+    from mimir_ingest.log.contract import PartitionLog
     from mimir_ingest.tsdb.block_reader import BlockReader
     from mimir_ingest.tsdb.block_tools import BlockSummary
 
@@ -48,10 +50,11 @@ commands = typer.Typer(
 )
 block_commands = typer.Typer(help="Look into a block: inspect, verify or dump.", no_args_is_help=True)
 commands.add_typer(block_commands, name="block")
-log_commands = typer.Typer(help="Look into the partition log: inspect.", no_args_is_help=True)
+log_commands = typer.Typer(help="Look into the partition log, or change a partition's settings.", no_args_is_help=True)
 commands.add_typer(log_commands, name="log")
 BlockPath = Annotated[str, typer.Argument(help="The block's directory, or its URL such as s3://bucket/tenant/ULID.")]
 _FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+_ASSIGNMENT = re.compile(r"[a-z_]+=[0-9]+")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -93,7 +96,7 @@ def serve(argv: Sequence[str]) -> int:
         print(f"mimir-ingest, version {__version__} (python {platform.python_version()})")
         return 0
     if line.has("modules"):
-        print("\n".join(TARGETS))
+        print("\n".join(("all", *COMPONENTS)))
         return 0
     settings, line = load(argv, os.environ)
     logs.configure(form=settings.server.log_format, level=settings.server.log_level)
@@ -183,19 +186,53 @@ def log_inspect(
     from mimir_ingest import wiring
     from mimir_ingest.log.inspect import inspect_log
 
-    settings = build(explicit_values(parse_flags(context.args, registry()), os.environ))
-    storage = settings.ingest_storage
-    if storage.log == "embedded" and not os.path.isdir(storage.embedded.path):
-        raise ConfigError(f"there is no embedded log in {storage.embedded.path}; see -ingest-storage.embedded.path")
+    settings, log = _open_log(context.args)
     lines = inspect_log(
-        wiring.make_log(storage),
-        group=storage.kafka.consumer_group or wiring.instance_id(settings),
+        log,
+        group=settings.ingest_storage.kafka.consumer_group or wiring.instance_id(settings),
         partition=partition,
         offset=offset,
         limit=limit,
         timeout_s=timeout,
     )
     print("\n".join(asyncio.run(lines)))
+
+
+@log_commands.command("set-partition-settings", context_settings={**_FLAGS, "help_option_names": ["--help"]})
+def log_set_partition_settings(
+    context: typer.Context,
+    partition: Annotated[int, typer.Option(help="The partition to change.")],
+    timeout: Annotated[float, typer.Option(help="Seconds that the log has to answer.")] = 15,
+) -> None:
+    """Change what decides a partition's cuts, from here on and for every owner: name=value …
+
+    Names: range_ms, grace_ms, cut_max_samples, samples_per_chunk. Takes the server's flags to find the log.
+    """
+    import asyncio
+
+    from mimir_ingest.ingester.change_settings import change_partition_settings
+
+    changes = [argument for argument in context.args if _ASSIGNMENT.fullmatch(argument)]
+    values = {name: int(value) for name, _, value in (change.partition("=") for change in changes)}
+    if not values:
+        raise ConfigError("name what to change, for example cut_max_samples=20000000")
+    _, log = _open_log([argument for argument in context.args if argument not in changes])
+    try:
+        offset = asyncio.run(change_partition_settings(log, partition, values, timeout_s=timeout))
+    except RecordCorrupt as err:
+        raise ConfigError(err.message) from None
+    print(f"partition {partition}: record {offset} changes {', '.join(f'{k} to {v}' for k, v in values.items())}")
+
+
+def _open_log(flags: Sequence[str]) -> tuple[Settings, PartitionLog]:
+    """Return the settings that flags give and their log, not started; an embedded log must exist."""
+    from mimir_ingest import wiring
+
+    settings = build(explicit_values(parse_flags(flags, registry()), os.environ))
+    storage = settings.ingest_storage
+    if storage.log == "embedded" and not os.path.isdir(storage.embedded.path):
+        raise ConfigError(f"there is no embedded log in {storage.embedded.path}; see -ingest-storage.embedded.path")
+    return settings, wiring.make_log(storage)
 
 
 @commands.command("warm")

@@ -20,7 +20,6 @@ from mimir_ingest.config.settings import Settings
 from mimir_ingest.distributor.admission import InstanceLimits
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.service import DistributorOptions
-from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.querier.service import QueryLimits
 from mimir_ingest.wire.record import VERSION_COLUMNAR
@@ -125,10 +124,10 @@ def ingester_options(settings: Settings) -> dict[str, Any]:
     storage, tsdb = settings.ingest_storage, settings.blocks_storage.tsdb
     kafka = storage.kafka
     return {
-        "partition_settings": PartitionSettings(cut_max_samples=storage.cut_max_samples),
         "group": kafka.consumer_group or instance_id(settings),
         "snapshot_folder": Path(tsdb.dir),
         "snapshot_interval_s": storage.snapshot_interval.seconds,
+        "retention_s": storage.retention_after_cut.seconds,
         "metadata_retain_s": settings.ingester.metadata_retain_period.seconds,
         "fetch_max_wait_s": kafka.fetch_max_wait.seconds,
         "append_timeout_s": kafka.write_timeout.seconds,

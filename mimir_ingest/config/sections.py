@@ -61,7 +61,7 @@ class ServerSection(Section):
     http_server_idle_timeout: Annotated[Span, said("How long an idle connection is kept open.")]
     log_format: Annotated[str, said("Form of log lines: logfmt or json.")]
     log_level: Annotated[str, said("Lowest level logged: debug, info, warn or error.")]
-    log_request_at_info_level_enabled: Annotated[bool, said("Log served requests at level info rather than debug.")]
+    log_request_at_info_level_enabled: Annotated[bool, said("Log requests at level info rather than debug.")]
     http_path_prefix: Annotated[str, said("Prefix of every path, those of /ready and /metrics included.")]
 
 
@@ -93,8 +93,10 @@ class DistributorSection(Section):
 class IngesterRingSection(Section):
     """`ingester.ring`"""
 
-    instance_id: Annotated[str, said("Name of this process; a trailing number names its partition.")]
-    min_ready_duration: Annotated[Span, said("How long all checks must pass before /ready says so.")]
+    instance_id: Annotated[
+        str, said("Name of this process: its consumer group and the label instance of its own metrics.")
+    ]
+    min_ready_duration: Span
 
 
 class IngesterSection(Section):
@@ -158,8 +160,8 @@ class IngestStorageSection(Section):
     record_format: str
     kafka: KafkaSection
     embedded: EmbeddedLogSection
-    cut_max_samples: int
     snapshot_interval: Span
+    retention_after_cut: Span
 
 
 class S3Section(Section):
@@ -202,7 +204,6 @@ class TsdbSection(Section):
     """`blocks_storage.tsdb`"""
 
     dir: str
-    retention_period: Annotated[Span, said("How long shipped blocks' samples stay answered from the ingester.")]
     ship_concurrency: Annotated[int, said("Blocks uploaded at a time.")]
     flush_blocks_on_shutdown: Annotated[bool, said("Cut and ship everything held when the process stops.")]
 

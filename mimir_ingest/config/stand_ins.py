@@ -20,6 +20,7 @@ _PREFIXES: dict[str, str] = {
     "blocks_storage.bucket_store": "the querier reads blocks from the bucket itself and sizes its own caches",
     "blocks_storage.swift": "Swift is not among the backends; use its S3 interface with blocks_storage.s3",
     "blocks_storage.tsdb": "the head, its cuts and its shipping follow the log; there is no local WAL to tune",
+    "blocks_storage.tsdb.retention_period": "ingest_storage.retention_after_cut says it for memory; blocks stay",
     "blocks_storage.s3.sse": "set the bucket's default encryption; objects are written without a choice of their own",
     "blocks_storage.s3": "the S3 client's own defaults",
     "blocks_storage.gcs": "the GCS client's own defaults",

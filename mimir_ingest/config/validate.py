@@ -13,11 +13,12 @@ from typing import Any
 from mimir_ingest.config.effective import EffectiveConfig
 from mimir_ingest.config.limits import limit_problems
 
-TARGETS = ("all", "distributor", "ingester", "querier")
-"""Values of `target`. Mimir's groups `read` and `write` are taken too, for the components of theirs that are here."""
-GROUPS = {"all": TARGETS[1:], "write": ("distributor", "ingester"), "read": ("querier",)}
+COMPONENTS = ("distributor", "ingester", "querier")
+"""What a process is made of. Every process runs all of them (docs/decisions/0002)."""
+_GROUPS = {"all": COMPONENTS, "write": ("distributor", "ingester"), "read": ("querier",), "backend": ()}
+"""Names of several components in `target`; Mimir's too, for the components of theirs that are here."""
 _MIMIR_ONLY_TARGETS = frozenset(
-    {"alertmanager", "backend", "compactor", "continuous-test", "flusher", "overrides-exporter", "query-frontend"}
+    {"alertmanager", "compactor", "continuous-test", "flusher", "overrides-exporter", "query-frontend"}
     | {"query-scheduler", "ruler", "store-gateway", "usage-tracker"}
 )
 MIN_RECORD_BYTES, MAX_RECORD_BYTES = 1 << 20, 15_983_616
@@ -35,7 +36,7 @@ _NOT_NEGATIVE = (
     "shutdown_delay",
     "server.graceful_shutdown_timeout",
     "ingest_storage.snapshot_interval",
-    "blocks_storage.tsdb.retention_period",
+    "ingest_storage.retention_after_cut",
     "distributor.instance_limits.max_ingestion_rate",
     "distributor.instance_limits.max_inflight_push_requests",
     "distributor.instance_limits.max_inflight_push_requests_bytes",
@@ -51,16 +52,9 @@ _POSITIVE = (
     "runtime_config.period",
     "self_monitoring.interval",
     "ingest_storage.embedded.partitions",
-    "ingest_storage.cut_max_samples",
     "blocks_storage.tsdb.ship_concurrency",
 )
 _TENANT = re.compile(r"[A-Za-z0-9!\-_.*'()]{1,150}")
-
-
-def components(target: str) -> frozenset[str]:
-    """Return the components that a valid `target` names: some of distributor, ingester, querier."""
-    names = [name.strip() for name in target.split(",") if name.strip()]
-    return frozenset(component for name in names for component in GROUPS.get(name, (name,)))
 
 
 def problems(effective: EffectiveConfig) -> list[str]:
@@ -94,13 +88,17 @@ def _ranges(values: Mapping[str, Any]) -> Iterator[str]:
 
 def _targets(values: Mapping[str, Any]) -> Iterator[str]:
     names = [name.strip() for name in values["target"].split(",") if name.strip()]
-    if not names:
-        yield f"target is empty; it takes {', '.join(TARGETS)}"
+    known = [name for name in names if name in COMPONENTS or name in _GROUPS]
     for name in names:
         if name in _MIMIR_ONLY_TARGETS:
-            yield f'target names "{name}", a component of Mimir\'s that is not here; it takes {", ".join(TARGETS)}'
-        elif name not in TARGETS and name not in GROUPS:
-            yield f'target names "{name}"; it takes {", ".join(TARGETS)}'
+            yield f'target names "{name}", a component of Mimir\'s that is not here; it takes all'
+        elif name not in known:
+            yield f'target names "{name}"; it takes all'
+    if known == names and {c for name in names for c in _GROUPS.get(name, (name,))} != set(COMPONENTS):
+        yield (
+            f'target is "{values["target"]}"; it takes all: every process runs {", ".join(COMPONENTS)}. Any number of '
+            "them may share a topic and a bucket"
+        )
 
 
 def _tenants(values: Mapping[str, Any]) -> Iterator[str]:
@@ -152,12 +150,6 @@ def _storage(values: Mapping[str, Any]) -> Iterator[str]:
         yield f'blocks_storage.storage_prefix is "{prefix}"; it takes letters and digits'
     if backend == "filesystem" and not values["blocks_storage.filesystem.dir"]:
         yield "blocks_storage.backend is filesystem, so blocks_storage.filesystem.dir must be set"
-
-
-def _querier(values: Mapping[str, Any]) -> Iterator[str]:
-    retention, lookback = values["blocks_storage.tsdb.retention_period"], values["querier.lookback_delta"]
-    if retention and retention < lookback:
-        yield f"blocks_storage.tsdb.retention_period ({retention}) must be at least querier.lookback_delta ({lookback})"
 
 
 def _kafka(values: Mapping[str, Any]) -> Iterator[str]:
@@ -229,6 +221,6 @@ def _k(name: str) -> str:
 
 
 _CHECKS: tuple[Callable[[Mapping[str, Any]], Iterator[str]], ...] = (
-    _choices, _ranges, _targets, _tenants, _prefixes, _server, _retry_after, _storage, _querier,
+    _choices, _ranges, _targets, _tenants, _prefixes, _server, _retry_after, _storage,
     _kafka, _kafka_security,
 )  # fmt: skip

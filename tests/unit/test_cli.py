@@ -65,7 +65,10 @@ def test_help_all_lists_what_has_no_effect(run):
     assert "-memberlist.join list of strings" in out
 
 
-@pytest.mark.parametrize("argv", [["config"], ["warm"], ["block"], ["block", "inspect"], ["log", "inspect"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["config"], ["warm"], ["block"], ["block", "inspect"], ["log", "inspect"], ["log", "set-partition-settings"]],
+)
 def test_every_command_has_help(run, argv):
     code, out, err = run(*argv, "--help")
     assert code == 0
@@ -93,6 +96,8 @@ def test_modules_are_the_targets(run):
         (["config", "-target=x"], "target names"),
         (["log", "inspect", "-ingest-storage.embedded.path=/none"], "there is no embedded log in /none"),
         (["log", "inspect", "--limit", "x"], "limit"),
+        (["log", "set-partition-settings", "--partition", "0"], "name what to change"),
+        (["log", "set-partition-settings", "--partition", "0", "range_ms=x"], "name what to change"),
         (["config", "stray"], 'unexpected argument "stray"'),
     ],
 )
@@ -200,6 +205,32 @@ def test_log_inspect_finds_the_log_by_the_servers_flags(run, tmp_path):
     assert [line.split()[0] for line in out.splitlines()[2:]] == ["PARTITION", "0", "1"]
     code, _, err = run("log", "inspect", "--partition", "5", *flags)
     assert (code, "there is no partition 5" in err) == (1, True)
+
+
+def test_partition_settings_are_changed_by_a_record_of_the_log(run, tmp_path):
+    from mimir_ingest.log.embedded import EmbeddedLog
+    from mimir_ingest.wire.record import VERSION_CONTROL, decode_control
+
+    async def use(then):
+        log = EmbeddedLog(tmp_path, partitions=2)
+        await log.start()
+        try:
+            return await then(log)
+        finally:
+            await log.close()
+
+    asyncio.run(use(EmbeddedLog.partitions))
+    command = ["log", "set-partition-settings", f"-ingest-storage.embedded.path={tmp_path}"]
+    code, out, _ = run(*command, "--partition=1", "cut_max_samples=1000", "grace_ms=60000")
+    assert (code, out) == (0, "partition 1: record 0 changes cut_max_samples to 1000, grace_ms to 60000\n")
+    (record,) = asyncio.run(use(lambda log: log.read(1, 0, max_bytes=1000, max_wait_s=1)))
+    assert record.version == VERSION_CONTROL
+    assert decode_control(record.value).settings == {"cut_max_samples": 1000, "grace_ms": 60000}
+    for change, text in [("cut_samples=1", "unknown ['cut_samples']"), ("range_ms=5", "out of range")]:
+        code, _, err = run(*command, "--partition=1", change)
+        assert (code, text in err) == (2, True)
+    assert run(*command, "--partition=7", "grace_ms=1")[0] == 1
+    assert asyncio.run(use(lambda log: log.end_offset(1))) == 1
 
 
 def test_output_may_end_early():

@@ -69,7 +69,9 @@ def test_every_key_in_use_is_in_the_table_and_described():
 
 def test_every_key_of_this_programs_own_is_in_use():
     own = {key.path for key in KEYS if key.own}
-    later_mimirs = {path for path in own if path.startswith(("ingest_storage.kafka.sasl_", "ingest_storage.kafka.tls_"))}
+    later_mimirs = {
+        path for path in own if path.startswith(("ingest_storage.kafka.sasl_", "ingest_storage.kafka.tls_"))
+    }
     assert own - later_mimirs <= used_paths()
 
 
