@@ -1,6 +1,6 @@
 """All routes of one process, put together.
 
-StripPrefix ─► CleanPath ─► Router ─┬─► push (bare ASGI)
+StripPrefix ─► CleanPath ─► Router ─┬─► push, remote read (bare ASGI)
                                     └─► Gzip ─► FastAPI: query API, status pages, control endpoints
 """
 
@@ -24,6 +24,7 @@ from mimir_ingest.api.metrics import metrics_router
 from mimir_ingest.api.middleware import CleanPath, Gzip, Route, Router, StripPrefix, plain_routing
 from mimir_ingest.api.push import PushApplication
 from mimir_ingest.api.query import QueryApi, query_router
+from mimir_ingest.api.read import ReadApplication
 from mimir_ingest.api.ready import ready_router
 from mimir_ingest.api.runtime_config import runtime_config_router
 from mimir_ingest.api.services import services_router
@@ -76,6 +77,7 @@ def build_application(parts: Endpoints) -> Application:
     prometheus = "/" + settings.api.prometheus_http_prefix.strip("/")
     routes = [
         Route(PUSH_PATH, frozenset({"POST"}), push),
+        Route(f"{prometheus}/api/v1/read", frozenset({"POST"}), ReadApplication(parts.querier, tenants=tenants)),
     ]
     pages = Gzip(_pages(parts, tenants, prometheus))
     return StripPrefix(CleanPath(Router(routes, fallback=pages)), settings.server.http_path_prefix)

@@ -1,0 +1,204 @@
+"""`POST <prometheus prefix>/api/v1/read` as a bare ASGI application: Prometheus remote read (spec: http api 6.9).
+
+Queries are fetched ahead, a bounded number at a time, and answered in order. A streamed answer is encoded piece by
+piece in a thread, the next one once the connection has taken the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+from mimir_ingest.api.errors import (
+    CLIENT_CLOSED_REQUEST,
+    Answer,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    text_answer,
+)
+from mimir_ingest.api.params import MAX_TIME_MS, MIN_TIME_MS
+from mimir_ingest.api.push import ClientGone
+from mimir_ingest.api.tenant import TenantResolver
+from mimir_ingest.errors import IngestError, LimitExceeded, QueryError, RequestTooLarge, TenantError
+from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.querier.service import Querier
+from mimir_ingest.wire import snappy
+from mimir_ingest.wire.read_request import ReadQuery, ReadRequest, ResponseType, decode_request, negotiate
+from mimir_ingest.wire.read_response import SAMPLES_CONTENT_TYPE, STREAMED_CONTENT_TYPE, encode_frames, encode_samples
+
+MAX_REQUEST_BYTES = 1 << 20
+MAX_CONCURRENT_QUERIES = 2
+
+_SAMPLES_HEADERS = ((b"content-type", SAMPLES_CONTENT_TYPE.encode()), (b"content-encoding", b"snappy"))
+_STREAM_HEADERS: Headers = [(b"content-type", STREAMED_CONTENT_TYPE.encode())]
+_log = structlog.get_logger()
+
+
+def check_size(size: int) -> None:
+    """Raise RequestTooLarge when a body, compressed or not, is over the limit."""
+    if size > MAX_REQUEST_BYTES:
+        raise RequestTooLarge(
+            f"the request has been rejected because its size of {size} bytes exceeds the limit of "
+            f"{MAX_REQUEST_BYTES} bytes",
+            error_id="remote-read-max-request-size",
+        )
+
+
+def decode_body(body: bytes) -> ReadRequest:
+    """Decompress and decode a body. Raises InvalidRequest, RequestTooLarge."""
+    check_size(snappy.decoded_length(body))
+    return decode_request(snappy.decompress(body, max_bytes=MAX_REQUEST_BYTES))
+
+
+def read_status(error: IngestError) -> int:
+    """Return the status of a failed request: limits and bad input 400, all else 500; tenant errors have their own."""
+    if isinstance(error, TenantError):
+        return error.http_status
+    return 400 if error.blame == "client" and error.http_status < 500 else 500
+
+
+class _Stream:
+    """A response whose status is open until its first byte."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._started = False
+
+    async def write(self, piece: bytes, *, more: bool = True) -> None:
+        """Send a piece, once the connection has room for it."""
+        if not self._started:
+            self._started = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+        await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+
+    async def answer(self, answer: Answer) -> None:
+        """Answer as a whole; after the first piece only the text can follow, which breaks the framing."""
+        if self._started:
+            await self.write(answer.body, more=False)
+        else:
+            await answer.send(self._send)
+
+
+class ReadApplication:
+    """Answers remote read requests; routing and the method check are the caller's."""
+
+    def __init__(self, querier: Querier, *, tenants: TenantResolver) -> None:
+        self._querier, self._tenants = querier, tenants
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request, whatever happens."""
+        stream = _Stream(send)
+        try:
+            tenant = self._tenants.single(scope["headers"])
+            body = await _read_body(receive)
+            request = await asyncio.to_thread(decode_body, body)
+            await _unless_gone(self._respond(tenant, request, stream), receive)
+        except ClientGone:
+            await stream.answer(text_answer(CLIENT_CLOSED_REQUEST, "context canceled"))
+        except IngestError as error:
+            status = read_status(error)
+            if status >= 500:
+                _log.warning("remote read failed", status=status, id=error.error_id, err=error.message)
+            await stream.answer(text_answer(status, error.message))
+        except Exception as error:
+            _log.exception("remote read failed", status=500, err=str(error))
+            await stream.answer(text_answer(500, "internal error"))
+
+    async def _respond(self, tenant: str, request: ReadRequest, stream: _Stream) -> None:
+        streamed = negotiate(request.accepted_response_types) is ResponseType.STREAMED_XOR_CHUNKS
+        results: list[bytes] = []
+        sample_count = 0
+        async with contextlib.aclosing(self._select_all(tenant, request.queries)) as selected:
+            index = 0
+            async for samples in selected:
+                if streamed:
+                    pieces = encode_frames(samples, index)
+                    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+                        await stream.write(piece)
+                else:
+                    sample_count += samples.sample_count
+                    self._check_samples(sample_count)
+                    results.append(await asyncio.to_thread(encode_samples, [samples]))
+                index += 1
+        if streamed:
+            await stream.write(b"", more=False)
+        else:
+            body = await asyncio.to_thread(lambda: snappy.compress(b"".join(results)))
+            await stream.answer(Answer(200, body, _SAMPLES_HEADERS))
+
+    async def _select_all(self, tenant: str, queries: Sequence[ReadQuery]) -> AsyncIterator[SeriesSamples]:
+        """Yield the data of each query, in order, while those after it are fetched."""
+        deadline = asyncio.get_running_loop().time() + self._querier.limits.timeout_s
+        running: deque[asyncio.Task[SeriesSamples]] = deque()
+        try:
+            for query in queries:
+                running.append(asyncio.create_task(self._select(tenant, query, deadline)))
+                if len(running) == MAX_CONCURRENT_QUERIES:
+                    yield await running.popleft()
+            while running:
+                yield await running.popleft()
+        finally:
+            await _cancel(running)
+
+    async def _select(self, tenant: str, query: ReadQuery, deadline: float) -> SeriesSamples:
+        first_ms, last_ms = query.time_range()
+        start_ms, end_ms = max(first_ms, MIN_TIME_MS), min(last_ms, MAX_TIME_MS) + 1
+        if start_ms >= end_ms:
+            return SeriesSamples.empty()
+        try:
+            async with asyncio.timeout_at(deadline):
+                samples = await self._querier.select(tenant, query.matchers, start_ms, end_ms)
+        except TimeoutError as error:
+            raise QueryError("query timed out in query execution", error_type="timeout") from error
+        self._check_samples(samples.sample_count)
+        return samples
+
+    def _check_samples(self, count: int) -> None:
+        limit = self._querier.limits.max_samples
+        if 0 < limit < count:
+            raise LimitExceeded(
+                f"exceeded sample limit ({limit}). To adjust the related limit, configure -querier.max-samples"
+            )
+
+
+async def _read_body(receive: Receive) -> bytes:
+    """Return the request's body. Raises ClientGone, RequestTooLarge."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body += message.get("body", b"")
+        check_size(len(body))
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _unless_gone(work: Coroutine[Any, Any, None], receive: Receive) -> None:
+    """Finish the work, or cancel it and raise ClientGone once the client has closed the connection."""
+    tasks = asyncio.create_task(work), asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise ClientGone
+        await tasks[0]
+    finally:
+        await _cancel(tasks)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancel(tasks: Collection[asyncio.Task]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
