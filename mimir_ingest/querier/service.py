@@ -145,7 +145,9 @@ class Querier:
         """Return the distinct label sets that satisfy all matchers and may have samples in the range."""
         frames = await self._ingester.label_frame(tenant, matchers, start_ms, end_ms)
         blocks = await self._blocks(tenant, self._ingester.cuts(tenant), start_ms, end_ms)
-        parts = await asyncio.gather(*(asyncio.to_thread(self._read_labels, b, matchers) for b in blocks))
+        parts = await asyncio.gather(
+            *(asyncio.to_thread(self._read_labels, b, matchers, start_ms, end_ms) for b in blocks)
+        )
         return await asyncio.to_thread(merge_frames, [*parts, *frames])
 
     async def label_frame_of_any(
@@ -190,5 +192,5 @@ class Querier:
     def _read_block(self, block: BlockMeta, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
         return self._catalog.open(block).select(matchers, start_ms, end_ms - 1)
 
-    def _read_labels(self, block: BlockMeta, matchers: Sequence[Matcher]) -> LabelFrame:
-        return self._catalog.open(block).select_labels(matchers)
+    def _read_labels(self, block: BlockMeta, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> LabelFrame:
+        return self._catalog.open(block).select_labels(matchers, start_ms, end_ms - 1)
