@@ -1,6 +1,7 @@
-"""CPU that one record costs on its way through the embedded log: append until durable, and read by a tailing reader.
+"""CPU that one record costs on its way through a log: append until durable, and read by a tailing reader.
 
     python -m benchmarks.log_append [--records 400] [--series 2000] [--writers 8] [--disk-reads]
+    python -m benchmarks.log_append --kafka 127.0.0.1:9092 [--compression snappy]
 
 Records look like columnar ones: 2,000 series of 10 labels and some 250 bytes, their hashes, timestamps and values.
 Prints CPU microseconds a record and a sample (all threads of the process, and the kernel's part), and wall time.
@@ -16,11 +17,14 @@ import asyncio
 import resource
 import tempfile
 import time
+import uuid
 
 import numpy as np
 
 from mimir_ingest.log import sqlite_store
+from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.log.embedded import EmbeddedLog
+from mimir_ingest.log.kafka import KafkaLog
 from mimir_ingest.wire.record import VERSION_COLUMNAR
 
 
@@ -44,11 +48,21 @@ def build_records(count: int, series: int) -> list[bytes]:
     return records
 
 
+def make_log(arguments: argparse.Namespace, directory: str) -> PartitionLog:
+    """Return the log to measure: a new embedded one, or a new topic."""
+    if arguments.kafka:
+        topic = f"log-append-{uuid.uuid4().hex}"
+        return KafkaLog(
+            arguments.kafka, topic, auto_create_topic_default_partitions=1, compression=arguments.compression
+        )
+    return EmbeddedLog(directory, partitions=1, tail_cache_bytes=0 if arguments.disk_reads else 32 << 20)
+
+
 async def measure(arguments: argparse.Namespace) -> None:
     """Run writers and one reader side by side, and print what it took."""
     values = build_records(32, arguments.series)
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-        log = EmbeddedLog(directory, partitions=1, tail_cache_bytes=0 if arguments.disk_reads else 32 << 20)
+        log = make_log(arguments, directory)
         await log.start()
         todo = iter(range(arguments.records))
 
@@ -82,6 +96,8 @@ def main() -> None:
     parser.add_argument("--writers", type=int, default=8)
     parser.add_argument("--disk-reads", action="store_true")
     parser.add_argument("--page-bytes", type=int, default=sqlite_store.PAGE_BYTES)
+    parser.add_argument("--kafka", default="", help="address of a broker; the client's CPU is counted, not its own")
+    parser.add_argument("--compression", default="snappy")
     parser.add_argument("--directory", default=".", help="a folder on the disk to measure")
     arguments = parser.parse_args()
     sqlite_store.PAGE_BYTES = arguments.page_bytes
