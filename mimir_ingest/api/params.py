@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 from mimir_ingest.config.durations import parse_prometheus_duration
 from mimir_ingest.errors import QueryError
+from mimir_ingest.model.labels import go_quote
 
 MIN_TIME_MS = -9_223_372_036_854_775
 """Earliest time that fits int64 microseconds; stands for Prometheus's minTime, which no sample can precede."""
@@ -21,12 +23,15 @@ MAX_TIME_MS = 9_223_372_036_854_775
 MAX_POINTS = 11_000
 """Prometheus's bound on steps of a range query."""
 
-_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)$")
+_RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII)
 _GO_TIME_EXTREMES = {
     "-292273086-05-16T16:47:06Z": MIN_TIME_MS,
     "292277025-08-18T07:12:54.999999999Z": MAX_TIME_MS,
 }
-_NUMBER = re.compile(r"[+-]?(\d+(_\d+)*\.?\d*|\.\d+)([eE][+-]?\d+)?$|[+-]?(?i:inf|infinity)$|(?i:nan)$")
+_NUMBER = re.compile(r"[+-]?(\d+(_\d+)*\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(?i:inf|infinity)|[+-]?(?i:nan)", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
 def bad_parameter(name: str, reason: str) -> QueryError:
@@ -36,38 +41,66 @@ def bad_parameter(name: str, reason: str) -> QueryError:
 
 def parse_time(text: str) -> int:
     """Return milliseconds since the epoch of a Unix time (s) or an RFC 3339 time. Raises ValueError with the text."""
-    if _NUMBER.match(text):
+    if _NUMBER.fullmatch(text):
         seconds = float(text)
         if math.isfinite(seconds) and abs(seconds) < 9.3e15:
             return math.floor(seconds * 1000 + 0.5)
     if text in _GO_TIME_EXTREMES:
         return _GO_TIME_EXTREMES[text]
-    found = _RFC3339.match(text)
-    if found:
+    found = _RFC3339.fullmatch(text)
+    if found and int(found[9] or 0) <= 24 and int(found[10] or 0) <= 60:
         year, month, day, hour, minute, second = (int(g) for g in found.groups()[:6])
         try:
             moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
         except ValueError:
             pass
         else:
-            zone = found[8]
-            shift = 0 if zone in "Zz" else (int(zone[1:3]) * 60 + int(zone[4:6])) * (-1 if zone[0] == "-" else 1)
-            fraction = int(float(found[7] or 0) * 1000)
-            return int(moment.timestamp()) * 1000 + fraction - shift * 60_000
+            zone_minutes = int(found[9] or 0) * 60 + int(found[10] or 0)
+            ahead_ms = zone_minutes * (-60_000 if found[8] == "-" else 60_000)
+            return int(moment.timestamp()) * 1000 + int((found[7] or "")[:3].ljust(3, "0")) - ahead_ms
     raise ValueError(f'cannot parse "{text}" to a valid timestamp')
 
 
 def parse_duration(text: str) -> int:
-    """Return milliseconds of a number of seconds or a Prometheus duration. Raises ValueError with the text."""
-    if _NUMBER.match(text):
+    """Return nanoseconds of a number of seconds or a Prometheus duration. Raises ValueError with the text.
+
+    NaN is the smallest int64, as Go converts it.
+    """
+    if _NUMBER.fullmatch(text):
         seconds = float(text)
-        if math.isnan(seconds) or abs(seconds) * 1e9 >= 2**63:
+        if math.isnan(seconds):
+            return _INT64_MIN
+        if abs(seconds) * 1e9 >= 2**63:
             raise ValueError(f'cannot parse "{text}" to a valid duration. It overflows int64')
-        return int(seconds * 1000)
+        return int(seconds * 1e9)
     try:
-        return parse_prometheus_duration(text).ms
+        return parse_prometheus_duration(text).ms * 1_000_000
     except ValueError as error:
         raise ValueError(f'cannot parse "{text}" to a valid duration') from error
+
+
+def parse_limit(text: str) -> int:
+    """Return an integer as Go's `strconv.Atoi` reads it. Raises ValueError with Go's text."""
+    if not _INTEGER.fullmatch(text):
+        raise ValueError(f"strconv.Atoi: parsing {go_quote(text)}: invalid syntax")
+    if len(text) > 20 or not _INT64_MIN <= int(text) <= _INT64_MAX:
+        raise ValueError(f"strconv.Atoi: parsing {go_quote(text)}: value out of range")
+    return int(text)
+
+
+def parse_form(data: bytes) -> Iterator[tuple[str, str]]:
+    """Give the pairs of a query string or form; those that Go's `url.ParseQuery` refuses are left out.
+
+    Bytes that are no UTF-8 become lone surrogates.
+    """
+    for pair in data.split(b"&"):
+        if not pair or b";" in pair or _BAD_ESCAPE.search(pair):
+            continue
+        name, _, value = pair.replace(b"+", b" ").partition(b"=")
+        yield (
+            unquote_to_bytes(name).decode("utf-8", "surrogateescape"),
+            unquote_to_bytes(value).decode("utf-8", "surrogateescape"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +114,7 @@ class Params:
         """Read a query string and a form body."""
         values: dict[str, list[str]] = {}
         for part in (body, query_string):
-            for key, value in parse_qsl(part.decode("utf-8", "replace"), keep_blank_values=True):
+            for key, value in parse_form(part):
                 values.setdefault(key, []).append(value)
         return cls(values)
 
@@ -105,8 +138,8 @@ class Params:
         except ValueError as error:
             raise bad_parameter(name, str(error)) from error
 
-    def duration_ms(self, name: str, default: int | None = None) -> int:
-        """Return a duration in ms; `default` when absent, an error without one."""
+    def duration_ns(self, name: str, default: int | None = None) -> int:
+        """Return a duration in ns; `default` when absent, an error without one."""
         text = self.get(name)
         if not text:
             if default is not None:
@@ -123,10 +156,9 @@ class Params:
         if not text:
             return 0
         try:
-            limit = int(text)
+            limit = parse_limit(text)
         except ValueError as error:
-            quoted = '"' + text.replace('"', '\\"') + '"'
-            raise bad_parameter("limit", f"strconv.Atoi: parsing {quoted}: invalid syntax") from error
+            raise bad_parameter("limit", str(error)) from error
         if limit < 0:
             raise bad_parameter("limit", "limit must be non-negative")
         return limit
@@ -146,18 +178,21 @@ def range_params(params: Params) -> RangeParams:
     start, end = params.time_ms("start"), params.time_ms("end")
     if end < start:
         raise bad_parameter("end", "end timestamp must not be before start time")
-    step = params.duration_ms("step")
-    if step <= 0:
-        raise bad_parameter(
-            "step", "zero or negative query resolution step widths are not accepted. Try a positive integer"
-        )
-    if (end - start) // step > MAX_POINTS:
+    step_ns = params.duration_ns("step")
+    refused = bad_parameter(
+        "step", "zero or negative query resolution step widths are not accepted. Try a positive integer"
+    )
+    if step_ns <= 0:
+        raise refused
+    if (end - start) * 1_000_000 // step_ns > MAX_POINTS:
         raise QueryError(
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution "
             "(?step=XX)",
             error_type="bad_data",
         )
-    return RangeParams(start, end, step)
+    if step_ns < 1_000_000:
+        raise refused  # times have no finer unit
+    return RangeParams(start, end, step_ns // 1_000_000)
 
 
 def series_range(params: Params) -> tuple[int, int]:

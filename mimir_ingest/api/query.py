@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from mimir_ingest.api.params import Params, bad_parameter, range_params, series_range
+from mimir_ingest.api.params import Params, bad_parameter, parse_duration, parse_limit, range_params, series_range
 from mimir_ingest.api.render import JSON, clean, failure, limited, result_json, stats_json, success
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import IngestError, QueryError, TenantError
-from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.model.labels import LabelFrame, go_quote
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.promql.ast_json import to_json
 from mimir_ingest.promql.features import find_disabled_feature
@@ -77,21 +77,26 @@ def check_matchers(matchers: Sequence[Matcher]) -> tuple[Matcher, ...]:
     return tuple(matchers)
 
 
+_ESCAPED = re.compile(r"__|_([0-9A-Fa-f]{1,5})_")
+_ESCAPED_NAME = re.compile(rf"(?:[^_]|{_ESCAPED.pattern})*", re.DOTALL)
+
+
 def unescape_label_name(name: str) -> str:
     """Undo the escaping of UTF-8 names in paths (`U__` prefix). Source: Prometheus common `UnescapeName`."""
-    if not name.startswith("U__"):
+    body = name.removeprefix("U__")
+    if body == name or not _ESCAPED_NAME.fullmatch(body):
         return name
-    body = name[3:]
-    if not re.fullmatch(r"(?:[A-Za-z0-9:]|__|_[0-9A-Fa-f]{1,6}_)*", body):
-        return name
+    plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else "_", body)
+    return name if _is_text(body) and not _is_text(plain) else plain
 
-    def restore(found: re.Match) -> str:
-        return "_" if found[0] == "__" else chr(int(found[0][1:-1], 16))
 
+def _is_text(text: str) -> bool:
+    """Whether a string is Unicode, without lone surrogates."""
     try:
-        return re.sub(r"__|_[0-9A-Fa-f]{1,6}_", restore, body)
-    except ValueError:
-        return name
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class QueryApi:
@@ -146,7 +151,12 @@ class QueryApi:
         )
         if disabled:
             raise bad_parameter("query", disabled.not_enabled)
-        timeout_ms = params.duration_ms("timeout", 0)
+        timeout_s = params.duration_ns("timeout") / 1e9 if params.get("timeout") else None
+        try:
+            lookback_ms = parse_duration(params.get("lookback_delta") or "0") // 1_000_000
+        except ValueError as error:
+            text = f"error parsing lookback delta duration: {error}"
+            raise QueryError(text, error_type="bad_data") from error
         began = time.perf_counter()
         result = await self._querier.query(
             tenant,
@@ -154,8 +164,8 @@ class QueryApi:
             start_ms=start_ms,
             end_ms_incl=end_ms_incl,
             step_ms=step_ms,
-            lookback_ms=params.duration_ms("lookback_delta", 0) or None,
-            timeout_s=timeout_ms / 1000 if timeout_ms > 0 else None,
+            lookback_ms=lookback_ms if lookback_ms > 0 else None,
+            timeout_s=timeout_s,
         )
         return self._render(params, text, result, limit, time.perf_counter() - began)
 
@@ -169,7 +179,8 @@ class QueryApi:
             data += ',"stats":' + stats_json(result.stats, seconds=spent)
             if asked not in ("true", "all"):
                 warnings.append(
-                    f'value "{asked}" for parameter "stats" is deprecated and will be rejected in the next major '
+                    f"value {go_quote(asked)}"
+                    ' for parameter "stats" is deprecated and will be rejected in the next major '
                     'release, use "true" or "all"'
                 )
         if cut:
@@ -178,9 +189,9 @@ class QueryApi:
 
     async def series(self, tenant: str, params: Params, request: Request) -> Response:
         """`/series`: label sets that any of the selectors matches."""
-        limit = params.limit()
         if not params.all("match[]"):
             raise QueryError("no match[] parameter provided", error_type="bad_data")
+        limit = params.limit()
         start, end = series_range(params)
         try:
             selectors = [parse_selector(text) for text in params.all("match[]")]
@@ -201,9 +212,9 @@ class QueryApi:
 
     async def label_values(self, tenant: str, params: Params, request: Request) -> Response:
         """`/label/{name}/values`: values in use."""
-        name = unescape_label_name(unquote(request.path_params["name"]))
-        if not name:
-            raise QueryError(f'invalid label name: "{name}"', error_type="bad_data")
+        name = unescape_label_name(_path_text(request))
+        if not name or not _is_text(name):
+            raise QueryError(f"invalid label name: {go_quote(name)}", error_type="bad_data")
         limit = params.limit()
         start, end = series_range(params)
         selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
@@ -226,7 +237,7 @@ class QueryApi:
         for name in ("limit", "limit_per_metric"):
             text = params.get(name)
             try:
-                numbers[name] = int(text) if text else -1
+                numbers[name] = parse_limit(text) if text else -1
             except ValueError:
                 body = {"status": "error", "error": f"{name} must be a number"}
                 return Response(orjson.dumps(body), status_code=400, media_type=JSON)
@@ -253,6 +264,12 @@ class QueryApi:
     async def delete_series(self, tenant: str, params: Params, request: Request) -> Response:
         """`DELETE /series` is routed and never was implemented."""
         raise QueryError("not implemented", error_type="internal")
+
+
+def _path_text(request: Request) -> str:
+    """Return the variable of a path, decoded once; bytes that are no UTF-8 become lone surrogates."""
+    encoded = request.path_params["name"].encode("latin-1", "replace")
+    return unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")
 
 
 def _limited_list(items: list, limit: int) -> Response:

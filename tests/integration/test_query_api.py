@@ -69,12 +69,15 @@ def send(client: httpx.Client, prefix: str, request: Request, method: str) -> ht
 
 
 def comparable(response: httpx.Response) -> object:
-    """An answer without what may differ: the order of an instant vector's series, and times taken."""
+    """An answer without what may differ: the order of series that has no meaning, and times taken."""
     try:
-        document = response.json()
+        # Prometheus passes bytes on that are no UTF-8; a reader of JSON makes them U+FFFD.
+        document = json.loads(response.content.decode("utf-8", "replace"))
     except ValueError:
         return response.text
     data = document.get("data")
+    if response.url.path.endswith("/series") and isinstance(data, list):
+        data.sort(key=json.dumps)
     if isinstance(data, dict) and data.get("resultType") == "vector":
         data["result"].sort(key=json.dumps)
     if isinstance(data, dict) and "stats" in data:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 T0_MS = 1_795_000_000_000
 """Time (ms) of the first sample."""
@@ -86,6 +86,15 @@ def _bad(text: str) -> tuple[int, dict]:
     return 400, {"status": "error", "errorType": "bad_data", "error": text}
 
 
+def _bad_time(text: str) -> tuple[int, dict]:
+    return _bad(f'invalid parameter "time": invalid parameter "time": cannot parse "{text}" to a valid timestamp')
+
+
+def _one_at(seconds: float) -> dict:
+    result = [{"metric": {}, "value": [seconds, "1"]}]
+    return {"status": "success", "data": {"resultType": "vector", "result": result}}
+
+
 def _query(query: str, **params: str) -> Request:
     return Request("query", [("query", query), ("time", params.pop("time", str(END))), *params.items()])
 
@@ -116,6 +125,11 @@ _EXPRESSIONS = [
     "absent(nothing_here)",
     "absent(nothing_here{a='b'})",
     "vector(1)",
+    'label_replace(label_replace(requests_total, "a", "\\xff", "job", ".*"), "b", "x$1", "a", "(.*)")',
+    'label_replace(requests_total, "a", "$1", "job", "(\\xff)")',
+    'sum by (a) (label_replace(requests_total, "a", "\\xff", "job", "job-0"))',
+    'requests_total and label_replace(requests_total, "a", "\\xff", "job", "job-0")',
+    'sort_by_label(label_replace(requests_total, "a", "\\xff", "job", "job-0"), "a")',
     "short_lived",
     "count_values('v', number)",
     'label_replace(requests_total, "dst", "$1", "instance", "(.*):.*")',
@@ -199,13 +213,21 @@ def _instant() -> list[Request]:
     rows = [_query(e) for e in _EXPRESSIONS]
     times = [
         f"{END}.5", f"{END}.0004", f"{END}.9996", f"{END}.123456789", f"-{END}", "0", "1e9", "1.795e9", ".5", "5.",
-        "+5", "0x10", "1_000", "1__0", "nan", "NaN", "inf", "-Inf", "abc", " 1", "1 ", "2026-11-18T12:00:00Z",
-        "2026-11-18T12:00:00.123456789+02:00", "2026-11-18T12:00:00.0009Z", "2026-11-18 12:00:00Z",
-        "2026-11-18T12:00:00", "2026-13-18T12:00:00Z", "2026-11-18t12:00:00z", "2026-02-30T12:00:00Z",
-        "2026-11-18T24:00:00Z", "2026-11-18T12:00:00,5Z", "1969-12-31T23:59:59.5Z", "0001-01-01T00:00:00Z",
-        "9999-12-31T23:59:59Z", "2026-11-18T12:00:60Z", "2026-11-18T12:00:00+25:00", "9223372036854775807", "9e15",
+        "+5", "1_000", "2026-11-18T12:00:00Z", "2026-11-18T12:00:00.123456789+02:00", "2026-11-18T12:00:00.0009Z",
+        "2026-11-18T12:00:00,5Z", "1969-12-31T23:59:59.5Z", "2026-11-18T12:00:00-24:60", "2026-11-18T12:00:00.9999Z",
     ]  # fmt: skip
     rows += [_query("vector(1)", time=t) for t in times]
+    bad_times = [
+        "0x10", "1__0", "abc", " 1", "1 ", "1\n", "2026-11-18 12:00:00Z", "2026-11-18T12:00:00", "2026-13-18T12:00:00Z",
+        "2026-11-18t12:00:00z", "2026-02-30T12:00:00Z", "2026-11-18T24:00:00Z", "2026-11-18T12:00:60Z", "\u0661",
+        "2026-11-18T12:00:00+25:00", "2026-11-18T12:00:00+24:61", "2026-11-18T12:00:00.Z",
+        # Prometheus takes these and evaluates at times that its conversions overflow to.
+        "nan", "NaN", "inf", "-Inf", "9223372036854775807",
+    ]  # fmt: skip
+    rows += [replace(_query("vector(1)", time=t), ours=_bad_time(t)) for t in bad_times]
+    # Prometheus's own evaluation overflows int64 nanoseconds at these times.
+    far = {"0001-01-01T00:00:00Z": -62135596800, "9999-12-31T23:59:59Z": 253402300799, "9e15": 9000000000000000}
+    rows += [replace(_query("vector(1)", time=t), ours=(200, _one_at(seconds))) for t, seconds in far.items()]
     rows += [_query("time()", time=t) for t in (f"{END}.5", "-1.5", "-0.001", "0.1")]
     rows += [_query("requests_total", time="-292273086-05-16T16:47:06Z")]
     rows += [_query("requests_total", time="292277025-08-18T07:12:54.999999999Z")]
@@ -228,7 +250,10 @@ def _instant() -> list[Request]:
     rows += [_query("requests_total[1m]", limit="2"), _query("1", limit="1"), _query('"x"', limit="1")]
     rows += [_query("requests_total", lookback_delta=d) for d in ("1s", "10m", "60", "0", "-1", "x", "1e30", "1h5m")]
     rows += [_query("short_lived", time=str(END), lookback_delta=d) for d in ("1h", "5m")]
-    rows += [_query("requests_total", timeout=d) for d in ("10s", "1.5", "x", "1e30", "NaN", "1x", "1h1h", "1ms1s")]
+    rows += [_query("requests_total", timeout=d) for d in ("10s", "1.5", "x", "1e30", "1x", "1h1h", "1ms1s")]
+    # Prometheus answers these by chance.
+    late = (503, {"status": "error", "errorType": "timeout", "error": "query timed out in query execution"})
+    rows += [replace(_query("requests_total", timeout=d), ours=late) for d in ("NaN", "0", "-1")]
     rows += [_query("requests_total", stats=s) for s in ("true", "1", 'x"y', "")]
     rows += [
         Request("query"),
@@ -318,9 +343,9 @@ def _listings() -> list[Request]:
         _listing("series", "requests_total", limit="0"),
         _listing("series", "requests_total", limit="-1"),
         _listing("series", "requests_total", limit="x"),
-        _listing("series", "requests_total", start="x"),
-        _listing("series", "requests_total", end="x"),
-        _listing("series", "requests_total", start=str(END), end=str(T0)),
+        _listing("series", "requests_total", start="x", ours=_unread_time("start")),
+        _listing("series", "requests_total", end="x", ours=_unread_time("end")),
+        _listing("series", "requests_total", start=str(END), end=str(T0), ours=_BACKWARDS),
         _listing("series", "requests_total", start="-", end="-"),
         _listing("series", limit="x"),
         _listing("series", "requests_total", start="-292273086-05-16T16:47:06Z"),
@@ -337,21 +362,33 @@ def _listings() -> list[Request]:
             _listing(path, "requests_total", '{a=""}'),
             _listing(path, "sum("),
             _listing(path, '{"\\xff"}'),
-            _listing(path, limit="1"),
             _listing(path, limit="1000"),
             _listing(path, limit="-5"),
             _listing(path, limit="x"),
-            _listing(path, start="x"),
-            _listing(path, end="x"),
-            _listing(path, start=str(END), end=str(T0)),
+            _listing(path, start="x", ours=_unread_time("start")),
+            _listing(path, end="x", ours=_unread_time("end")),
+            _listing(path, start=str(END), end=str(T0), ours=_BACKWARDS),
         ]
+    rows.append(_listing("labels", limit="1"))
+    cut = {"status": "success", "data": ["gone"], "warnings": ["results truncated due to limit"]}
+    # Prometheus cuts before it sorts.
+    rows.append(_listing("label/job/values", limit="1", ours=(200, cut)))
+    # Mimir routes on the encoded path, Prometheus does not.
+    rows.append(_listing("label/a%2Fb/values", ours=(200, {"status": "success", "data": []})))
     names = [
         "__name__", "instance", "nothing", "value", "U__label_20_with_20_space", "label%20with%20space", "U__a__b",
         "U__", "U___", "U__n", "U__job", "U___20_", "U__a_zz_", "U__a_d800_", "U__a_110000_", "U__%C3%BCn%C3%AF",
-        "%C3%BCn%C3%AF", "U___fc_n_ef_", "%FF", "a%2Fb", "a-b", "%00", "9", "U__a_20", "U__a_1234567_",
+        "%C3%BCn%C3%AF", "U___fc_n_ef_", "%FF", "a-b", "%00", "9", "U__a_20", "U__a_1234567_",
     ]  # fmt: skip
     rows += [_listing(f"label/{name}/values") for name in names]
     return rows
+
+
+def _unread_time(name: str) -> tuple[int, dict]:
+    return _bad(f'invalid parameter "{name}": cannot parse "x" to a valid timestamp')
+
+
+_BACKWARDS = _bad('invalid parameter "end": end timestamp must not be before start time')
 
 
 def _texts() -> list[Request]:

@@ -14,6 +14,7 @@ from mimir_ingest.promql.operators.base import Evaluation, unique_rows
 from mimir_ingest.promql.plan_nodes import Call
 from mimir_ingest.promql.values import Steps, VectorBlock
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _REFERENCE = re.compile(r"\$(?:\$|\{([\w]+)\}|(\w+))")
 
 
@@ -25,7 +26,7 @@ def label_replace(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlo
     options.dot_nl = True
     try:
         regexp = re2.compile(f"^(?s:{pattern})$", options)
-    except re2.error as error:
+    except (re2.error, UnicodeEncodeError) as error:
         raise QueryError(f"invalid regular expression in label_replace(): {pattern}") from error
     _check_name(target, "invalid destination label name in label_replace(): ")
     block = evaluation.vector(node.args[0], steps)
@@ -38,7 +39,8 @@ def label_replace(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlo
 
 def _expand(regexp: re2._Regexp, template: str, value: str) -> str | None:
     """Return a template with the groups of a match filled in, as Go's `Regexp.Expand` does; None without a match."""
-    match = regexp.fullmatch(value)
+    # A byte that is no UTF-8, a lone surrogate here, is U+FFFD to Go's regular expressions.
+    match = regexp.fullmatch(_SURROGATE.sub("\ufffd", value))
     if match is None:
         return None
     names = regexp.groupindex
