@@ -7,6 +7,7 @@ Twin: none of its own, covered by the kernels that use it.
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -112,7 +113,7 @@ def as_bits(typing_context, value):
     return types.uint64(types.float64), generate
 
 
-@inline
+@numba.njit(inline="always")
 def copy_over(source, at, size, target, to):
     """Copy `source[at:at + size]` to `target[to:]`; may spoil up to 15 bytes of `target` behind it.
 

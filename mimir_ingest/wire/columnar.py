@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mimir_ingest.errors import RecordCorrupt, RecordVersionUnsupported
-from mimir_ingest.model.batch import MetadataColumns, WriteBatch
+from mimir_ingest.kernels.hashing import xxh64_spans
+from mimir_ingest.model.batch import METRIC_TYPES, MetadataColumns, WriteBatch
 
 LAYOUT = 1
 _HEADER = struct.Struct("<HHIqqq")
@@ -86,17 +87,14 @@ def _columns(batch: WriteBatch) -> Iterator[tuple[int, int, np.ndarray]]:
 
 def encode_columnar(batch: WriteBatch, settings: RecordSettings) -> bytes:
     """Return the record value of a batch. Label bytes and metadata text must be below 4 GiB."""
-    columns = list(_columns(batch))
+    columns = [(kind, form, column.astype(_DTYPES[kind], copy=False)) for kind, form, column in _columns(batch)]
     at = _HEADER.size + _SECTION.size * len(columns)
-    placed = []
+    table, padded = [], []
     for kind, form, column in columns:
-        size = len(column) * _DTYPES[kind].itemsize
-        placed.append((kind, form, at, size))
-        at += size + -size % 8
-    value = np.empty(at, np.uint8)
-    _HEADER.pack_into(
-        value,
-        0,
+        table.append(_SECTION.pack(kind, form, at, column.nbytes))
+        padded += [column.data, bytes(-column.nbytes % 8)]
+        at += column.nbytes + -column.nbytes % 8
+    header = _HEADER.pack(
         LAYOUT,
         batch.source,
         len(columns),
@@ -104,11 +102,7 @@ def encode_columnar(batch: WriteBatch, settings: RecordSettings) -> bytes:
         settings.out_of_order_window_ms,
         settings.creation_grace_ms,
     )
-    for i, ((kind, form, start, size), (_, _, column)) in enumerate(zip(placed, columns, strict=True)):
-        _SECTION.pack_into(value, _HEADER.size + i * _SECTION.size, kind, form, start, size)
-        value[start : start + size].view(_DTYPES[kind])[:] = column
-        value[start + size : start + size + -size % 8] = 0
-    return value.tobytes()
+    return b"".join([header, *table, *padded])
 
 
 def decode_columnar(value: bytes) -> tuple[WriteBatch, RecordSettings]:
@@ -118,7 +112,7 @@ def decode_columnar(value: bytes) -> tuple[WriteBatch, RecordSettings]:
     ------
     RecordCorrupt
         Naming the section, its byte offset, the bytes wanted and those left; offsets that do not ascend, counts that
-        contradict each other.
+        contradict each other, a hash that is not that of its label bytes.
     RecordVersionUnsupported
         A layout, section or form of a later version.
     """
@@ -133,7 +127,10 @@ def decode_columnar(value: bytes) -> tuple[WriteBatch, RecordSettings]:
         sample_offsets = np.arange(series + 1, dtype=np.int64)
     else:
         raise RecordCorrupt(f"record: {len(values)} values for {series} series, and no sample offsets")
+    _check_hashes(labels, label_offsets, _column(sections, HASHES))
     types = _column(sections, METADATA_TYPES)
+    if (types >= len(METRIC_TYPES)).any():
+        raise RecordCorrupt(f"record: section {_NAMES[METADATA_TYPES]} has the unknown type {types.max()}")
     text = _column(sections, METADATA_TEXT)
     batch = WriteBatch(
         labels,
@@ -146,6 +143,19 @@ def decode_columnar(value: bytes) -> tuple[WriteBatch, RecordSettings]:
         source,
     )
     return batch, settings
+
+
+def _check_hashes(labels: np.ndarray, offsets: np.ndarray, hashes: np.ndarray) -> None:
+    """Raise RecordCorrupt unless each hash is that of its label bytes.
+
+    why: a series is its label bytes and their hash; one flipped bit in either would make a second series of it, for
+    good. 33 ns a series.
+    """
+    found = np.empty(len(hashes), np.uint64)
+    xxh64_spans(labels, offsets, found)
+    if not np.array_equal(found, hashes):
+        row = int(np.flatnonzero(found != hashes)[0])
+        raise RecordCorrupt(f"record: series {row} at byte {offsets[row]} of its labels has another hash than it says")
 
 
 _Sections = dict[int, tuple[np.ndarray, int]]
