@@ -35,14 +35,18 @@ class Uuid(AbstractType[bytes]):
 
     @classmethod
     def encode(cls, value: bytes) -> bytes:
+        """Return the bytes."""
         return value
 
     @classmethod
     def decode(cls, data: BytesIO) -> bytes:
+        """Take sixteen bytes."""
         return data.read(16)
 
 
 class MetadataResponse_v10(Response):
+    """Brokers, the cluster id, and topics with their ids and partitions."""
+
     API_KEY = 3
     API_VERSION = 10
     SCHEMA = Schema(
@@ -89,6 +93,8 @@ class MetadataResponse_v10(Response):
 
 
 class MetadataRequest_v10(RequestStruct):
+    """Ask for topics by name (or by id, which is not used here)."""
+
     API_KEY = 3
     API_VERSION = 10
     FLEXIBLE_VERSION = True
@@ -111,18 +117,23 @@ class TopicMetadataRequest(Request[MetadataRequest_v5 | MetadataRequest_v10]):
         self._topic = topic
 
     def build(self, request_struct_class: type[Any]) -> Any:
+        """Return the request in the version that the broker and this module both know."""
         if request_struct_class is MetadataRequest_v10:
             return MetadataRequest_v10([(_NO_ID, self._topic, {})], False, False, False, {})
         return MetadataRequest_v5([self._topic], False)
 
 
 class CreateTopicsResponse_v4(Response):
+    """An error code and text for each topic."""
+
     API_KEY = 19
     API_VERSION = 4
     SCHEMA = CreateTopicsResponse_v3.SCHEMA
 
 
 class CreateTopicsRequest_v4(RequestStruct):
+    """Version 3's bytes; -1 is allowed for partitions and replicas."""
+
     API_KEY = 19
     API_VERSION = 4
     RESPONSE_TYPE = CreateTopicsResponse_v4
@@ -141,6 +152,7 @@ class CreateTopicRequest(Request[CreateTopicsRequest_v4]):
         self._timeout_ms = timeout_ms
 
     def build(self, request_struct_class: type[Any]) -> Any:
+        """Return the request in the version that the broker and this module both know."""
         return request_struct_class(self._topics, self._timeout_ms, False)
 
 
