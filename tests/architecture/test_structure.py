@@ -47,7 +47,7 @@ def test_no_room_without_a_noun():
 
 
 def judged_kernels():
-    """Kernel modules with a plain twin (of their name, or named), or called by a test, or compiled into one of those."""
+    """Kernel modules with a plain twin of their name or named, or called by a test, or compiled into one of those."""
     judged = {p.stem for p in (ROOT / "tests/reference").glob("*.py")}
     for path in KERNELS:
         twin = re.search(r"Twin: (tests/reference/\w+\.py)", ast.get_docstring(ast.parse(path.read_text())))
