@@ -1,7 +1,7 @@
 """The composition root: builds the components of one process, starts them in order, stops them in reverse.
 
-    start   HTTP listener ─► runtime configuration ─► log ─► distributor ─► ingester (catches up) ─► own metrics
-    stop    not ready ─► shutdown delay ─► HTTP listener ─► own metrics ─► distributor ─► ingester ─► log
+    start   HTTP listener ─► runtime configuration ─► bucket ─► log ─► ingester ─► distributor ─► own metrics
+    stop    not ready ─► shutdown delay ─► HTTP listener ─► own metrics ─► distributor ─► ingester ─► log ─► bucket
 
 The listener comes first, so that `/ready` can say what is being waited for. A component that fails stops the process
 with its cause.
@@ -11,22 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
 import uvloop
-from prometheus_client import CollectorRegistry
 
 from mimir_ingest import __version__, wiring
 from mimir_ingest.api.application import Endpoints, build_application
 from mimir_ingest.api.server import HttpServer
 from mimir_ingest.bucket.discover import BlockCatalog
+from mimir_ingest.bucket.upkeep import BucketUpkeep
 from mimir_ingest.config.runtime import RuntimeConfigWatcher
 from mimir_ingest.config.settings import Settings
 from mimir_ingest.distributor.plan import record_settings
 from mimir_ingest.distributor.service import Distributor
+from mimir_ingest.errors import IngestError, StoreUnavailable
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.model.batch import WriteBatch
@@ -36,6 +39,7 @@ from mimir_ingest.obs.metrics import (
     ProcessMetrics,
     RuntimeConfigMetrics,
     WriterMetrics,
+    new_registry,
 )
 from mimir_ingest.obs.self_monitoring import run_self_monitoring
 from mimir_ingest.obs.services import ServiceRegistry, ServiceState
@@ -68,7 +72,7 @@ class Process:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
-        self.registry = CollectorRegistry()
+        self.registry = new_registry()
         ProcessMetrics.create(self.registry, version=__version__, revision="", branch="")
         self.services = ServiceRegistry(on_change=_report_state)
         self.runtime = RuntimeConfigWatcher(
@@ -79,6 +83,7 @@ class Process:
         )
         self.log: PartitionLog = wiring.make_log(settings.ingest_storage)
         self.bucket = wiring.make_bucket(settings.blocks_storage)
+        self._bucket_upkeep = BucketUpkeep(self.bucket, now_ms=now_ms)
         self._ring = PartitionRing.build({})
         limits_for = wiring.distributor_limits(self.runtime.for_tenant)
         catalog = BlockCatalog(self.bucket)
@@ -136,14 +141,13 @@ class Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._request_stop)
-        for name in ("server", "runtime-config", "log", "distributor", "ingester", "querier"):
+        for name in ("server", "runtime-config", "bucket", "log", "distributor", "ingester", "querier"):
             self.services.set_state(name, ServiceState.NEW)
         starting: asyncio.Task | None = None
         try:
             port = await self._http.start()
             self.services.set_state("server", ServiceState.STARTING)
             self.services.set_state("server", ServiceState.RUNNING)
-            self._announce(port)
             starting = asyncio.create_task(self._serve_components(port), name="components")
             stopping = asyncio.create_task(self._stop.wait(), name="wait for a signal")
             await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -165,16 +169,35 @@ class Process:
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
             await enter(self._running("runtime-config", self.runtime.start, self.runtime.close))
+            await enter(self._running("bucket", self._start_bucket, self._bucket_upkeep.close))
             await enter(self._running("log", self.log.start, self.log.close))
             partitions = await self.log.partitions()
             self._ring = PartitionRing.build(dict.fromkeys(partitions, PartitionState.ACTIVE))
-            await enter(self._running("ingester", self.ingester.start, self.ingester.close))
+            await enter(self._running("ingester", self.ingester.start, self._stop_ingester))
             await enter(self._running("distributor", self.distributor.start, self.distributor.close))
             await enter(self._running("querier", _nothing, _nothing))
-            _log.info("running", partitions=len(partitions))
+            _log.info("running", target=self._settings.target, partitions=len(partitions))
+            self._announce(port)
             if self._settings.self_monitoring.enabled:
                 await self._write_own_metrics(port)
             await asyncio.Future()
+
+    async def _start_bucket(self) -> None:
+        try:
+            await self._bucket_upkeep.start()
+        except StoreUnavailable as error:
+            backend = self._settings.blocks_storage.backend
+            key = "blocks_storage.filesystem.dir" if backend == "filesystem" else f"blocks_storage.{backend}"
+            raise StoreUnavailable(f"blocks have no place to go: {error.message}; see {key}") from error
+
+    async def _stop_ingester(self) -> None:
+        """Stop consuming; first cut and ship everything held, if that is configured and can be done."""
+        if self._settings.blocks_storage.tsdb.flush_blocks_on_shutdown and self.ingester.ready_reason() is None:
+            try:
+                await self.ingester.flush(None, wait=True)
+            except IngestError as error:
+                _log.error("not everything was shipped; the log still has it", err=error.message)
+        await self.ingester.close()
 
     async def _write_own_metrics(self, port: int) -> None:
         monitoring = self._settings.self_monitoring
@@ -201,24 +224,32 @@ class Process:
         self.services.set_state(name, ServiceState.STARTING)
         try:
             await start()
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
-                self.services.set_state(name, ServiceState.STOPPING)
-            else:
-                self.services.set_state(name, ServiceState.FAILED)
+        except asyncio.CancelledError:
+            self.services.set_state(name, ServiceState.STOPPING)
+            await close()
+            self.services.set_state(name, ServiceState.TERMINATED)
+            raise
+        except BaseException:
+            self.services.set_state(name, ServiceState.FAILED)
             await close()
             raise
         self.services.set_state(name, ServiceState.RUNNING)
         try:
             yield
         finally:
-            self.services.set_state(name, ServiceState.STOPPING)
+            # The ingester may have been shut down by a request.
+            stopped = self.services.states()[name] is ServiceState.TERMINATED
+            if not stopped:
+                self.services.set_state(name, ServiceState.STOPPING)
             await close()
-            self.services.set_state(name, ServiceState.TERMINATED)
+            if not stopped:
+                self.services.set_state(name, ServiceState.TERMINATED)
 
     def _request_stop(self) -> None:
         if self._stop.is_set():
-            raise SystemExit(1)
+            _log.warning("stopped at once; whatever was acknowledged is in the log")
+            sys.stdout.flush()
+            os._exit(1)  # why: an exception would still wait for every thread and task
         _log.info("stopping: finishing requests, then closing the log; once more ends at once")
         self._stop.set()
 

@@ -1,7 +1,7 @@
 """All routes of one process, put together.
 
-StripPrefix ─► CleanPath ─► Router ─┬─► push, remote read (bare ASGI)
-                                    └─► Gzip ─► FastAPI: query API, status pages, control endpoints
+Instrument ─► StripPrefix ─► CleanPath ─► Router ─┬─► push, remote read (bare ASGI)
+                                                  └─► Gzip ─► FastAPI: query API, status pages, control endpoints
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
 
@@ -20,6 +20,7 @@ from mimir_ingest.api.config import config_router
 from mimir_ingest.api.errors import Application, RetryAfter
 from mimir_ingest.api.index import index_router, standard_groups
 from mimir_ingest.api.ingester import ingester_router
+from mimir_ingest.api.instrument import Instrument, RouteNames
 from mimir_ingest.api.metrics import metrics_router
 from mimir_ingest.api.middleware import CleanPath, Gzip, Route, Router, StripPrefix, plain_routing
 from mimir_ingest.api.push import PushApplication
@@ -35,7 +36,8 @@ from mimir_ingest.config.settings import Settings
 from mimir_ingest.distributor.service import Distributor
 from mimir_ingest.errors import IngestError
 from mimir_ingest.ingester.service import Ingester
-from mimir_ingest.obs.services import ServiceRegistry
+from mimir_ingest.obs.metrics import ServerMetrics
+from mimir_ingest.obs.services import ReadySince, ServiceRegistry
 from mimir_ingest.querier.service import Querier
 
 PUSH_PATH = "/api/v1/push"
@@ -79,36 +81,53 @@ def build_application(parts: Endpoints) -> Application:
         Route(PUSH_PATH, frozenset({"POST"}), push),
         Route(f"{prometheus}/api/v1/read", frozenset({"POST"}), ReadApplication(parts.querier, tenants=tenants)),
     ]
-    pages = Gzip(_pages(parts, tenants, prometheus))
-    return StripPrefix(CleanPath(Router(routes, fallback=pages)), settings.server.http_path_prefix)
+    routers = _routers(parts, tenants, prometheus)
+    server = settings.server
+    prefix = server.http_path_prefix.rstrip("/")
+    paths = [route.path for route in routes] + [route.path for router in routers for route in router.routes]
+    served = StripPrefix(CleanPath(Router(routes, fallback=Gzip(_pages(routers)))), server.http_path_prefix)
+    debug = "debug" if server.log_level == "debug" else None
+    return Instrument(
+        served,
+        ServerMetrics.create(parts.registry),
+        RouteNames(prefix + path for path in paths),
+        log_level="info" if server.log_request_at_info_level_enabled else debug,
+    )
 
 
-def _pages(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> FastAPI:
-    settings = parts.settings
-    prefix = settings.server.http_path_prefix.rstrip("/")
+def _pages(routers: list[APIRouter]) -> FastAPI:
     pages = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, title="mimir-ingest", version=__version__)
     plain_routing(pages)
     pages.add_exception_handler(IngestError, _text_error)
     pages.add_exception_handler(Exception, _internal_error)
-    pages.include_router(
+    for router in routers:
+        pages.include_router(router)
+    return pages
+
+
+def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list[APIRouter]:
+    settings = parts.settings
+    prefix = settings.server.http_path_prefix.rstrip("/")
+    ready_since = ReadySince(parts.ingester.ready_reason, min_ready=settings.ingester.ring.min_ready_duration)
+    info = build_info(version=__version__, revision="", branch="")
+    api = QueryApi(parts.querier, limits_for=parts.runtime.for_tenant, now_ms=parts.now_ms)
+    routers = [
         index_router(
             standard_groups(runtime_config=parts.runtime.configured),
             push_path=prefix + PUSH_PATH,
             query_path=prefix + prometheus,
-        )
-    )
-    pages.include_router(config_router(settings.effective))
-    pages.include_router(runtime_config_router(parts.runtime, tenants.tenant_of))
-    pages.include_router(services_router(parts.services))
-    pages.include_router(ready_router(parts.services, parts.ingester.ready_reason))
+        ),
+        config_router(settings.effective),
+        runtime_config_router(parts.runtime, tenants.tenant_of),
+        services_router(parts.services),
+        ready_router(parts.services, ready_since),
+        status_router(info, prometheus_prefix=prometheus),
+        ingester_router(parts.ingester, parts.services),
+        query_router(api, prefix=prometheus, tenant_of=tenants.tenant_of),
+    ]
     if settings.server.register_instrumentation:
-        pages.include_router(metrics_router(parts.registry))
-    info = build_info(version=__version__, revision="", branch="")
-    pages.include_router(status_router(info, prometheus_prefix=prometheus))
-    pages.include_router(ingester_router(parts.ingester, parts.services))
-    api = QueryApi(parts.querier, limits_for=parts.runtime.for_tenant, now_ms=parts.now_ms)
-    pages.include_router(query_router(api, prefix=prometheus, tenant_of=tenants.tenant_of))
-    return pages
+        routers.append(metrics_router(parts.registry))
+    return routers
 
 
 def _text_error(request: Request, error: Exception) -> Response:

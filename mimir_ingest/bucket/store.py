@@ -147,12 +147,17 @@ class Bucket:
         return removed
 
     def check(self) -> None:
-        """Ask the store for its root. Raises `StoreUnavailable` if it does not answer or is not there."""
+        """Create a local directory and write to it; ask any other store for its root.
+
+        Raises `StoreUnavailable` if that fails or there is no answer.
+        """
         if self._local:
             try:
                 Path(self._root).mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(prefix=_TEMPORARY, dir=self._root) as file:
+                    file.write(b"\0")
             except OSError as error:
-                raise StoreUnavailable(f"{self.url}: {error}") from error
+                raise StoreUnavailable(f"{self.url} cannot be written: {error.strerror or error}") from error
             return
         try:
             with self._renaming(""):

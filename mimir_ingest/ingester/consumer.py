@@ -101,6 +101,7 @@ class PartitionConsumer:
         self._last_record_s = self._last_snapshot_s = now_s()
         self._snapshot_offset = -1
         self._stopping = asyncio.Event()
+        self._reading: asyncio.Task[list[Record]] | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -132,6 +133,8 @@ class PartitionConsumer:
     async def stop(self) -> None:
         """End `run` after its present step, and write a last snapshot if no cut is in flight."""
         self._stopping.set()
+        if self._reading is not None:
+            self._reading.cancel()  # a read that waits for records; nothing is lost
         async with self._progress:
             self._progress.notify_all()
 
@@ -254,18 +257,19 @@ class PartitionConsumer:
         await self._do_due(state)
 
     async def _read(self, next_offset: int) -> list[Record]:
-        """Read a batch; return early, with nothing, when the cut in flight is shipped."""
+        """Read a batch; return early, with nothing, when the cut in flight is shipped or the consumer is to stop."""
         reading = self._log.read(
             self.partition, next_offset, max_bytes=self._knobs.fetch_max_bytes, max_wait_s=self._wait_s()
         )
-        if self._cut_task is None:
-            return await reading
-        task = asyncio.ensure_future(reading)
-        await asyncio.wait({task, self._cut_task}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        task.cancel()
-        await asyncio.wait({task})
+        task = self._reading = asyncio.create_task(reading, name=f"read-{self.partition}")
+        try:
+            cut = () if self._cut_task is None else (self._cut_task,)
+            await asyncio.wait({task, *cut}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._reading = None
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
         return [] if task.cancelled() else task.result()
 
     def _wait_s(self) -> float:
@@ -285,6 +289,8 @@ class PartitionConsumer:
             await self._notify()
             if self._cut_task is not None and (applied.blocked or self._cut_task.done()):
                 await self._end_cut(state)
+                if self._cut_task is not None:
+                    return  # stopping; what was not applied is read again at the next start
             if not records:
                 break
         await self._thread(state.maintain)
@@ -332,9 +338,16 @@ class PartitionConsumer:
             backoff = min(2 * backoff, 30.0)
 
     async def _end_cut(self, state: PartitionState) -> None:
-        """Wait for the cut in flight, then let go of what it has made durable."""
-        task, self._cut_task = self._cut_task, None
-        shipped = await task
+        """Wait for the cut in flight, then let go of what it has made durable; stopping ends the wait."""
+        task = self._cut_task
+        if not task.done():
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not task.done():
+                return
+        self._cut_task = None
+        shipped = task.result()
         await self._thread(state.finish_cut, shipped.cuts, shipped.stays)
         cut_offset = shipped.cuts[-1].cut_offset
         log.info(

@@ -10,9 +10,11 @@ Source: states of Grafana's service library, `services/service.go`.
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from mimir_ingest.config.durations import Duration
 from mimir_ingest.errors import InvariantViolated
 
 
@@ -68,6 +70,29 @@ class ServiceRegistry:
     def not_running(self) -> dict[str, ServiceState]:
         """Return the parts that are not Running, sorted by name."""
         return {name: state for name, state in self.states().items() if state is not ServiceState.RUNNING}
+
+
+class ReadySince:
+    """Delays an ingester's readiness: its checks must have passed for a while. Then only the checks count."""
+
+    def __init__(
+        self, reason: Callable[[], str | None], *, min_ready: Duration, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._reason, self._min_ready, self._now_s = reason, min_ready, now_s
+        self._since_s: float | None = None
+        self._done = not min_ready
+
+    def __call__(self) -> str | None:
+        """Return why the ingester is not ready, or None. Source: http-api, section 3.6."""
+        reason = self._reason()
+        if reason is not None or self._done:
+            self._since_s = None
+            return reason
+        now_s = self._now_s()
+        if self._since_s is None:
+            self._since_s = now_s
+        self._done = now_s - self._since_s >= self._min_ready.seconds
+        return None if self._done else f"waiting for {self._min_ready} after being ready"
 
 
 def readiness(registry: ServiceRegistry, ingester_reason: Callable[[], str | None] | None) -> str | None:
