@@ -228,7 +228,7 @@ def fill_refs(data, begin, symbols, refs_out, ref_offsets_out, metadata_out, err
     Returns
     -------
     int64
-        Metadata rows, or a negative WireStatus.
+        Metadata rows, or a negative WireStatus. A field that only `fill_samples` refuses ends the work: call both.
     """
     ref_offsets_out[0] = 0
     used = series = items = 0
@@ -244,10 +244,10 @@ def fill_refs(data, begin, symbols, refs_out, ref_offsets_out, metadata_out, err
             if at < 0:
                 return at
             if field != 1 and field != 5:
-                # What is inside is for `fill_samples`.
+                # For `fill_samples`, which refuses it if need be.
                 at = skip_field(data, at, end, wire_type, error_out)
                 if at < 0:
-                    return at
+                    return items
                 continue
             if wire_type != 2 and (field == 5 or wire_type != 0):
                 return refuse(TIME_SERIES_RW2, field, wire_type, error_out)
@@ -362,7 +362,8 @@ def fill_samples(data, begin, symbols, sample_offsets_out, timestamps_out, value
                     return refuse(TIME_SERIES_RW2, field, wire_type, error_out)
                 at = skip_field(data, at, end, wire_type, error_out)
                 if at < 0:
-                    return at
+                    # `fill_refs` refuses the fields that are its own.
+                    return 0 if field == 1 or field == 5 else at
                 continue
             if wire_type != 2:
                 return refuse(TIME_SERIES_RW2, field, wire_type, error_out)

@@ -18,7 +18,7 @@ import numpy as np
 
 from mimir_ingest.errors import RecordCorrupt, RecordVersionUnsupported
 from mimir_ingest.kernels.hashing import xxh64_spans
-from mimir_ingest.model.batch import METRIC_TYPES, MetadataColumns, WriteBatch
+from mimir_ingest.model.batch import METRIC_TYPES, SOURCE_OTLP, MetadataColumns, WriteBatch
 
 LAYOUT = 1
 _HEADER = struct.Struct("<HHIqqq")
@@ -167,6 +167,8 @@ def _read_header(value: bytes) -> tuple[_Sections, int, RecordSettings]:
     layout, source, count, series, window, grace = _HEADER.unpack_from(value)
     if layout != LAYOUT:
         raise RecordVersionUnsupported(f"columnar record of layout {layout}; this program knows {LAYOUT}: update it")
+    if source > SOURCE_OTLP:
+        raise RecordCorrupt(f"record: header with the unknown source {source}")
     if count > _MAX_SECTIONS or _HEADER.size + count * _SECTION.size > len(value):
         raise RecordCorrupt(f"record: a table of {count} sections does not fit into {len(value)} bytes")
     if min(series, window, grace) < 0:

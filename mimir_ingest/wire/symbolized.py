@@ -137,6 +137,11 @@ def _metadata(data: np.ndarray, symbols: np.ndarray, rows: np.ndarray) -> Metada
     """Return the distinct rows (type, family, help, unit) as metadata."""
     if not len(rows):
         return MetadataColumns.empty()
+    used, inverse = np.unique(rows[:, 1:], return_inverse=True)
+    bounds = zip(used.tolist(), symbols[2 * used].tolist(), symbols[2 * used + 1].tolist(), strict=True)
+    canonical: dict[bytes, int] = {}
+    same = [canonical.setdefault(data[start:end].tobytes(), ref) for ref, start, end in bounds]
+    rows[:, 1:] = np.array(same)[inverse].reshape(-1, 3)
     _, first = np.unique(rows, axis=0, return_index=True)
     rows = rows[np.sort(first)]
     refs = rows[:, 1:].reshape(-1)
