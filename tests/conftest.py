@@ -3,7 +3,7 @@
 import pytest
 from numba import config as numba_config
 
-pytest_plugins = ["tests.support.kafka_broker", "tests.support.peers"]
+pytest_plugins = ["tests.support.peers", "tests.support.kafka_broker"]
 
 
 @pytest.fixture(scope="session", autouse=True)
