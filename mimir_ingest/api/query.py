@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import unquote_to_bytes
 
@@ -14,7 +14,7 @@ from fastapi.responses import PlainTextResponse
 from mimir_ingest.api.params import Params, bad_parameter, parse_duration, parse_limit, range_params, series_range
 from mimir_ingest.api.render import JSON, clean, failure, limited, result_json, stats_json, success
 from mimir_ingest.config.limits import Limits
-from mimir_ingest.errors import IngestError, QueryError, TenantError
+from mimir_ingest.errors import IngestError, LogError, QueryError, RequestTooLarge, StorageError, TenantError
 from mimir_ingest.model.labels import LabelFrame, go_quote
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.promql.ast_json import to_json
@@ -22,13 +22,14 @@ from mimir_ingest.promql.features import find_disabled_feature
 from mimir_ingest.promql.nodes import Expr, ValueType
 from mimir_ingest.promql.parser import parse_expr, parse_metric_selector
 from mimir_ingest.promql.prettier import prettify
-from mimir_ingest.promql.values import QueryResult
-from mimir_ingest.querier.service import Querier
+from mimir_ingest.querier.service import Querier, QueryAnswer
 
 MAX_BODY_BYTES = 10_485_760
 """Default of Mimir's `-query-frontend.max-body-size`."""
 MAX_ANNOTATIONS = 10
 """Warnings and infos in one answer; Mimir's and Prometheus's bound."""
+DISCONNECT_POLL_S = 0.25
+"""How often a running query looks whether its client is still there."""
 TRUNCATED = "results truncated due to limit"
 
 _CORS = {
@@ -42,14 +43,14 @@ Handler = Callable[[str, Params, Request], Awaitable[Response]]
 
 
 async def read_params(request: Request) -> Params:
-    """Return the parameters of URL and form body. Raises QueryError (413) for a body over the bound."""
+    """Return the parameters of URL and form body. Raises RequestTooLarge (413)."""
     body = b""
     if request.method == "POST":
         chunks, size = [], 0
         async for chunk in request.stream():
             size += len(chunk)
             if size > MAX_BODY_BYTES:
-                raise QueryError("http: request body too large", error_type="bad_data", http_status=413)
+                raise RequestTooLarge("http: request body too large", http_status=413)
             chunks.append(chunk)
         if request.headers.get("content-type", "").split(";")[0].strip() == "application/x-www-form-urlencoded":
             body = b"".join(chunks)
@@ -157,8 +158,7 @@ class QueryApi:
         except ValueError as error:
             text = f"error parsing lookback delta duration: {error}"
             raise QueryError(text, error_type="bad_data") from error
-        began = time.perf_counter()
-        result = await self._querier.query(
+        answer = await self._querier.query(
             tenant,
             expression,
             start_ms=start_ms,
@@ -167,25 +167,7 @@ class QueryApi:
             lookback_ms=lookback_ms if lookback_ms > 0 else None,
             timeout_s=timeout_s,
         )
-        return self._render(params, text, result, limit, time.perf_counter() - began)
-
-    def _render(self, params: Params, text: str, result: QueryResult, limit: int, seconds: float) -> Response:
-        value, cut = limited(result.value, limit)
-        data = "{" + result_json(value)
-        warnings, infos = result.annotations.render(text, limit=MAX_ANNOTATIONS)
-        asked = params.get("stats")
-        if asked:
-            spent = {"evalTotalTime": seconds, "innerEvalTime": seconds, "execTotalTime": seconds}
-            data += ',"stats":' + stats_json(result.stats, seconds=spent)
-            if asked not in ("true", "all"):
-                warnings.append(
-                    f"value {go_quote(asked)}"
-                    ' for parameter "stats" is deprecated and will be rejected in the next major '
-                    'release, use "true" or "all"'
-                )
-        if cut:
-            warnings.append(TRUNCATED)
-        return success(data + "}", warnings=warnings, infos=infos)
+        return await asyncio.to_thread(_render, params, text, answer, limit)
 
     async def series(self, tenant: str, params: Params, request: Request) -> Response:
         """`/series`: label sets that any of the selectors matches."""
@@ -206,7 +188,7 @@ class QueryApi:
         limit = params.limit()
         start, end = series_range(params)
         selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
-        frame = await self._frame(tenant, selectors, start, end)
+        frame = await self._frame(tenant, selectors, start, end, as_execution=len(selectors) < 2)
         used = [name for name, codes in zip(frame.names, frame.codes, strict=True) if (codes >= 0).any()]
         return _limited_list([clean(name) for name in used], limit)
 
@@ -218,7 +200,7 @@ class QueryApi:
         limit = params.limit()
         start, end = series_range(params)
         selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
-        frame = await self._frame(tenant, selectors, start, end)
+        frame = await self._frame(tenant, selectors, start, end, as_execution=True)
         column = frame.column(name)
         if column is None:
             return _limited_list([], limit)
@@ -227,9 +209,21 @@ class QueryApi:
         return _limited_list(sorted(clean(dictionary[c]) for c in used), limit)
 
     async def _frame(
-        self, tenant: str, selectors: Sequence[Sequence[Matcher]], start_ms: int, end_ms_incl: int
+        self,
+        tenant: str,
+        selectors: Sequence[Sequence[Matcher]],
+        start_ms: int,
+        end_ms_incl: int,
+        *,
+        as_execution: bool = False,
     ) -> LabelFrame:
-        return await self._querier.label_frame_of_any(tenant, selectors, start_ms, end_ms_incl + 1)
+        """Return matching label sets. Failures of the backend are errors of the type `execution` where Mimir's are."""
+        try:
+            return await self._querier.label_frame_of_any(tenant, selectors, start_ms, end_ms_incl + 1)
+        except (LogError, StorageError) as error:
+            if as_execution:
+                raise QueryError(error.message) from error
+            raise
 
     async def metadata(self, tenant: str, params: Params, request: Request) -> Response:
         """`/metadata`: families with type, help and unit; errors have no errorType."""
@@ -266,6 +260,37 @@ class QueryApi:
         raise QueryError("not implemented", error_type="internal")
 
 
+def _render(params: Params, text: str, answer: QueryAnswer, limit: int) -> Response:
+    result = answer.result
+    value, cut = limited(result.value, limit)
+    data = "{" + result_json(value)
+    warnings, infos = result.annotations.render(text, limit=MAX_ANNOTATIONS)
+    warnings = [*answer.warnings, *warnings]
+    asked = params.get("stats")
+    if asked:
+        data += ',"stats":' + stats_json(result.stats, answer.timings)
+        if asked not in ("true", "all"):
+            warnings.append(
+                f"value {go_quote(asked)} for parameter "
+                '"stats" is deprecated and will be rejected in the next major release, use "true" or "all"'
+            )
+    if cut:
+        warnings.append(TRUNCATED)
+    return success(data + "}", warnings=warnings, infos=infos)
+
+
+async def _unless_disconnected(request: Request, handling: Awaitable[Response]) -> Response:
+    """Return the response; stop working on it once the client has gone."""
+    task = asyncio.ensure_future(handling)
+    try:
+        while not (await asyncio.wait([task], timeout=DISCONNECT_POLL_S))[0]:
+            if await request.is_disconnected():
+                raise QueryError("query was canceled in query execution", error_type="canceled")
+        return task.result()
+    finally:
+        task.cancel()
+
+
 def _path_text(request: Request) -> str:
     """Return the variable of a path, decoded once; bytes that are no UTF-8 become lone surrogates."""
     encoded = request.path_params["name"].encode("latin-1", "replace")
@@ -295,7 +320,10 @@ def query_router(api: QueryApi, *, prefix: str, tenant_of: Callable[[Request], s
             except TenantError as error:
                 return PlainTextResponse(f"{error}\n", error.http_status, headers={"X-Content-Type-Options": "nosniff"})
             try:
-                response = await handler(tenant, await read_params(request), request)
+                params = await read_params(request)
+                response = await _unless_disconnected(request, handler(tenant, params, request))
+            except RequestTooLarge as error:
+                return PlainTextResponse(f"{error}\n", 413, headers={"X-Content-Type-Options": "nosniff"})
             except IngestError as error:
                 response = failure(error)
             origin = request.headers.get("origin")

@@ -13,6 +13,7 @@ from mimir_ingest.errors import IngestError, QueryError
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.numbers import format_plain, format_time, format_values
 from mimir_ingest.promql.values import Matrix, QueryStats, Scalar, String, Vector
+from mimir_ingest.querier.service import QueryTimings
 
 JSON = "application/json"
 
@@ -64,20 +65,21 @@ def result_json(value: Vector | Matrix | Scalar | String) -> str:
             return f'"resultType":"string","result":[{format_time(value.timestamp_ms)},{text}]'
 
 
-def stats_json(stats: QueryStats, *, seconds: dict[str, float]) -> str:
-    """Return the `stats` object: timings (s, floats) and counts of samples, as Prometheus 3.14 gives them."""
+def stats_json(stats: QueryStats, timings: QueryTimings) -> str:
+    """Return the `stats` object: timings (s, floats) and counts of samples, as Prometheus 3.14 gives them.
+
+    Sorting is a part of evaluation here, so `resultSortTime` is zero.
+    """
+    evaluated = timings.preparation_s + timings.evaluation_s
     return orjson.dumps(
         {
             "timings": {
-                name: seconds.get(name, 0.0)
-                for name in (
-                    "evalTotalTime",
-                    "resultSortTime",
-                    "queryPreparationTime",
-                    "innerEvalTime",
-                    "execQueueTime",
-                    "execTotalTime",
-                )
+                "evalTotalTime": evaluated,
+                "resultSortTime": 0.0,
+                "queryPreparationTime": timings.preparation_s,
+                "innerEvalTime": timings.evaluation_s,
+                "execQueueTime": timings.queue_s,
+                "execTotalTime": timings.queue_s + evaluated,
             },
             "samples": {
                 "totalQueryableSamples": stats.total_queryable_samples,

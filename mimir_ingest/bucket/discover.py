@@ -100,6 +100,15 @@ class BlockCatalog:
             for ulid in old.blocks.keys() - blocks.keys():
                 self._open.drop((tenant, ulid))
 
+    def forget_empty(self, tenant: str) -> None:
+        """Drop what is held of a tenant that has no blocks; its list stays the same, an empty one."""
+        with self._refreshing.setdefault(tenant, threading.Lock()):
+            listing = self._listings.get(tenant)
+            if listing is None or listing.blocks or listing.corrupt:
+                return
+            del self._listings[tenant]
+            self._refreshing.pop(tenant, None)
+
     def blocks(self, tenant: str, start_ms: int, end_ms: int) -> list[BlockMeta]:
         """Return the listed blocks that may have samples in `[start_ms, end_ms)`, by ULID."""
         listing = self._listings.get(tenant)

@@ -30,7 +30,7 @@ from mimir_ingest.ingester.shipping import CutShipper
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
-from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.obs.metrics import IngesterMetrics
 from mimir_ingest.tsdb.head import Head
 from mimir_ingest.wire.record import RecordSettings
@@ -181,15 +181,25 @@ class Ingester:
 
     # --- queries ----------------------------------------------------------------------------------------------------
 
-    async def select(self, tenant: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> HeadAnswer:
-        """Return a tenant's samples in `[start_ms, end_ms)`. Raises LogUnavailable before a partition has caught up."""
+    async def select(
+        self,
+        tenant: str,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        budget: SampleBudget | None = None,
+    ) -> HeadAnswer:
+        """Return a tenant's samples in `[start_ms, end_ms)`.
+
+        Raises LogUnavailable before a partition has caught up, QueryError for more samples than the budget has.
+        """
 
         def one(consumer: PartitionConsumer) -> tuple[list[SeriesSamples], PartitionCut | None]:
             state = _state_of(consumer)
             view = state.view(tenant, matchers)
             # After the view: what was released before it is named here, what is released now is still in it.
             cut = _released(consumer, tenant)
-            return ([] if view is None else view.select(matchers, start_ms, end_ms)), cut
+            return ([] if view is None else view.select(matchers, start_ms, end_ms, budget)), cut
 
         answers = await self._ask(one)
         series = [samples for found, _ in answers for samples in found]

@@ -9,6 +9,7 @@ matching and dropping labels are operations on integer codes; a Python object a 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,29 @@ def go_quote(text: str) -> str:
     return "".join(out)
 
 
+class LazyStrings(Sequence[str]):
+    """A dictionary of strings, each made when it is first read. Any number of threads may share it."""
+
+    __slots__ = ("_made", "_refs", "_string_of")
+
+    def __init__(self, refs: np.ndarray, string_of: Callable[[int], str]) -> None:
+        """String i is `string_of(refs[i])`; `refs` is int64[n]."""
+        self._refs = refs
+        self._string_of = string_of
+        self._made: list[str | None] = [None] * len(refs)
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        made = self._made[index]
+        if made is None:
+            made = self._made[index] = self._string_of(int(self._refs[index]))
+        return made
+
+
 @dataclass(frozen=True, eq=False)
 class LabelFrame:
     """The label sets of `n` series as dictionary-encoded columns. Immutable; arrays must not be written to."""
@@ -208,6 +232,44 @@ class LabelFrame:
             codes[i, series[picked]] = inverse
             dictionaries.append([value_of(int(r)) for r in distinct])
         return cls(names, codes, tuple(dictionaries))
+
+    @classmethod
+    def from_pairs(
+        cls,
+        offsets: np.ndarray,
+        pairs: np.ndarray,
+        pair_names: np.ndarray,
+        pair_refs: np.ndarray,
+        name_of: Callable[[int], str],
+        value_of: Callable[[int], str],
+    ) -> LabelFrame:
+        """Build from references to (name, value) pairs; values are looked up when somebody reads them.
+
+        Parameters
+        ----------
+        offsets : int64[n + 1]
+            Series i has the pairs `offsets[i]:offsets[i + 1]`.
+        pairs : int64[offsets[-1]]
+            Index into `pair_names` and `pair_refs`.
+        pair_names, pair_refs : int64[p]
+            Each distinct pair's name, and what `value_of` takes.
+        name_of, value_of : int -> str
+        """
+        refs, row_of_pair = np.unique(pair_names, return_inverse=True)
+        unsorted = [name_of(int(r)) for r in refs]
+        order = sorted(range(len(unsorted)), key=unsorted.__getitem__)
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        row_of_pair = rank[row_of_pair] if len(refs) else row_of_pair
+        by_row = np.argsort(row_of_pair, kind="stable")
+        bounds = np.searchsorted(row_of_pair[by_row], np.arange(len(order) + 1))
+        code_of_pair = np.empty(len(pair_refs), np.int32)
+        code_of_pair[by_row] = np.arange(len(pair_refs)) - np.repeat(bounds[:-1], np.diff(bounds))
+        n = len(offsets) - 1
+        codes = np.full((len(order), n), -1, np.int32)
+        codes[row_of_pair[pairs], np.repeat(np.arange(n), np.diff(offsets))] = code_of_pair[pairs]
+        values = tuple(LazyStrings(pair_refs[by_row[a:b]], value_of) for a, b in itertools.pairwise(bounds.tolist()))
+        return cls(tuple(unsorted[i] for i in order), codes, values)
 
     @classmethod
     def concat(cls, frames: Sequence[LabelFrame]) -> LabelFrame:

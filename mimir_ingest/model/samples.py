@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
 import numpy as np
 
+from mimir_ingest.errors import QueryError
 from mimir_ingest.model.labels import LabelFrame
+
+TOO_MANY_SAMPLES = "query processing would load too many samples into memory in query execution"
+"""Prometheus's text for a query that needs more than `-querier.max-samples`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +45,20 @@ class SeriesSamples:
     def sample_count(self) -> int:
         """Number of samples."""
         return len(self.timestamps)
+
+
+class SampleBudget:
+    """How many samples a query may still read. Readers take from it before they decode; any number of threads may."""
+
+    def __init__(self, samples: int) -> None:
+        """Begin with `samples`; 0 or less is no bound."""
+        self._limit = samples
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    def take(self, samples: int) -> None:
+        """Count samples that are going to be held. Raises QueryError (execution) if they are too many."""
+        with self._lock:
+            self._taken += samples
+            if 0 < self._limit < self._taken:
+                raise QueryError(TOO_MANY_SAMPLES)

@@ -20,6 +20,8 @@ def merge_samples(sources: Sequence[SeriesSamples]) -> SeriesSamples:
     sources = [s for s in sources if s.series_count]
     if not sources:
         return SeriesSamples.empty()
+    if len(sources) == 1:
+        return _in_label_order(sources[0])
     frame = LabelFrame.concat([s.labels for s in sources])
     shifts = np.cumsum([0, *(s.sample_count for s in sources[:-1])])
     offsets = np.concatenate(
@@ -41,6 +43,16 @@ def merge_samples(sources: Sequence[SeriesSamples]) -> SeriesSamples:
     scratch = np.empty(int(np.diff(group_offsets).max()), np.int64)
     written = merge_series(group_offsets, parts, offsets, timestamps, values, scratch, ts_out, values_out, offsets_out)
     return SeriesSamples(frame.take(first[by_label]), offsets_out, ts_out[:written], values_out[:written])
+
+
+def _in_label_order(samples: SeriesSamples) -> SeriesSamples:
+    order = samples.labels.sort_order()
+    if (order[1:] > order[:-1]).all():
+        return samples
+    sizes = np.diff(samples.offsets)[order]
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    at = np.repeat(samples.offsets[:-1][order] - offsets[:-1], sizes) + np.arange(offsets[-1])
+    return SeriesSamples(samples.labels.take(order), offsets, samples.timestamps[at], samples.values[at])
 
 
 def merge_frames(frames: Sequence[LabelFrame]) -> LabelFrame:

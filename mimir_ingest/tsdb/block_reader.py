@@ -16,7 +16,7 @@ from mimir_ingest.errors import BlockCorrupt, QueryError
 from mimir_ingest.kernels import chunk_frames, xor_chunk
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
-from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.tsdb.block_check import find_problems
 from mimir_ingest.tsdb.block_meta import INDEX_FILE, META_FILE, TOMBSTONES_FILE, decode_meta, read_meta
 from mimir_ingest.tsdb.chunk_files import ChunkData, read_chunks, segment_path
@@ -78,8 +78,14 @@ class BlockReader:
         """
         return self.select_counted(matchers, start_ms, end_ms_incl).samples
 
-    def select_counted(self, matchers: Sequence[Matcher], start_ms: int, end_ms_incl: int) -> BlockSelection:
-        """As `select`, and say what was left out."""
+    def select_counted(
+        self,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms_incl: int,
+        budget: SampleBudget | None = None,
+    ) -> BlockSelection:
+        """As `select`, and say what was left out. QueryError if the samples are more than the budget has."""
         entries = self._entries(matchers, start_ms, end_ms_incl)
         data = read_chunks(entries.chunks[2], self._read_segment)
         floats = data.encodings == chunk_frames.ENCODING_XOR
@@ -88,6 +94,9 @@ class BlockReader:
             encoding = int(data.encodings[~(floats | histograms)][0])
             raise QueryError(f"block {self.meta.ulid}: chunk encoding {encoding} is not supported")
         kept = np.concatenate([[0], np.cumsum(floats)])
+        if budget is not None:
+            whole = (entries.chunks[0] >= start_ms) & (entries.chunks[1] <= end_ms_incl) & floats
+            budget.take(int(self._count(data, whole, entries).sum()))
         sample_offsets, timestamps, values = self.decode(data, floats, entries)
         offsets = sample_offsets[kept[entries.chunk_offsets]]
         samples = SeriesSamples(entries.labels, offsets, timestamps, values)
@@ -148,16 +157,22 @@ class BlockReader:
         """Decode the XOR chunks `which` (bool[k]); return (int64[chunks + 1] sample offsets, timestamps, values)."""
         starts, ends = data.starts[which], data.ends[which]
         refs = entries.chunks[2, which]
+        offsets = np.concatenate([[0], np.cumsum(self._count(data, which, entries))])
+        timestamps, values = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.float64)
+        _check_chunks(xor_chunk.decode_xor(data.buffer, starts, ends, offsets, timestamps, values), refs)
+        return offsets, timestamps, values
+
+    def _count(self, data: ChunkData, which: np.ndarray, entries: SeriesEntries) -> np.ndarray:
+        """Return int64[chunks]: the samples of the XOR chunks `which` (bool[k])."""
+        starts, ends = data.starts[which], data.ends[which]
+        refs = entries.chunks[2, which]
         counts = np.empty(len(starts), np.int64)
         _check_chunks(xor_chunk.count_xor(data.buffer, starts, counts), refs)
         # A sample takes two bits at least: a greater count is wrong, and must not make us allocate.
         wrong = counts > 4 * (ends - starts)
         if wrong.any():
             _check_chunks(-(4 * int(np.argmax(wrong)) + xor_chunk.TRUNCATED), refs)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        timestamps, values = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.float64)
-        _check_chunks(xor_chunk.decode_xor(data.buffer, starts, ends, offsets, timestamps, values), refs)
-        return offsets, timestamps, values
+        return counts
 
     def _mask(self, entries: SeriesEntries, samples: SeriesSamples, start_ms: int, end_ms_incl: int) -> np.ndarray:
         mask = (samples.timestamps >= start_ms) & (samples.timestamps <= end_ms_incl)

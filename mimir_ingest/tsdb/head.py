@@ -33,7 +33,7 @@ from mimir_ingest.kernels.head import (
 from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
-from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.tsdb.byte_table import grown
 from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment, Staged, present_refs, read_samples, rewrite, seal
 from mimir_ingest.tsdb.series_table import SeriesTable, TableView
@@ -96,8 +96,13 @@ class HeadView:
     parts: tuple[tuple[TableView, tuple[Segment, ...], Staged, int], ...]
     """Oldest first: (table, segments, staged samples, time before which the part serves)."""
 
-    def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[SeriesSamples]:
-        """Return the samples of matching series in `[start_ms, end_ms)`, in order of precedence; none empty."""
+    def select(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, budget: SampleBudget | None = None
+    ) -> list[SeriesSamples]:
+        """Return the samples of matching series in `[start_ms, end_ms)`, in order of precedence; none empty.
+
+        Raises QueryError if they are more than the budget has.
+        """
         answers = []
         for table, segments, staged, before_ms in self.parts:
             end = min(end_ms, before_ms)
@@ -107,7 +112,7 @@ class HeadView:
             refs = table.select(matchers)
             if not len(refs):
                 continue
-            offsets, ts, values = read_samples(touched, staged, refs, table.series_count, start_ms, end)
+            offsets, ts, values = read_samples(touched, staged, refs, table.series_count, start_ms, end, budget=budget)
             filled = np.flatnonzero(np.diff(offsets))
             if len(filled):
                 bounds = np.append(offsets[filled], offsets[-1])

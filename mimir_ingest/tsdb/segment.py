@@ -14,6 +14,7 @@ import numpy as np
 from mimir_ingest.errors import InvariantViolated
 from mimir_ingest.kernels.head import group_samples, join_pieces, pick_chunks, pick_staged, plan_chunks
 from mimir_ingest.kernels.xor_chunk import count_xor, decode_xor, encode_xor, explain_status, max_encoded_size
+from mimir_ingest.model.samples import SampleBudget
 
 CHUNK_SAMPLES = 180
 """why: 120 is Prometheus's target; series of 121 to 180 samples stay in one chunk and save 16 bytes."""
@@ -129,8 +130,11 @@ def read_samples(
     start_ms: int,
     end_ms: int,
     rank: np.ndarray | None = None,
+    budget: SampleBudget | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the samples of some series in `[start_ms, end_ms)`.
+
+    With a budget, samples are taken from it before they are decoded, and many are decoded a slice at a time.
 
     Parameters
     ----------
@@ -142,6 +146,8 @@ def read_samples(
         More than every ref in use.
     rank : int64[n], optional
         Place of series `refs[i]` in the result, instead of i.
+    budget : SampleBudget, optional
+        What the query may read; not together with `rank`.
 
     Returns
     -------
@@ -163,7 +169,14 @@ def read_samples(
     late = _pick_staged(staged, refs, series_count, start_ms, end_ms)
     positions.append(late[0])
     counts.append(np.ones(len(late[0]), np.int64))
-    piece_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(counts))])
+    piece_counts, places = np.concatenate(counts), np.concatenate(positions)
+    if budget is not None:
+        total = int(piece_counts.sum())
+        if total > 4 * _SLICE_SAMPLES and len(refs) > 1:
+            per_ref = np.bincount(places, piece_counts, len(refs))
+            return _read_slices(segments, staged, refs, series_count, start_ms, end_ms, per_ref, budget)
+        budget.take(_count_inside(picked, start_ms, end_ms, piece_counts) + len(late[1]))
+    piece_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(piece_counts)])
     total, at = int(piece_offsets[-1]), 0
     ts, values = np.empty(total, np.int64), np.empty(total, np.float64)
     for segment, chunks, chunk_starts in picked:
@@ -174,12 +187,54 @@ def read_samples(
     ts_out, values_out, spare_ts, spare_values = (np.empty(total, t) for t in "qdqd")
     offsets_out = np.zeros(len(refs) + 1, np.int64)
     order = np.empty(len(piece_offsets) - 1, np.int64)
-    places = np.concatenate(positions)
     written = join_pieces(
         places if rank is None else rank[places], piece_offsets, ts, values, start_ms, end_ms,
         order, offsets_out, ts_out, values_out, spare_ts, spare_values,
     )  # fmt: skip
     return offsets_out, ts_out[:written], values_out[:written]
+
+
+def _count_inside(
+    picked: Sequence[tuple[Segment, np.ndarray, np.ndarray]], start_ms: int, end_ms: int, counts: np.ndarray
+) -> int:
+    """Return the samples of the chunks that lie in the range as a whole; `counts` are of all chunks picked."""
+    inside, at = 0, 0
+    for segment, chunks, _ in picked:
+        whole = (segment.min_ts[chunks] >= start_ms) & (segment.max_ts[chunks] < end_ms)
+        inside += int(counts[at : at + len(chunks)][whole].sum())
+        at += len(chunks)
+    return inside
+
+
+def _read_slices(
+    segments: Sequence[Segment],
+    staged: Staged,
+    refs: np.ndarray,
+    series_count: int,
+    start_ms: int,
+    end_ms: int,
+    per_ref: np.ndarray,
+    budget: SampleBudget,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read as `read_samples` does, some series at a time, so that only samples in the range are held for all."""
+    running = np.cumsum(per_ref)
+    offsets, parts = [np.zeros(1, np.int64)], []
+    first = total = 0
+    while first < len(refs):
+        before = running[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(running, before + _SLICE_SAMPLES, side="right")))
+        own, ts, values = read_samples(
+            segments, staged, refs[first:last], series_count, start_ms, end_ms, budget=budget
+        )
+        offsets.append(own[1:] + total)
+        parts.append((ts, values))
+        total += len(ts)
+        first = last
+    return (
+        np.concatenate(offsets),
+        np.concatenate([ts for ts, _ in parts]),
+        np.concatenate([values for _, values in parts]),
+    )
 
 
 def _pick_staged(

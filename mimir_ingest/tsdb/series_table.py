@@ -151,6 +151,10 @@ class SeriesTable:
         )
 
 
+_DENSE_PAIRS = 32
+"""why: sorting n numbers costs about 30 times as much as passing over them, measured at 10,000."""
+
+
 def _prefixed(text: str) -> bytes:
     encoded = text.encode("utf-8", "surrogateescape")
     out = bytearray()
@@ -299,7 +303,14 @@ class TableView:
         pairs = np.empty(int(sizes.sum()), np.int32)
         offsets = np.empty(len(refs) + 1, np.int64)
         gather_pairs(refs, self.series_pair_starts, self.series_pairs, offsets, pairs)
-        return LabelFrame.from_refs(offsets, self.pair_name[pairs], pairs, self.name, self.value)
+        if len(pairs) * _DENSE_PAIRS < self.pair_count:
+            used, at = np.unique(pairs, return_inverse=True)
+        else:
+            # One pass over all pairs is cheaper than sorting many.
+            seen = np.zeros(self.pair_count, bool)
+            seen[pairs] = True
+            used, at = np.flatnonzero(seen), (np.cumsum(seen) - 1)[pairs]
+        return LabelFrame.from_pairs(offsets, at, self.pair_name[used], used, self.name, self.value)
 
     def label_bytes(self, refs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (uint8 label bytes back to back, int64[n + 1] offsets, uint64[n] hashes) of the series `refs`."""

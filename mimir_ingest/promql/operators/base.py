@@ -13,7 +13,7 @@ import numpy as np
 from mimir_ingest.errors import InvariantViolated, QueryError
 from mimir_ingest.kernels.rows import find_conflict, merge_rows
 from mimir_ingest.model.labels import METRIC_NAME, LabelFrame, go_quote
-from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.model.samples import TOO_MANY_SAMPLES, SeriesSamples
 from mimir_ingest.promql.annotations import Annotations
 from mimir_ingest.promql.plan_nodes import Aggregate, PlanNode, Shift
 from mimir_ingest.promql.values import QueryStats, Steps, VectorBlock
@@ -21,7 +21,6 @@ from mimir_ingest.promql.values import QueryStats, Steps, VectorBlock
 METADATA_LABELS = (METRIC_NAME, "__type__", "__unit__")
 """Labels that describe a metric; whatever changes its values' meaning drops them."""
 
-TOO_MANY_SAMPLES = "query processing would load too many samples into memory in query execution"
 SAME_LABELSET = "vector cannot contain metrics with the same labelset"
 
 Operator = Callable[["Evaluation", PlanNode, Steps], "VectorBlock | np.ndarray"]
