@@ -24,6 +24,17 @@ def _bytes_field(size):
 
 
 @inline_checked
+def _pair_size(at, name_size, middle, value_size, stop):
+    """Return the size of a LabelPair whose name and value, lengths in front, lie at `[at:middle]` and `[middle:stop]`."""
+    size = np.int64(0)
+    if name_size > 0:
+        size += 1 + middle - at
+    if value_size > 0:
+        size += 1 + stop - middle
+    return size
+
+
+@inline_checked
 def _sample_size(timestamp, value):
     """Return the size of a Sample's content."""
     size = 0
@@ -65,14 +76,14 @@ def measure_series(labels, label_offsets, sample_offsets, timestamps, values, si
         size = np.int64(0)
         at, end = label_offsets[series], label_offsets[series + 1]
         while at < end:
-            name_size, at = read_length(labels, at, end)
-            if at < 0:
+            name_size, name = read_length(labels, at, end)
+            if name < 0:
                 return -1 - series
-            value_size, at = read_length(labels, at + name_size, end)
-            if at < 0:
+            value_size, value = read_length(labels, name + name_size, end)
+            if value < 0:
                 return -1 - series
-            at += value_size
-            pair = _bytes_field(name_size) + _bytes_field(value_size)
+            pair = _pair_size(at, name_size, name + name_size, value_size, value + value_size)
+            at = value + value_size
             size += 1 + uvarint_size(np.uint64(pair)) + pair
         for i in range(sample_offsets[series], sample_offsets[series + 1]):
             size += 2 + _sample_size(timestamps[i], values[i])
@@ -103,12 +114,21 @@ def write_series(labels, label_offsets, sample_offsets, timestamps, values, size
         at, end = label_offsets[series], label_offsets[series + 1]
         while at < end:
             name_size, name = read_length(labels, at, end)
-            value_size, value = read_length(labels, name + name_size, end)
-            at = value + value_size
+            middle = name + name_size
+            value_size, value = read_length(labels, middle, end)
+            stop = value + value_size
             out[to] = 0x0A
-            to = write_uvarint(np.uint64(_bytes_field(name_size) + _bytes_field(value_size)), out, to + 1)
-            to = _string_field(0x0A, labels, name, name_size, out, to)
-            to = _string_field(0x12, labels, value, value_size, out, to)
+            to = write_uvarint(np.uint64(_pair_size(at, name_size, middle, value_size, stop)), out, to + 1)
+            # Label bytes have the lengths in front, in protobuf's encoding.
+            if name_size > 0:
+                out[to] = 0x0A
+                copy_over(labels, at, middle - at, out, to + 1)
+                to += 1 + middle - at
+            if value_size > 0:
+                out[to] = 0x12
+                copy_over(labels, middle, stop - middle, out, to + 1)
+                to += 1 + stop - middle
+            at = stop
         for i in range(sample_offsets[series], sample_offsets[series + 1]):
             timestamp, bits = timestamps[i], as_bits(values[i])
             out[to] = 0x12

@@ -137,13 +137,13 @@ def _metadata(data: np.ndarray, symbols: np.ndarray, rows: np.ndarray) -> Metada
     """Return the distinct rows (type, family, help, unit) as metadata."""
     if not len(rows):
         return MetadataColumns.empty()
+    rows = _distinct(rows)
     used, inverse = np.unique(rows[:, 1:], return_inverse=True)
     bounds = zip(used.tolist(), symbols[2 * used].tolist(), symbols[2 * used + 1].tolist(), strict=True)
     canonical: dict[bytes, int] = {}
     same = [canonical.setdefault(data[start:end].tobytes(), ref) for ref, start, end in bounds]
     rows[:, 1:] = np.array(same)[inverse].reshape(-1, 3)
-    _, first = np.unique(rows, axis=0, return_index=True)
-    rows = rows[np.sort(first)]
+    rows = _distinct(rows)
     refs = rows[:, 1:].reshape(-1)
     sizes = symbols[2 * refs + 1] - symbols[2 * refs]
     offsets = np.zeros(len(refs) + 1, np.int64)
@@ -152,6 +152,11 @@ def _metadata(data: np.ndarray, symbols: np.ndarray, rows: np.ndarray) -> Metada
     text = np.empty(offsets[-1], np.uint8)
     gather_bytes(data, symbols, 2 * refs, offsets, text)
     return MetadataColumns(rows[:, 0].astype(np.uint8), text, offsets)
+
+
+def _distinct(rows: np.ndarray) -> np.ndarray:
+    """Return the distinct rows of int64[k, 4], in the order of their first appearance."""
+    return np.array(list(dict.fromkeys(map(tuple, rows.tolist()))), np.int64)
 
 
 def _bound(size: int) -> None:
