@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes real targets, sends to us over Kafka, and is the judge of our answers."""
+"""A real Prometheus scrapes real targets, sends to us over either log, and is the judge of our answers."""
 
 import json
 import math
@@ -106,16 +106,21 @@ def comparable(result):
     return sorted(rows)
 
 
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+def log_flags(request, tmp_path):
+    """Flags that choose the partition log."""
+    if request.param == "embedded":
+        return ["-ingest-storage.embedded.partitions=2"]
+    broker = request.getfixturevalue("kafka_broker")
+    topic = f"prometheus-{tmp_path.name}"
+    return [f"-ingest-storage.kafka.address={broker.address}", f"-ingest-storage.kafka.topic={topic}"]
+
+
 @pytest.mark.peer
-@pytest.mark.kafka
-def test_every_series_of_a_real_prometheus_arrives_over_kafka_and_answers_are_equal(
-    tmp_path, kafka_broker, prometheus_bin, promtool_bin
+def test_every_series_of_a_real_prometheus_arrives_and_all_answers_are_equal(
+    tmp_path, log_flags, prometheus_bin, promtool_bin
 ):
-    flags = [
-        f"-ingest-storage.kafka.address={kafka_broker.address}",
-        f"-ingest-storage.kafka.topic=prometheus-{tmp_path.name}",
-        "-distributor.ingestion-rate-limit=1e9",
-    ]
+    flags = [*log_flags, "-distributor.ingestion-rate-limit=1e9"]
     with Program(tmp_path / "program", *flags).start() as program:
         config = f"""
 global: {{scrape_interval: 1s, external_labels: {{}}}}
