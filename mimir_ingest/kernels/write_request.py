@@ -25,7 +25,7 @@ def _bytes_field(size):
 
 @inline_checked
 def _pair_size(at, name_size, middle, value_size, stop):
-    """Return the size of a LabelPair whose name and value, lengths in front, lie at `[at:middle]` and `[middle:stop]`."""
+    """Return the size of a LabelPair with name and value, lengths in front, at `[at:middle]` and `[middle:stop]`."""
     size = np.int64(0)
     if name_size > 0:
         size += 1 + middle - at
