@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from mimir_ingest.errors import RecordCorrupt
+from mimir_ingest.errors import RecordCorrupt, RecordVersionUnsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,22 @@ class PartitionSettings:
     """Version of the block encoder."""
 
     def changed(self, values: dict) -> PartitionSettings:
-        """Return the settings with some replaced. Raises RecordCorrupt for unknown names and impossible values."""
+        """Return the settings with some replaced.
+
+        Raises RecordCorrupt for impossible values, and RecordVersionUnsupported for a name or encoder of a later
+        version: a reader that passed over it would go on to cut other blocks than its peers.
+        """
         unknown = sorted(set(values) - set(asdict(self)))
+        if unknown:
+            raise RecordVersionUnsupported(f"partition settings {unknown} are not known: update this program")
         wrong = sorted(k for k, v in values.items() if not isinstance(v, int) or isinstance(v, bool) or v < 0)
-        if unknown or wrong:
-            raise RecordCorrupt(f"partition settings: unknown {unknown}, not a whole number {wrong}")
+        if wrong:
+            raise RecordCorrupt(f"partition settings that are no whole numbers: {wrong}")
         settings = replace(self, **values)
         if settings.range_ms < 60_000 or not settings.cut_max_samples or not 1 <= settings.samples_per_chunk <= 0xFFFF:
             raise RecordCorrupt(f"partition settings out of range: {settings}")
         if settings.encoder_version != 1:
-            raise RecordCorrupt(f"block encoder version {settings.encoder_version} is not known, only 1")
+            raise RecordVersionUnsupported(
+                f"block encoder version {settings.encoder_version} is not known, only 1: update this program"
+            )
         return settings
