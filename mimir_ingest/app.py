@@ -82,6 +82,7 @@ class Process:
             metrics=RuntimeConfigMetrics.create(self.registry),
         )
         self.log: PartitionLog = wiring.make_log(settings.ingest_storage)
+        self.services.explain("log", lambda: self.log.waits_for)
         self.bucket = wiring.make_bucket(settings.blocks_storage)
         self._bucket_upkeep = BucketUpkeep(self.bucket, now_ms=now_ms)
         self._ring = PartitionRing.build({})
@@ -145,8 +146,8 @@ class Process:
             self.services.set_state(name, ServiceState.NEW)
         starting: asyncio.Task | None = None
         try:
-            port = await self._http.start()
             self.services.set_state("server", ServiceState.STARTING)
+            port = await self._http.start()
             self.services.set_state("server", ServiceState.RUNNING)
             starting = asyncio.create_task(self._serve_components(port), name="components")
             stopping = asyncio.create_task(self._stop.wait(), name="wait for a signal")
@@ -156,7 +157,9 @@ class Process:
             if self._stop.is_set() and self._settings.shutdown_delay.seconds:
                 await asyncio.sleep(self._settings.shutdown_delay.seconds)
         finally:
+            self.services.set_state("server", ServiceState.STOPPING)
             await self._http.stop()
+            self.services.set_state("server", ServiceState.TERMINATED)
             if starting is not None:
                 starting.cancel()
                 await asyncio.wait([starting])
@@ -280,4 +283,5 @@ async def _nothing() -> None:
 
 
 def _report_state(name: str, state: ServiceState) -> None:
-    _log.info("service state changed", service=name, state=str(state))
+    say = _log.debug if state is ServiceState.NEW else _log.info
+    say("service state changed", service=name, state=str(state))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Iterator
@@ -66,9 +67,13 @@ class HttpServer:
             listener.bind((self._host or "0.0.0.0", self._port))
         except OSError as error:
             listener.close()
+            advice = (
+                "choose another port with -server.http-listen-port or end the process that uses it"
+                if error.errno == errno.EADDRINUSE
+                else "see -server.http-listen-address and -server.http-listen-port"
+            )
             raise ListenFailed(
-                f"cannot listen on {self._host or '0.0.0.0'}:{self._port}: {error.strerror}; choose another port with "
-                "-server.http-listen-port or end the process that uses it"
+                f"cannot listen on {self._host or '0.0.0.0'}:{self._port}: {error.strerror}; {advice}"
             ) from error
         listener.setblocking(False)
         self._config.load()

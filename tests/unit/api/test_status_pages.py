@@ -81,17 +81,17 @@ async def test_static_files_are_served_and_nothing_else():
 
 @pytest.mark.parametrize(
     ("query", "expected"),
-    [("?mode=diff", {"target": "querier"}), ("", None), ("?mode=other", None), ("?mode=defaults", "all")],
+    [("?mode=diff", {"target": "read,write"}), ("", None), ("?mode=other", None), ("?mode=defaults", "all")],
 )
 async def test_config_is_yaml_with_three_views(query, expected):
-    async with client(config_router(load(["-target=querier"], {})[0].effective)) as http:
+    async with client(config_router(load(["-target=read,write"], {})[0].effective)) as http:
         answer = await http.get(f"/config{query}")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     tree = yaml.safe_load(answer.text)
     if isinstance(expected, dict):
         assert tree == expected
     else:
-        assert tree["target"] == (expected or "querier")
+        assert tree["target"] == (expected or "read,write")
         assert len(tree) > 30
 
 

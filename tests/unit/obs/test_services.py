@@ -2,8 +2,9 @@
 
 import pytest
 
+from mimir_ingest.config.durations import Duration
 from mimir_ingest.errors import InvariantViolated
-from mimir_ingest.obs.services import ALLOWED_TRANSITIONS, ServiceRegistry, ServiceState, readiness
+from mimir_ingest.obs.services import ALLOWED_TRANSITIONS, ReadySince, ServiceRegistry, ServiceState, readiness
 
 NEW, STARTING, RUNNING = ServiceState.NEW, ServiceState.STARTING, ServiceState.RUNNING
 STOPPING, TERMINATED, FAILED = ServiceState.STOPPING, ServiceState.TERMINATED, ServiceState.FAILED
@@ -54,3 +55,24 @@ def test_readiness_answers_in_mimirs_order_and_words():
     stopping = registry(a=STARTING)
     stopping.stopping = True
     assert readiness(stopping, None) == "Application is stopping"
+
+
+def test_an_ingester_becomes_ready_once_its_checks_have_passed_for_a_while():
+    reason, now_s = [None], [100.0]
+    since = ReadySince(lambda: reason[0], min_ready=Duration(15_000_000_000), now_s=lambda: now_s[0])
+    waiting = "waiting for 15s after being ready"
+    assert since() == waiting
+    now_s[0] += 14
+    assert since() == waiting
+    reason[0] = "partition 0 is catching up"
+    assert since() == "partition 0 is catching up"
+    reason[0] = None
+    now_s[0] += 1
+    assert since() == waiting  # a failing check starts the wait again
+    now_s[0] += 15
+    assert since() is None
+    reason[0] = "partition 0 is stopped"
+    assert since() == "partition 0 is stopped"
+    reason[0] = None
+    assert since() is None  # the wait is over for good
+    assert ReadySince(lambda: None, min_ready=Duration(0))() is None
