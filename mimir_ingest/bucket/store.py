@@ -30,7 +30,7 @@ from mimir_ingest.bucket.s3_options import s3_options
 from mimir_ingest.errors import BlockNotFound, InvariantViolated, StorageError, StoreUnavailable
 
 _TEMPORARY = ".tmp-"
-"""Names of files that are being written begin so; they are in no listing."""
+"""Names of files that are being written begin so; they are in no listing. A folder may be called so, after a tenant."""
 
 
 class Bucket:
@@ -101,8 +101,9 @@ class Bucket:
         for entry in entries:
             full = entry["name"].rstrip("/")
             name = full.rsplit("/", 1)[-1]
-            if full != here and not name.startswith(_TEMPORARY):
-                names.add(name + "/" if entry["type"] == "directory" else name)
+            folder_entry = entry["type"] == "directory"
+            if full != here and (folder_entry or not name.startswith(_TEMPORARY)):
+                names.add(name + "/" if folder_entry else name)
         return sorted(names)
 
     def exists(self, path: str) -> bool:
@@ -141,7 +142,7 @@ class Bucket:
         removed = 0
         for file in Path(self._root).rglob(f"{_TEMPORARY}*"):
             with self._renaming(file.name), suppress(FileNotFoundError):
-                if file.stat().st_mtime * 1000 < written_before_ms:
+                if file.is_file() and file.stat().st_mtime * 1000 < written_before_ms:
                     file.unlink()
                     removed += 1
         return removed

@@ -15,7 +15,7 @@ from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.model.samples import SeriesSamples
 from mimir_ingest.tsdb.block_writer import BuiltBlock, build_block
 from mimir_ingest.tsdb.head import FrozenHead
-from mimir_ingest.tsdb.segment import MAX_MS, Segment, Staged, present_refs, read_samples, rewrite
+from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment, Staged, present_refs, read_samples, rewrite
 
 LISTED_MS = 48 * 3_600_000
 """Blocks of cuts this recent (record time) stand in a checkpoint; older ones are in every reader's list of blocks."""
@@ -71,7 +71,8 @@ def build_blocks(request: CutRequest) -> Iterator[tuple[BlockRef, BuiltBlock]]:
     for head in request.heads:
         for number in sorted(head.cut):
             block = build_block(
-                _range_samples(head, number * range_ms, (number + 1) * range_ms),
+                # The outermost ranges reach past what 64 bits hold.
+                _range_samples(head, max(MIN_MS, number * range_ms), min(MAX_MS, (number + 1) * range_ms)),
                 tenant=head.tenant,
                 partition=request.partition,
                 topic_id=request.topic_id,

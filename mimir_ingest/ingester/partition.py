@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mimir_ingest.bucket.layout import CLUSTER_FOLDER
 from mimir_ingest.errors import InvariantViolated, RecordCorrupt, RecordVersionUnsupported
 from mimir_ingest.ingester.checkpoint import PartitionFacts
 from mimir_ingest.ingester.cut import CutRequest, CutSummary
@@ -37,12 +38,14 @@ from mimir_ingest.wire.record import VERSION_CONTROL, RecordSettings, decode, de
 _TENANT = re.compile(rb"[A-Za-z0-9!_.*'()\-]{1,150}")
 """A tenant id (spec: tenant ids); the record's key names folders of the bucket, so nothing else may pass."""
 
+_RESERVED = (b".", b"..", CLUSTER_FOLDER.encode())
+
 NO_RECORD = -1
 """Record time before the first record."""
 
 
 def _tenant(key: bytes) -> str:
-    if not _TENANT.fullmatch(key) or key in (b".", b".."):
+    if not _TENANT.fullmatch(key) or key in _RESERVED:
         raise RecordCorrupt(f"the record's key {key[:200]!r} is no tenant id")
     return key.decode()
 
@@ -262,7 +265,7 @@ class PartitionState:
         counts = head.append(
             batch,
             offset=record.offset,
-            newest_ms=self.record_time_ms + settings.creation_grace_ms,
+            newest_ms=min(self.record_time_ms + settings.creation_grace_ms, MAX_MS - 1),
             range_ms=self.settings.range_ms,
             max_series=settings.max_series,
             window_ms=settings.out_of_order_window_ms,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from mimir_ingest.kernels._jit import i32_in, i32_out, i64, i64_in, i64_out, inline_checked, kernel, u8_in, u64, u64_in
+from mimir_ingest.kernels.validate import is_utf8
+from mimir_ingest.kernels.words import compare_bytes
 
 MALFORMED = -1
 """Status: label bytes that are not (uvarint length, bytes)* with an even number of strings."""
@@ -29,6 +31,38 @@ def _string_end(text, at, end):
                 return at, MALFORMED
             return at, at + size
     return at, MALFORMED
+
+
+@inline_checked
+def _text_end(text, at, end):
+    """As `_string_end`, of a string that is not empty, is UTF-8, and has the shortest length prefix."""
+    start, string_end = _string_end(text, at, end)
+    if string_end <= start or (start - at > 1 and text[start - 1] == 0) or not is_utf8(text, start, string_end):
+        return start, np.int64(MALFORMED)
+    return start, string_end
+
+
+@kernel(i64(u8_in, i64_in, i64_in), boundscheck=True)
+def check_label_sets(text, starts, ends):
+    """Check that `text[starts[i]:ends[i]]` are label sets in their one form (model/labels.py), which blocks can hold.
+
+    Returns
+    -------
+    int64
+        How many are, counted from the first one on; `len(starts)` when all are.
+    """
+    for i in range(len(starts)):
+        at = starts[i]
+        last, last_size = at, np.int64(-1)
+        while at < ends[i]:
+            name, name_end = _text_end(text, at, ends[i])
+            if name_end < 0:
+                return i
+            _, at = _text_end(text, name_end, ends[i])
+            if at < 0 or (last_size >= 0 and compare_bytes(text, last, last_size, name, name_end - name) >= 0):
+                return i
+            last, last_size = name, name_end - name
+    return len(starts)
 
 
 @kernel(i64(u8_in, i64_in, i64_in, i64_out), boundscheck=True)

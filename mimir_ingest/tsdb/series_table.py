@@ -14,7 +14,14 @@ import numpy as np
 
 from mimir_ingest.errors import RecordCorrupt
 from mimir_ingest.kernels.byte_table import hash_spans
-from mimir_ingest.kernels.label_pairs import build_postings, count_pairs, filter_series, gather_pairs, split_pairs
+from mimir_ingest.kernels.label_pairs import (
+    build_postings,
+    check_label_sets,
+    count_pairs,
+    filter_series,
+    gather_pairs,
+    split_pairs,
+)
 from mimir_ingest.model.labels import LabelFrame, get_uvarint, put_uvarint
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.tsdb.byte_table import ByteTable, grown
@@ -78,12 +85,17 @@ class SeriesTable:
         """Return (int32[n] refs, -1 where unknown; count of unknown) for a batch's label bytes."""
         return self.series.find(labels, offsets, hashes)
 
-    def check(self, labels: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> int:
-        """Return how many pairs the label sets `labels[starts[i]:ends[i]]` have. Raises RecordCorrupt."""
-        total = count_pairs(labels, starts, ends, np.empty(len(starts), np.int64))
-        if total < 0:
-            raise RecordCorrupt("label bytes of a series do not consist of length-prefixed names and values")
-        return total
+    def check(self, labels: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
+        """Raise RecordCorrupt unless `labels[starts[i]:ends[i]]` are label sets.
+
+        why: what is interned is cut into blocks, and one label set that no block can hold would stop all later cuts.
+        """
+        good = check_label_sets(labels, starts, ends)
+        if good < len(starts):
+            raise RecordCorrupt(
+                f"label bytes {labels[starts[good] : ends[good]][:200].tobytes()!r} are no label set: "
+                "length-prefixed, names ascending, no empty string, all UTF-8"
+            )
 
     def intern(self, labels: np.ndarray, starts: np.ndarray, ends: np.ndarray, hashes: np.ndarray) -> np.ndarray:
         """Return int32[n], the refs of `labels[starts[i]:ends[i]]` (checked); new series are added in order."""

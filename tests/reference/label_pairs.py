@@ -27,6 +27,34 @@ def split_pairs(text: bytes) -> list[tuple[int, int, int, int]] | None:
     return [(a[0], a[2], b[1], b[2]) for a, b in zip(spans[::2], spans[1::2], strict=True)]
 
 
+def prefixed(text: bytes) -> bytes:
+    """A string behind its length."""
+    out, size = bytearray(), len(text)
+    while size >= 128:
+        out.append(size % 128 + 128)
+        size //= 128
+    return bytes(out) + bytes([size]) + text
+
+
+def is_label_set(text: bytes) -> bool:
+    """Whether bytes are what an encoder makes of a sorted mapping from texts to texts, none empty."""
+    spans = split_pairs(text)
+    if spans is None:
+        return False
+    pairs = []
+    for start, name_end, value, end in spans:
+        size = next(n for n in range(1, 6) if text[start + n - 1] < 128)
+        pairs.append((text[start + size : name_end], text[value:end]))
+    names = [name for name, _ in pairs]
+    if names != sorted(set(names)) or not all(n and v for n, v in pairs):
+        return False
+    try:
+        b"\n".join(n + b"\n" + v for n, v in pairs).decode()
+    except UnicodeDecodeError:
+        return False
+    return b"".join(prefixed(n) + prefixed(v) for n, v in pairs) == text
+
+
 def postings(series: list[list[int]], pair_count: int) -> list[list[int]]:
     """Pair → the series that have it."""
     return [[r for r, pairs in enumerate(series) if p in pairs] for p in range(pair_count)]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mimir_ingest.kernels.label_pairs import (
     MALFORMED,
     build_postings,
+    check_label_sets,
     count_pairs,
     filter_series,
     gather_pairs,
@@ -38,6 +39,27 @@ def test_label_bytes_are_cut_as_the_plain_walk_cuts_them(text, before):
     columns = [np.empty(total, np.int64) for _ in range(4)]
     assert split_pairs(data, starts, ends, *columns) == total
     assert [tuple(c - len(before) for c in row) for row in zip(*(c.tolist() for c in columns), strict=True)] == wanted
+
+
+TEXTS = st.sampled_from([b"", b"a", b"ab", b"b", "ü".encode(), b"\xff", b"\xed\xa0\x80", b"x" * 130])
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=12),
+            LABEL_SETS.map(encode_label_bytes),
+            st.lists(TEXTS, max_size=6).map(lambda texts: b"".join(plain.prefixed(t) for t in texts)),
+        ),
+        max_size=3,
+    )
+)
+def test_label_sets_are_those_that_the_plain_encoder_gives_back(texts):
+    data = np.frombuffer(b"".join(texts), np.uint8)
+    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    good = check_label_sets(data, offsets[:-1], offsets[1:])
+    assert good == next((i for i, text in enumerate(texts) if not plain.is_label_set(text)), len(texts))
 
 
 def columns(series: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
