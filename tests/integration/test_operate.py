@@ -186,10 +186,10 @@ def test_a_limit_changes_without_a_restart(tmp_path):
             "contact your service administrator."
         )
         assert "retry-after" in refused.headers
-        allow(200_000, 200_000)
+        allow(200_000, 300_000)
         assert eventually(lambda: push().status_code == 200)
         shown = yaml.safe_load(program.http.get("/runtime_config?mode=diff").text)
-        assert shown == {"overrides": {"team-a": {"ingestion_rate": 200_000, "ingestion_burst_size": 200_000}}}
+        assert shown == {"overrides": {"team-a": {"ingestion_rate": 200_000, "ingestion_burst_size": 300_000}}}
         overrides.write_text("overrides: [")
         assert eventually(lambda: "cortex_runtime_config_last_reload_successful 0" in program.http.get("/metrics").text)
         assert push().status_code == 200
