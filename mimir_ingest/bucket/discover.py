@@ -100,6 +100,15 @@ class BlockCatalog:
             for ulid in old.blocks.keys() - blocks.keys():
                 self._open.drop((tenant, ulid))
 
+    def drop(self, block: BlockMeta) -> None:
+        """Take a block that could not be read out of the list; a refresh puts it back if it is whole."""
+        with self._refreshing.setdefault(block.tenant, threading.Lock()):
+            listing = self._listings.get(block.tenant)
+            if listing is not None:
+                rest = {ulid: meta for ulid, meta in listing.blocks.items() if ulid != block.ulid}
+                self._listings[block.tenant] = _Listing(rest, listing.corrupt)
+            self._open.drop((block.tenant, block.ulid))
+
     def forget_empty(self, tenant: str) -> None:
         """Drop what is held of a tenant that has no blocks; its list stays the same, an empty one."""
         with self._refreshing.setdefault(tenant, threading.Lock()):

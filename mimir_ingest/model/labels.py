@@ -252,24 +252,25 @@ class LabelFrame:
         pairs : int64[offsets[-1]]
             Index into `pair_names` and `pair_refs`.
         pair_names, pair_refs : int64[p]
-            Each distinct pair's name, and what `value_of` takes.
+            Each distinct pair's name (a small number), and what `value_of` takes.
         name_of, value_of : int -> str
         """
-        refs, row_of_pair = np.unique(pair_names, return_inverse=True)
-        unsorted = [name_of(int(r)) for r in refs]
-        order = sorted(range(len(unsorted)), key=unsorted.__getitem__)
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order))
-        row_of_pair = rank[row_of_pair] if len(refs) else row_of_pair
-        by_row = np.argsort(row_of_pair, kind="stable")
-        bounds = np.searchsorted(row_of_pair[by_row], np.arange(len(order) + 1))
+        counts = np.bincount(pair_names)
+        found = sorted((name_of(ref), ref) for ref in np.flatnonzero(counts).tolist())
+        order = [ref for _, ref in found]
+        rows = np.zeros(len(counts), np.int64)
+        rows[order] = np.arange(len(order))
+        row_of_pair = rows[pair_names]
+        # A stable sort of 16 bits is a radix sort.
+        by_row = np.argsort(row_of_pair.astype(np.uint16) if len(order) < 1 << 16 else row_of_pair, kind="stable")
+        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[order])])
         code_of_pair = np.empty(len(pair_refs), np.int32)
         code_of_pair[by_row] = np.arange(len(pair_refs)) - np.repeat(bounds[:-1], np.diff(bounds))
         n = len(offsets) - 1
         codes = np.full((len(order), n), -1, np.int32)
         codes[row_of_pair[pairs], np.repeat(np.arange(n), np.diff(offsets))] = code_of_pair[pairs]
         values = tuple(LazyStrings(pair_refs[by_row[a:b]], value_of) for a, b in itertools.pairwise(bounds.tolist()))
-        return cls(tuple(unsorted[i] for i in order), codes, values)
+        return cls(tuple(name for name, _ in found), codes, values)
 
     @classmethod
     def concat(cls, frames: Sequence[LabelFrame]) -> LabelFrame:

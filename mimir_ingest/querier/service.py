@@ -247,7 +247,11 @@ class Querier:
         oldest_s = self._clock() - self._max_age_s
 
         def open_and_read(block: BlockMeta) -> _Part:
-            return read(self._catalog.open(block))
+            try:
+                return read(self._catalog.open(block))
+            except BlockNotFound:
+                self._catalog.drop(block)
+                raise
 
         blocks = await self._blocks(tenant, cuts, start_ms, end_ms, oldest_s)
         try:

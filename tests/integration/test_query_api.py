@@ -97,3 +97,53 @@ def test_the_answer_is_the_one_of_prometheus_or_the_one_that_mimir_specifies(bot
         theirs = send(both.theirs, "/api/v1/", request_, method)
         assert comparable(ours) == comparable(theirs), method
         assert ours.status_code == theirs.status_code, method
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({}, {"a": ["counter", "gauge"], "b": ["histogram"]}),
+        ({"metric": "b"}, {"b": ["histogram"]}),
+        ({"metric": "nothing"}, {}),
+        ({"limit": "1"}, {"a": ["counter", "gauge"]}),
+        ({"limit": "0"}, {}),
+        ({"limit": "-1", "limit_per_metric": "1"}, {"a": ["counter"], "b": ["histogram"]}),
+        ({"limit_per_metric": "0"}, {"a": ["counter", "gauge"], "b": ["histogram"]}),
+    ],
+)
+def test_metadata_that_was_pushed_is_listed_by_family(both: Both, params: dict, expected: dict):
+    metadata = [(1, "a", 'Help "a"\n.', "s"), (2, "a", "Other help.", ""), (3, "b", "", "")]
+    answer = both.ours.push(body([], metadata))
+    assert answer.status_code == 200, answer.text
+    deadline = time.monotonic() + 10
+    while len(both.ours.http.get(f"{PREFIX}metadata").json()["data"].get("a", [])) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    answer = both.ours.http.get(f"{PREFIX}metadata", params=params)
+    data = answer.json()["data"]
+    assert {family: sorted(item["type"] for item in items)[: len(items)] for family, items in data.items()} == expected
+    if params == {}:
+        assert {"type": "counter", "help": 'Help "a"\n.', "unit": "s"} in data["a"]
+
+
+def test_a_form_over_the_bound_is_413_in_plain_text(both: Both):
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = both.ours.http.post(f"{PREFIX}query", content=b"query=" + b"1" * 10_485_760, headers=headers)
+    assert (answer.status_code, answer.text) == (413, "http: request body too large\n")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_answers_to_another_origin_say_who_may_read_them(both: Both):
+    for query in ("1", "sum("):
+        answer = both.ours.http.get(f"{PREFIX}query", params={"query": query}, headers={"Origin": "http://a.example"})
+        assert answer.headers["access-control-allow-origin"] == "http://a.example"
+        assert answer.headers["access-control-expose-headers"] == "Date"
+
+
+def test_statistics_say_where_the_time_went(both: Both):
+    params = {"query": "sum(rate(requests_total[5m]))", "time": END, "stats": "all"}
+    timings = both.ours.http.get(f"{PREFIX}query", params=params).json()["data"]["stats"]["timings"]
+    assert 0 < timings["innerEvalTime"] < timings["evalTotalTime"] <= timings["execTotalTime"] < 30
+    assert timings["queryPreparationTime"] > 0
+    assert timings["execQueueTime"] >= 0

@@ -254,7 +254,7 @@ def _instant() -> list[Request]:
     # Prometheus answers these by chance.
     late = (503, {"status": "error", "errorType": "timeout", "error": "query timed out in query execution"})
     rows += [replace(_query("requests_total", timeout=d), ours=late) for d in ("NaN", "0", "-1")]
-    rows += [_query("requests_total", stats=s) for s in ("true", "1", 'x"y', "")]
+    rows += [_query("requests_total", stats=s) for s in ("true", "all", "1", 'x"y', "")]
     rows += [
         Request("query"),
         Request("query", [("query", "1"), ("query", "2"), ("time", "1")]),
@@ -399,4 +399,9 @@ def _texts() -> list[Request]:
         'x{a=~"b|c",d!="",e!~"f"}', "topk(3, x)", "quantile without(a)(0.5, x)", "a and b", "a == bool b",
     ]  # fmt: skip
     rows = [Request(path, [("query", e)]) for path in ("format_query", "parse_query") for e in expressions]
+
+    def no_number(name: str) -> tuple[int, dict]:
+        return 400, {"status": "error", "error": f"{name} must be a number"}
+
+    rows += [Request("metadata", [(name, "x")], ("GET",), no_number(name)) for name in ("limit", "limit_per_metric")]
     return [*rows, Request("format_query"), Request("parse_query")]

@@ -1,0 +1,125 @@
+"""The querier's shell: blocks that vanish, histograms that are left out, budgets, tenants that do not exist."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mimir_ingest.bucket.discover import BlockCatalog
+from mimir_ingest.bucket.layout import block_folder
+from mimir_ingest.bucket.publish import publish_block
+from mimir_ingest.bucket.store import Bucket
+from mimir_ingest.errors import BlockNotFound, QueryError
+from mimir_ingest.ingester.service import HeadAnswer
+from mimir_ingest.model.matchers import Matcher, MatchType
+from mimir_ingest.model.samples import TOO_MANY_SAMPLES
+from mimir_ingest.promql.parser import parse_expr
+from mimir_ingest.querier.listings import BlockListings
+from mimir_ingest.querier.service import Querier, QueryLimits
+from mimir_ingest.tsdb.block_reader import BlockReader, BlockSelection
+from tests.support.blocks import build, make_samples
+
+ALL = (Matcher(MatchType.REGEXP, "__name__", ".+"),)
+EVER = (0, 1 << 50)
+
+
+class NoHead:
+    """An ingester that holds nothing."""
+
+    async def select(self, *_: object) -> HeadAnswer:
+        return HeadAnswer([], [])
+
+    async def label_frame(self, *_: object) -> list:
+        return []
+
+    def cuts(self, tenant: str) -> list:
+        return []
+
+
+def make_querier(catalog: BlockCatalog, *, max_samples: int = 1000) -> Querier:
+    limits = QueryLimits(max_samples=max_samples, timeout_s=10, lookback_ms=300_000, subquery_step_ms=60_000)
+    return Querier(ingester=NoHead(), catalog=catalog, limits=limits, max_concurrent=2, block_list_max_age_s=60)
+
+
+@pytest.fixture
+def bucket(tmp_path) -> Bucket:
+    return Bucket(str(tmp_path))
+
+
+def publish(bucket: Bucket, value: float, name: str = "a", cut_offset: int = 42) -> str:
+    samples = make_samples([({"__name__": name}, [(1000 * i, value) for i in range(200)])])
+    built = build(samples, cut_offset=cut_offset)
+    publish_block(bucket, "team-a", built)
+    return built.ulid
+
+
+def remove(bucket: Bucket, ulid: str) -> None:
+    folder = block_folder("team-a", ulid)
+    for path in ("meta.json", "index", "chunks/000001"):
+        bucket.delete(f"{folder}/{path}")
+
+
+async def test_a_block_that_was_merged_and_deleted_after_the_listing_is_looked_for_again(bucket):
+    first = publish(bucket, 1.0)
+    querier = make_querier(BlockCatalog(bucket))
+    assert (await querier.label_frame("team-a", (), *EVER)).n == 1
+    publish(bucket, 2.0, cut_offset=43)
+    remove(bucket, first)
+    # The old list and the open index are still at hand; the chunks are not.
+    samples = await querier.select("team-a", ALL, *EVER)
+    assert set(samples.values.tolist()) == {2.0}
+
+
+async def test_a_block_that_cannot_be_found_at_all_is_an_error(bucket):
+    class Broken(BlockCatalog):
+        def open(self, block):
+            raise BlockNotFound("gone")
+
+    publish(bucket, 1.0)
+    with pytest.raises(BlockNotFound):
+        await make_querier(Broken(bucket)).select("team-a", ALL, *EVER)
+
+
+async def test_histograms_that_are_left_out_are_a_warning(bucket, monkeypatch):
+    ulid = publish(bucket, 1.0)
+    plain = BlockReader.select_counted
+    monkeypatch.setattr(
+        BlockReader, "select_counted", lambda *args: BlockSelection(plain(*args).samples, histogram_chunks_skipped=3)
+    )
+    answer = await make_querier(BlockCatalog(bucket)).query(
+        "team-a", parse_expr("a"), start_ms=100_000, end_ms_incl=100_000, step_ms=0
+    )
+    assert answer.warnings == (f"native histograms are not supported: 3 chunks of them in block {ulid} were left out",)
+    assert answer.result.value.values.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("expression", ["a[10m]", "sum(rate(a[10m]))", "a[10m] offset -1s"])
+async def test_a_query_for_more_samples_than_allowed_is_refused_by_the_reading(bucket, expression):
+    publish(bucket, 1.0)
+    querier = make_querier(BlockCatalog(bucket), max_samples=150)
+    at = {"start_ms": 250_000, "end_ms_incl": 250_000, "step_ms": 0}
+    with pytest.raises(QueryError, match=TOO_MANY_SAMPLES):
+        await querier.query("team-a", parse_expr(expression), **at)
+
+
+async def test_the_samples_of_equal_selectors_are_read_and_counted_once(bucket):
+    publish(bucket, 1.0)
+    querier = make_querier(BlockCatalog(bucket), max_samples=250)
+    at = {"start_ms": 250_000, "end_ms_incl": 250_000, "step_ms": 0}
+    answer = await querier.query("team-a", parse_expr("count_over_time(a[10m]) + count_over_time(a[10m])"), **at)
+    assert answer.result.value.values.tolist() == [400.0]
+    with pytest.raises(QueryError, match=TOO_MANY_SAMPLES):
+        await querier.query("team-a", parse_expr("count_over_time(a[10m]) + count_over_time(a[11m])"), **at)
+
+
+async def test_what_is_held_of_tenants_that_do_not_exist_is_bounded(bucket):
+    publish(bucket, 1.0)
+    catalog = BlockCatalog(bucket)
+    listings = BlockListings(catalog, clock=asyncio.get_running_loop().time, max_tenants=3)
+    await listings.refresh("team-a", oldest_s=0.0)
+    for i in range(20):
+        await listings.refresh(f"nobody-{i}", oldest_s=0.0)
+    assert len(listings._tenants) == 3
+    assert set(catalog._listings) == {"team-a", "nobody-17", "nobody-18", "nobody-19"}
+    assert len(catalog.blocks("team-a", *EVER)) == 1
