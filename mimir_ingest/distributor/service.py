@@ -185,6 +185,7 @@ class Distributor:
         snappy.check_size(size, max_bytes=options.max_recv_msg_size, compressed=False)
         add_bytes(size)
         ring, now_ms, now_s = self._ring(), self._now_ms(), self._monotonic_s()
+        max_record_bytes = self._max_record_bytes()
 
         def work() -> PlannedWrite:
             write = remote_write_v1.decode(snappy.decompress(body, max_bytes=options.max_recv_msg_size))
@@ -197,7 +198,7 @@ class Distributor:
                 take_items=lambda items: self.limiters.take_items(tenant, items, limits, now_s=now_s),
                 now_ms=now_ms,
                 version=options.record_version,
-                max_record_bytes=options.max_record_bytes,
+                max_record_bytes=max_record_bytes,
                 skip_label_names=skip_label_names and options.skip_label_name_validation_header,
                 skip_label_count=skip_label_count and options.skip_label_count_validation_header,
             )
@@ -222,10 +223,18 @@ class Distributor:
         if not planned.records:
             return PushResult({}, 0, planned.invalid)
         self.admission.count_items(planned.samples + planned.metadata)
-        return PushResult(await self._append(tenant, planned), planned.samples, planned.invalid)
+        offsets = await self._append(tenant, planned, max_record_bytes)
+        return PushResult(offsets, planned.samples, planned.invalid)
 
-    async def _append(self, tenant: str, planned: PlannedWrite) -> dict[int, int]:
-        """Append all records at once; return the last offset of each partition. Raises LogError."""
+    def _max_record_bytes(self) -> int:
+        """Return the size that records are split at: the setting, or what the log takes if that is less."""
+        return min(self.options.max_record_bytes, self._log.max_record_bytes)
+
+    async def _append(self, tenant: str, planned: PlannedWrite, max_record_bytes: int) -> dict[int, int]:
+        """Append all records at once, split at `max_record_bytes`; return the last offset of each partition.
+
+        Raises LogError.
+        """
         key = tenant.encode()
         started_s = self._monotonic_s()
         tasks = [self._start_append(partition, key, value) for partition, value in planned.records]
@@ -241,7 +250,8 @@ class Distributor:
         )
         if failed:
             # A server error wins, so that the sender tries again and the rest gets another chance.
-            raise self._backend_error(*min(failed, key=lambda f: isinstance(f[1], RecordTooLarge)))
+            partition, error = min(failed, key=lambda f: isinstance(f[1], RecordTooLarge))
+            raise self._backend_error(partition, error, splits=self._max_record_bytes() < max_record_bytes)
         if waiting:
             partition = next(p for p, task in zip(partitions, tasks, strict=True) if task in waiting)
             raise LogUnavailable(
@@ -274,13 +284,20 @@ class Distributor:
         task.add_done_callback(ended)
         return task
 
-    def _backend_error(self, partition: int, error: BaseException) -> BaseException:
-        """Return the error that the sender gets for one partition's failure."""
+    def _backend_error(self, partition: int, error: BaseException, *, splits: bool) -> BaseException:
+        """Return the error that the sender gets for one partition's failure.
+
+        `splits`: the log takes smaller records than it did when these were made, so the request's next try differs.
+        """
         where = f"send data to partitions: failed pushing to partition {partition}: "
+        if isinstance(error, RecordTooLarge) and splits:
+            return LogUnavailable(
+                f"{where}{error}; the next try is split into smaller records", error_id=error.error_id
+            )
         if isinstance(error, RecordTooLarge):
             text = (
                 "the write request contains a timeseries or metadata item which is larger that the maximum allowed "
-                f"size of {self.options.max_record_bytes} bytes"
+                f"size of {self._max_record_bytes()} bytes"
             )
             return RecordTooLarge(where + with_id(text, error.error_id))
         if isinstance(error, LogError):

@@ -99,4 +99,9 @@ class PartitionLog(ABC):
     @property
     @abstractmethod
     def max_record_bytes(self) -> int:
-        """Largest value that `append` takes."""
+        """Largest value that `append` takes; may change while the log is open."""
+
+    @property
+    def waits_for(self) -> str | None:
+        """What the log waits for at the moment, as a sentence for people, or None."""
+        return None

@@ -115,6 +115,7 @@ class KafkaLog(PartitionLog):
         self._monotonic_s = monotonic_s
         self._topic_id = ""
         self._down_since_s: float | None = None
+        self._waits_for: str | None = None
         self._security_arguments: dict[str, Any] = {}
         self._cluster: KafkaCluster | None = None
         self._writer: KafkaWriter | None = None
@@ -182,6 +183,11 @@ class KafkaLog(PartitionLog):
         """See PartitionLog; follows the topic's max.message.bytes whenever the producer is opened."""
         return self._max_record_bytes
 
+    @property
+    def waits_for(self) -> str | None:
+        """See PartitionLog; the last reason why Kafka did not answer."""
+        return self._waits_for
+
     async def partitions(self) -> list[int]:
         """See PartitionLog."""
         description = await self._opened().describe_topic(self._topic, timeout_s=self._read_timeout_s)
@@ -193,7 +199,12 @@ class KafkaLog(PartitionLog):
             raise RecordTooLarge(f"a record of {len(value)} bytes is over the limit of {self._max_record_bytes} bytes")
         self._opened()
         assert self._writer is not None
-        return await self._writer.append(partition, key, value, encode_headers(version), timeout_s=timeout_s)
+        try:
+            return await self._writer.append(partition, key, value, encode_headers(version), timeout_s=timeout_s)
+        except RecordTooLarge:
+            # The next producer looks at the topic's limit again; where that may not be read, halves get there too.
+            self._max_record_bytes = max(1, min(self._max_record_bytes, len(value) // 2))
+            raise
 
     async def read(self, partition: int, next_offset: int, *, max_bytes: int, max_wait_s: float) -> list[Record]:
         """See PartitionLog."""
@@ -313,6 +324,7 @@ class KafkaLog(PartitionLog):
 
     def _report(self, reason: str | None) -> None:
         """Log a change between answering and not answering, once each."""
+        self._waits_for = None if reason is None else f"Kafka at {self._addresses} does not answer: {reason}"
         if reason is not None and self._down_since_s is None:
             self._down_since_s = self._monotonic_s()
             log.warning("Kafka does not answer, waiting for it", addresses=self._addresses, reason=reason)

@@ -47,6 +47,7 @@ class ServiceRegistry:
     def __init__(self, on_change: Callable[[str, ServiceState], None] | None = None) -> None:
         self._states: dict[str, ServiceState] = {}
         self._on_change = on_change
+        self._reasons: dict[str, Callable[[], str | None]] = {}
         self.stopping = False
         """Set when the process was asked to stop; it may go on serving for `shutdown_delay`."""
 
@@ -62,6 +63,14 @@ class ServiceRegistry:
         self._states = {**self._states, name: state}
         if self._on_change is not None:
             self._on_change(name, state)
+
+    def explain(self, name: str, reason: Callable[[], str | None]) -> None:
+        """Have a part say what it waits for, or None, while it is not Running."""
+        self._reasons[name] = reason
+
+    def reason(self, name: str) -> str | None:
+        """Return what a part waits for, if it says so."""
+        return self._reasons[name]() if name in self._reasons else None
 
     def states(self) -> dict[str, ServiceState]:
         """Return all states by name, sorted by name."""
@@ -98,12 +107,14 @@ class ReadySince:
 def readiness(registry: ServiceRegistry, ingester_reason: Callable[[], str | None] | None) -> str | None:
     """Return why the process is not ready, in Mimir's words and order, or None when it is.
 
-    Source: http-api, section 3.6.
+    What a part waits for stands behind its state. Source: http-api, section 3.6.
     """
     if registry.stopping:
         return "Application is stopping"
     waiting = registry.not_running()
     if waiting:
-        return "\n".join(["Some services are not Running:", *(f"{name}: {state}" for name, state in waiting.items())])
+        reasons = {name: registry.reason(name) for name in waiting}
+        lines = [f"{n}: {s} ({reasons[n]})" if reasons[n] else f"{n}: {s}" for n, s in waiting.items()]
+        return "\n".join(["Some services are not Running:", *lines])
     reason = ingester_reason() if ingester_reason is not None else None
     return f"Ingester not ready: {reason}" if reason else None

@@ -10,7 +10,7 @@ from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.distributor.admission import InstanceLimits
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.service import DistributorOptions
-from mimir_ingest.errors import LogUnavailable
+from mimir_ingest.errors import LogUnavailable, RecordTooLarge
 from mimir_ingest.model.batch import STALE_NAN_BITS
 from mimir_ingest.wire import record
 from mimir_ingest.wire.record import VERSION_COLUMNAR
@@ -331,9 +331,31 @@ async def test_an_item_larger_than_a_record_is_400():
         assert (response.status_code, response.text) == (
             400,
             "send data to partitions: failed pushing to partition 0: the write request contains a timeseries or "
-            "metadata item which is larger that the maximum allowed size of 15983616 bytes "
+            "metadata item which is larger that the maximum allowed size of 10 bytes "
             "(err-mimir-distributor-max-write-request-data-item-size)\n",
         )
+
+
+async def test_a_record_refused_because_the_log_takes_less_than_before_is_500_so_that_the_next_try_is_split():
+    log = ShrinkingLog()
+    async with PushTarget(log=log) as target:
+        response = await target.push(UP)
+        assert (response.status_code, response.text) == (
+            500,
+            "send data to partitions: failed pushing to partition 0: record is too large; "
+            "the next try is split into smaller records\n",
+        )
+        assert (await target.push(UP)).status_code == 200
+
+
+class ShrinkingLog(MemoryLog):
+    """Refuses one record, and takes less from then on."""
+
+    async def append(self, *arguments, **named):
+        if self._max_record_bytes > 1 << 20:
+            self._max_record_bytes = 1 << 20
+            raise RecordTooLarge("record is too large")
+        return await super().append(*arguments, **named)
 
 
 async def test_without_an_active_partition_a_push_is_500_unless_there_is_nothing_to_write():

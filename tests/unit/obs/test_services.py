@@ -57,6 +57,15 @@ def test_readiness_answers_in_mimirs_order_and_words():
     assert readiness(stopping, None) == "Application is stopping"
 
 
+def test_a_part_that_is_waited_for_says_why_behind_its_state():
+    services = registry(log=STARTING, bucket=STARTING)
+    services.explain("log", lambda: "Kafka does not answer")
+    services.explain("bucket", lambda: None)
+    assert readiness(services, None) == (
+        "Some services are not Running:\nbucket: Starting\nlog: Starting (Kafka does not answer)"
+    )
+
+
 def test_an_ingester_becomes_ready_once_its_checks_have_passed_for_a_while():
     reason, now_s = [None], [100.0]
     since = ReadySince(lambda: reason[0], min_ready=Duration(15_000_000_000), now_s=lambda: now_s[0])
