@@ -3,73 +3,13 @@
 import json
 import random
 import shutil
-import threading
 import time
 
 import httpx
 import pytest
 
 from tests.support.program import Program
-from tests.support.remote_write import body
-
-SERIES = 200
-STEP_MS = 1000
-
-
-def labels(i):
-    return {"__name__": "counted_total", "instance": f"host-{i:04d}", "job": "kill"}
-
-
-class Sender(threading.Thread):
-    """Pushes a round a request, again until it is acknowledged, as Prometheus does."""
-
-    def __init__(self, program, start_ms):
-        super().__init__(daemon=True)
-        self.program, self.start_ms = program, start_ms
-        self.rounds = 0
-        self.stopping = threading.Event()
-        self.refused = []
-
-    def run(self):
-        while not self.stopping.is_set():
-            at = self.start_ms + self.rounds * STEP_MS
-            payload = body([(labels(i), [(at, float(self.rounds * SERIES + i))]) for i in range(SERIES)])
-            while True:
-                try:
-                    answer = self.program.push(payload, timeout_s=10)
-                except httpx.TransportError:
-                    time.sleep(0.02)
-                    continue
-                if answer.status_code == 200:
-                    break
-                if answer.status_code < 500:
-                    self.refused.append(answer.text)
-                    return
-                time.sleep(0.02)
-            self.rounds += 1
-
-
-def stored(program, sender):
-    """All raw samples by instance, from heads and blocks."""
-    end = sender.start_ms + sender.rounds * STEP_MS
-    result = program.query(f"counted_total[{sender.rounds + 10}s]", at_ms=end)
-    return {r["metric"]["instance"]: [(round(t * 1000), float(v)) for t, v in r["values"]] for r in result}
-
-
-def wait_stored(program, sender, timeout_s=60):
-    expected = {
-        labels(i)["instance"]: [(sender.start_ms + n * STEP_MS, float(n * SERIES + i)) for n in range(sender.rounds)]
-        for i in range(SERIES)
-    }
-    deadline = time.monotonic() + timeout_s
-    while True:
-        got = stored(program, sender)
-        if got == expected:
-            return
-        if time.monotonic() > deadline:
-            counts = {len(v) for v in got.values()}
-            raise AssertionError(f"{len(got)} series, sample counts {counts}, acknowledged rounds {sender.rounds}")
-        time.sleep(0.2)
+from tests.support.retrying_sender import SERIES, Sender, wait_stored
 
 
 def scenario(tmp_path, flags, *, kills, lose_disk, seed):
@@ -92,9 +32,7 @@ def scenario(tmp_path, flags, *, kills, lose_disk, seed):
                     shutil.rmtree(directory / name, ignore_errors=True)
             program.start()
         time.sleep(0.5)
-        sender.stopping.set()
-        sender.join(30)
-        assert not sender.refused
+        sender.finish()
         assert sender.rounds > kills
         wait_stored(program, sender)
         # Again from what is shipped: every sample out of the head, then a clean restart.
