@@ -239,12 +239,17 @@ def _too_many_labels(metric: bytes, label_bytes: bytes, count: int, limits: Dist
 
 
 def shorten_value(value: bytes, limits: DistributorLimits) -> bytes:
-    """Return a label value that fits: cut with its hash behind, or only its hash; unchanged if it fits or may not."""
+    """Return a label value that fits: cut with its hash behind, or only its hash; unchanged if it fits or may not.
+
+    A character that does not fit wholly is left out, so that the value stays UTF-8.
+    """
     limit, strategy = limits.max_label_value_length, limits.label_value_length_over_limit_strategy
     if len(value) <= limit or strategy == "error":
         return value
     digest = f"(hash:{hashlib.blake2b(value, digest_size=32).hexdigest()})".encode()
-    return digest if strategy == "drop" else value[: max(limit - MIN_SHORTENED_BYTES, 0)] + digest
+    if strategy == "drop":
+        return digest
+    return value[: max(limit - MIN_SHORTENED_BYTES, 0)].decode("utf-8", "ignore").encode() + digest
 
 
 def _shorten(batch: WriteBatch, rows: np.ndarray, limits: DistributorLimits) -> WriteBatch:

@@ -305,15 +305,16 @@ def walk_labels(labels, at, end, limits):
             metric, metric_size = value, value_size
         if code == _OK:
             where = count
-            if names_matter and not (
+            # Whatever a request asks to skip: no block can hold an empty name, or what is not UTF-8.
+            if not (
                 (size > 0 and is_utf8(labels, name, name + size))
-                if utf8
+                if utf8 or not names_matter
                 else is_legacy_name(labels, name, size, ord("9"))
             ):
                 code = _LABEL_INVALID
             elif size > limits[MAX_NAME_BYTES]:
                 code = _NAME_TOO_LONG
-            elif names_matter and not is_utf8(labels, value, at):
+            elif not is_utf8(labels, value, at):
                 code = _VALUE_INVALID
             elif value_size > limits[MAX_VALUE_BYTES] and limits[SHORTEN_VALUES] == 0:
                 code = _VALUE_TOO_LONG

@@ -73,12 +73,13 @@ def first_bad_label(
     previous = None
     rule = OK
     for at, (name, value) in enumerate(pairs):
-        name_ok = name != b"" and is_utf8(name) if utf8 else re.fullmatch(rb"[a-zA-Z_][a-zA-Z0-9_]*", name)
-        if not skip_label_names and not name_ok:
+        any_name = utf8 or skip_label_names
+        name_ok = name != b"" and is_utf8(name) if any_name else re.fullmatch(rb"[a-zA-Z_][a-zA-Z0-9_]*", name)
+        if not name_ok:
             return LABEL_INVALID, at
         if len(name) > max_name_bytes:
             return LABEL_NAME_TOO_LONG, at
-        if not skip_label_names and not is_utf8(value):
+        if not is_utf8(value):
             return LABEL_VALUE_INVALID, at
         if len(value) > max_value_bytes:
             if not shorten_values:

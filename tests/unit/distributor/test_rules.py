@@ -8,6 +8,7 @@ import xxhash
 
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.service import DistributorOptions
+from mimir_ingest.distributor.validate import shorten_value
 from mimir_ingest.model.labels import encode_label_bytes
 from tests.support.push_target import NOW_MS, PushTarget, named, write_request
 
@@ -340,9 +341,26 @@ async def test_metadata_without_a_family_passes_when_that_is_not_enforced():
 async def test_label_checks_are_skipped_only_if_setting_header_and_body_agree(header, enabled, in_body):
     options = DistributorOptions(skip_label_name_validation_header=enabled, skip_label_count_validation_header=enabled)
     async with PushTarget(DistributorLimits(max_label_names_per_series=2), options=options) as target:
-        series = named(b"up", (b"a.b", b"x\xff"), (b"c", b"d"))
+        series = named(b"up", (b"a.b", b"x"), (b"c", b"d"))
         flags = {"skip_label_validation": in_body, "skip_label_count_validation": in_body}
         body = bytes(cramjam.snappy.compress_raw(write_request([series], **flags)))
         headers = {"X-Mimir-SkipLabelNameValidation": "true", "X-Mimir-SkipLabelCountValidation": "true"}
         response = await target.post(body, **(headers if header else {}))
         assert response.status_code == (200 if header and enabled and in_body else 400)
+
+
+@pytest.mark.parametrize("label", [(b"", b"x"), (b"a\xff", b"x"), (b"a", b"x\xff")])
+async def test_what_no_block_can_hold_is_refused_whatever_checks_are_skipped(label):
+    options = DistributorOptions(skip_label_name_validation_header=True)
+    async with PushTarget(options=options) as target:
+        body = bytes(cramjam.snappy.compress_raw(write_request([named(b"up", label)], skip_label_validation=True)))
+        response = await target.post(body, **{"X-Mimir-SkipLabelNameValidation": "true"})
+        assert response.status_code == 400
+
+
+@pytest.mark.parametrize("length", range(90, 100))
+def test_a_value_that_is_cut_ends_with_a_whole_character(length):
+    limits = DistributorLimits(max_label_value_length=length, label_value_length_over_limit_strategy="truncate")
+    cut = shorten_value("aü€😀".encode() * 40, limits)
+    assert len(cut) <= length
+    assert ("aü€😀" * 40).startswith(cut.decode().partition("(hash:")[0])
