@@ -144,8 +144,13 @@ class GroupCommitter:
             if not self._failing:
                 log.error("the embedded log cannot be written", reason=renamed.message)
             self._failing = True
-            self._drop_connection()
-            return Outcome(group, [], [], renamed)
+        except (
+            Exception
+        ) as error:  # outermost wrapper of the thread: without it, no append would ever be answered again
+            log.exception("the embedded log cannot be written after an unexpected error")
+            renamed = LogUnavailable(f"the embedded log failed: {type(error).__name__}: {error}")
+        self._drop_connection()
+        return Outcome(group, [], [], renamed)
 
     def _write(self, group: list[PendingAppend | PendingTask]) -> Outcome:
         packed = {

@@ -206,3 +206,46 @@ async def test_a_schema_of_a_later_program_is_refused(place):
 async def test_logs_that_are_opened_at_the_same_moment_agree_on_the_topic(place):
     logs = await asyncio.gather(*(place.open() for _ in range(8)))
     assert len({log.topic_id for log in logs}) == 1
+
+
+async def test_a_bug_while_writing_fails_that_group_and_the_writer_goes_on(place, monkeypatch):
+    log = await place.open()
+    await put(log, 0, b"before")
+
+    def broken(*_, **__):
+        raise ValueError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_store, "insert_records", broken)
+        with pytest.raises(LogUnavailable, match="a bug"):
+            await log.append(0, b"t", b"lost", 0, timeout_s=20)
+    assert await put(log, 0, b"after") == [1]
+    assert [record.value for record in await read_all(log, 0)] == [b"before", b"after"]
+
+
+async def test_a_commit_that_fails_acknowledges_nothing_and_gives_its_offsets_again(place, monkeypatch):
+    log = await place.open()
+    await put(log, 0, b"before")
+    real = sqlite_store.insert_records
+
+    def fails_at_its_commit(connection, packed, *, now_ms):
+        given = real(connection, packed, now_ms=now_ms)
+        connection.execute("ROLLBACK")  # the COMMIT that follows then fails
+        return given
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_store, "insert_records", fails_at_its_commit)
+        results = await asyncio.gather(
+            *(log.append(0, b"t", b"lost", 0, timeout_s=20) for _ in range(5)), return_exceptions=True
+        )
+    assert all(isinstance(result, LogUnavailable) for result in results)
+    assert await put(log, 0, b"after") == [1]
+    assert [record.value for record in await read_all(log, 0)] == [b"before", b"after"]
+
+
+async def test_every_connection_that_may_write_syncs_its_commits(place):
+    await place.open()
+    connection = sqlite_store.connect(place.directory, busy_timeout_s=1.0)
+    settings = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")}
+    connection.close()
+    assert settings == {"journal_mode": "wal", "synchronous": 2}
