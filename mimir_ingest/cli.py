@@ -29,7 +29,7 @@ from mimir_ingest.config.parse import CommandLine, parse_flags
 from mimir_ingest.config.reference import render_help, render_reference
 from mimir_ingest.config.settings import Settings, build, explicit_values, load
 from mimir_ingest.config.validate import COMPONENTS
-from mimir_ingest.errors import BlockNotFound, IngestError, RecordCorrupt
+from mimir_ingest.errors import BlockNotFound, IngestError, RecordCorrupt, RecordVersionUnsupported
 from mimir_ingest.kernels.warm import warm as warm_kernels
 from mimir_ingest.obs import logging as logs
 
@@ -219,7 +219,7 @@ def log_set_partition_settings(
     _, log = _open_log([argument for argument in context.args if argument not in changes])
     try:
         offset = asyncio.run(change_partition_settings(log, partition, values, timeout_s=timeout))
-    except RecordCorrupt as err:
+    except (RecordCorrupt, RecordVersionUnsupported) as err:
         raise ConfigError(err.message) from None
     print(f"partition {partition}: record {offset} changes {', '.join(f'{k} to {v}' for k, v in values.items())}")
 

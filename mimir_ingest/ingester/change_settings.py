@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import fields
 
-from mimir_ingest.errors import LogError, LogUnavailable
+from mimir_ingest.errors import LogError, LogUnavailable, RecordCorrupt
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.wire.record import VERSION_CONTROL, encode_settings
@@ -16,9 +17,14 @@ async def change_partition_settings(
 ) -> int:
     """Append the change to a log that is not started (it is started and closed here); return the record's offset.
 
-    Raises RecordCorrupt for names and values that no owner would take, LogError for a partition that is not there,
+    Raises RecordCorrupt or RecordVersionUnsupported for what no owner would take (one that is appended nevertheless
+    stops the partition), LogError for a partition that is not there,
     LogUnavailable when the log does not answer in time.
     """
+    known_names = [field.name for field in fields(PartitionSettings)]
+    for name in values:
+        if name not in known_names:
+            raise RecordCorrupt(f"there is no partition setting {name}; there are {', '.join(known_names)}")
     PartitionSettings().changed(dict(values))
     try:
         async with asyncio.timeout(timeout_s):

@@ -302,3 +302,35 @@ async def test_restarts_under_load_give_every_acknowledged_sample_once(world):
     ]
     assert len(stored) == len(set(stored))
     assert set(stored) == pushed
+
+
+async def test_stopping_wakes_a_read_that_waits_for_records(world):
+    t = world.clock.now_ms
+    async with asyncio.timeout(30):
+        async with world.ingester(fetch_max_wait_s=600) as ingester:
+            offset = await world.push([row(0, t)])
+            await ingester.wait_consumed(0, offset + 1, 20)
+        await world.push([row(1, t)])
+        async with world.ingester(fetch_max_wait_s=600) as ingester:
+            assert await held(ingester) == {"0": [t], "1": [t]}
+
+
+async def test_stopping_does_not_wait_for_a_bucket_that_is_down_and_loses_nothing(world):
+    class Down(Bucket):
+        def write_atomic(self, path, data):
+            raise StoreUnavailable("down")
+
+    t = world.clock.now_ms
+    async with asyncio.timeout(30):
+        async with world.ingester(bucket=Down(str(world.folder / "bucket"))) as ingester:
+            for i in range(3):  # the second cut has to wait for the first, and what follows for both
+                await world.push([row(i, t)])
+                await ingester.flush(None, wait=False)
+            consumer = ingester._consumers[0]
+            await until(lambda: consumer.state is not None and consumer.state.in_flight is not None)
+            await asyncio.sleep(0.3)
+    async with world.ingester() as ingester:
+        await ingester.flush(None, wait=True)
+        assert await held(ingester) == {}
+    kept = [(labels["i"], ts) for samples in world.blocks().values() for labels, points in samples for ts, _ in points]
+    assert sorted(kept) == [("0", t), ("1", t), ("2", t)]
