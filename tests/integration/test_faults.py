@@ -5,12 +5,12 @@ import random
 import struct
 import time
 
-import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from tests.support.observe import metric, now_ms, one, push_until_taken, values, wait_until
 from tests.support.program import Program
 from tests.support.remote_write import body
 from tests.support.retrying_sender import SERIES, Sender, wait_stored
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.kafka
 
 FROZEN_S = 15.0
 UNKNOWN_VERSION = 99
+RECORDS_APPLIED = "cortex_ingest_storage_reader_requests_total"
 
 
 def kafka_program(directory, broker, topic, *flags):
@@ -30,44 +31,6 @@ def kafka_program(directory, broker, topic, *flags):
         "-ingest-storage.kafka.auto-create-topic-default-partitions=1",
         *flags,
     )
-
-
-def now_ms():
-    return int(time.time()) * 1000
-
-
-def one(name, value, at_ms, **labels):
-    return body([({"__name__": name, **labels}, [(at_ms, value)])])
-
-
-def wait_until(holds, what, timeout_s=60):
-    """Return the first true value of `holds()`; a failed assertion or no connection counts as not yet."""
-    deadline = time.monotonic() + timeout_s
-    last = None
-    while time.monotonic() < deadline:
-        try:
-            if found := holds():
-                return found
-        except (httpx.TransportError, AssertionError) as error:
-            last = error
-        time.sleep(0.1)
-    raise AssertionError(f"{what} did not come true within {timeout_s} s; {last}")
-
-
-def push_until_taken(program, payload, timeout_s=60):
-    """Push as a sender does; return the answers before the one that was 200."""
-    answers = []
-
-    def taken():
-        answers.append(program.push(payload))
-        return answers[-1].status_code == 200
-
-    wait_until(taken, "a push that is taken", timeout_s)
-    return answers[:-1]
-
-
-def value_of(program, expression, at_ms):
-    return [float(r["value"][1]) for r in program.query(expression, at_ms=at_ms)]
 
 
 def test_a_broker_that_is_down_at_start_is_waited_for(tmp_path, new_kafka_broker):
@@ -89,7 +52,7 @@ def test_a_broker_that_is_down_at_start_is_waited_for(tmp_path, new_kafka_broker
         broker.start()
         program.wait_ready()
         assert program.push(one("late", 2.0, at)).status_code == 200
-        wait_until(lambda: value_of(program, "late", at) == [2.0], "the sample")
+        wait_until(lambda: values(program, "late", at) == [2.0], "the sample")
         assert "Kafka answers again" in program.log_path.read_text()
         assert program.stop() == 0
 
@@ -172,9 +135,9 @@ async def test_a_record_the_broker_refuses_is_split_at_the_next_try_and_stops_no
         push_until_taken(program, one("small", 2.0, at + 1000), timeout_s=20)
         push_until_taken(program, large, timeout_s=20)
         assert program.push(one("small", 3.0, at + 2000)).status_code == 200
-        wait_until(lambda: value_of(program, "small", at + 2000) == [3.0], "the last sample")
-        assert value_of(program, "count_over_time(small[1m])", at + 2000) == [3.0]
-        assert value_of(program, "count(large)", at) == [600.0]
+        wait_until(lambda: values(program, "small", at + 2000) == [3.0], "the last sample")
+        assert values(program, "count_over_time(small[1m])", at + 2000) == [3.0]
+        assert values(program, "count(large)", at) == [600.0]
 
 
 async def test_a_topic_with_a_small_limit_gets_records_that_fit(tmp_path, kafka_broker):
@@ -186,7 +149,7 @@ async def test_a_topic_with_a_small_limit_gets_records_that_fit(tmp_path, kafka_
         await set_max_message_bytes(kafka_broker, topic, 100_000)
         program.start()
         assert program.push(large_body("large", at, series=600, seed=2)).status_code == 200
-        wait_until(lambda: value_of(program, "count(large)", at) == [600.0], "all series")
+        wait_until(lambda: values(program, "count(large)", at) == [600.0], "all series")
         item = {"__name__": "item", **{f"l{i:03d}": random.Random(i).randbytes(900).hex() for i in range(60)}}
         refused = program.push(body([(item, [(at, 1.0)])]))
         assert refused.status_code == 400
@@ -194,19 +157,12 @@ async def test_a_topic_with_a_small_limit_gets_records_that_fit(tmp_path, kafka_
         assert program.push(one("small", 1.0, at)).status_code == 200
 
 
-def records_applied(program):
-    for line in program.http.get("/metrics").text.splitlines():
-        if line.startswith("cortex_ingest_storage_reader_requests_total "):
-            return float(line.split()[1])
-    return 0.0
-
-
 async def test_a_record_of_an_unknown_version_stops_its_partition_and_is_not_skipped(tmp_path, kafka_broker):
     topic, at = f"newer-{tmp_path.name}", now_ms()
     with kafka_program(tmp_path / "program", kafka_broker, topic) as program:
         program.start()
         assert program.push(one("before", 1.0, at)).status_code == 200
-        wait_until(lambda: value_of(program, "before", at) == [1.0], "the first sample")
+        wait_until(lambda: values(program, "before", at) == [1.0], "the first sample")
         producer = AIOKafkaProducer(bootstrap_servers=kafka_broker.address)
         await producer.start()
         try:
@@ -223,7 +179,7 @@ async def test_a_record_of_an_unknown_version_stops_its_partition_and_is_not_ski
             # The log takes more; nothing past the record is applied, and no query answers without it.
             assert program.push(one("after", 1.0, at)).status_code == 200
             await asyncio.sleep(1.0)
-            assert records_applied(program) <= sent.offset
+            assert metric(program, RECORDS_APPLIED) <= sent.offset
             answer = program.http.get("/prometheus/api/v1/query", params={"query": "before"})
             assert answer.status_code >= 500
             assert "partition 0 is stopped" in answer.text
