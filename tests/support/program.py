@@ -34,7 +34,7 @@ class Program:
         self.process: subprocess.Popen | None = None
         self.http = httpx.Client(base_url=self.url, timeout=30)
 
-    def start(self, *, wait: bool = True, timeout_s: float = 60) -> Program:
+    def start(self, *, wait: bool = True, timeout_s: float = 150) -> Program:
         """Run it; return once `/ready` is 200, unless told not to wait."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Program:
             self.wait_ready(timeout_s)
         return self
 
-    def wait_ready(self, timeout_s: float = 60) -> None:
+    def wait_ready(self, timeout_s: float = 150) -> None:
         """Return once `/ready` is 200; fail with the log's end."""
         deadline = time.monotonic() + timeout_s
         answer = ""
