@@ -127,8 +127,8 @@ def _warm(*, show: bool) -> int:
         task = progress.add_task("compiling kernels", total=None)
 
         def on_module(name: str, done: int, total: int) -> None:
-            label = f"compiling kernels: {name}" if done < total else "kernels ready"
-            progress.update(task, completed=done, total=total, description=f"{label:<36}")
+            label = f"compiling kernels: {name} is done" if done < total else "kernels ready"
+            progress.update(task, completed=done, total=total, description=f"{label:<44}")
 
         return warm_kernels(on_module)
 

@@ -24,6 +24,9 @@ from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.querier.service import QueryLimits
 from mimir_ingest.wire.record import VERSION_COLUMNAR
 
+FETCH_BYTES = 8 << 20
+"""Values that an ingester asks of a partition at a time. why: some 30,000 samples, 4 ms of work for a kernel."""
+
 
 def instance_id(settings: Settings) -> str:
     """Return this process's name: configured, else the host's."""
@@ -129,6 +132,7 @@ def ingester_options(settings: Settings) -> dict[str, Any]:
         "snapshot_interval_s": storage.snapshot_interval.seconds,
         "retention_s": storage.retention_after_cut.seconds,
         "metadata_retain_s": settings.ingester.metadata_retain_period.seconds,
+        "fetch_max_bytes": min(FETCH_BYTES, kafka.max_buffered_bytes),
         "fetch_max_wait_s": kafka.fetch_max_wait.seconds,
         "append_timeout_s": kafka.write_timeout.seconds,
         "ship_concurrency": tsdb.ship_concurrency,

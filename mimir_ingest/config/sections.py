@@ -132,10 +132,7 @@ class KafkaSection(Section):
     consumer_group: Annotated[
         str, said("Consumer group that positions are committed under; <partition> is replaced. Empty: instance id.")
     ]
-    consumer_group_offset_commit_interval: Annotated[Span, said("How often positions are committed, for lag tools.")]
     last_produced_offset_retry_timeout: Annotated[Span, said("Time allowed to find a partition's end.")]
-    target_consumer_lag_at_startup: Annotated[Span, said("Lag at which an ingester that catches up becomes ready.")]
-    max_consumer_lag_at_startup: Annotated[Span, said("Largest lag at which an ingester may become ready at all.")]
     auto_create_topic_enabled: Annotated[bool, said("Create the topic when it is missing.")]
     auto_create_topic_default_partitions: Annotated[int, said("Partitions of a created topic; -1 is the broker's.")]
     producer_max_record_size_bytes: Annotated[int, said("Largest record written (bytes).")]

@@ -91,6 +91,11 @@ def _cache_dir(module: str) -> str:
     return str(cache_root() / f"{module}-{digest.hexdigest()[:12]}")
 
 
+def has_cache(module: str) -> bool:
+    """Whether anything of a kernel module, as its source stands, is in the cache."""
+    return os.path.isdir(_cache_dir(module))
+
+
 def kernel(signature: object, *, boundscheck: bool = False) -> Callable[[Callable], Callable]:
     """Compile a hot loop with an explicit signature.
 

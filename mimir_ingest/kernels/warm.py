@@ -1,30 +1,58 @@
-"""Compile every kernel module, or load it from the cache, with a callback for progress."""
+"""Compile every kernel module, or load it from the cache, with a callback for progress.
+
+Modules that have nothing in the cache are compiled in processes of their own first, as many at a time as there are
+processors; then all are imported here.
+"""
 
 from __future__ import annotations
 
 import importlib
+import multiprocessing
+import os
 import pkgutil
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import mimir_ingest.kernels as package
+from mimir_ingest.kernels._jit import has_cache
+
+Progress = Callable[[str, int, int], None]
 
 
 def modules() -> list[str]:
-    """Return the names of all kernel modules, in import order."""
+    """Return the names of all kernel modules."""
     names = [m.name for m in pkgutil.iter_modules(package.__path__)]
-    return [n for n in names if n not in ("warm",) and not n.startswith("_")]
+    return [n for n in names if n != "warm" and not n.startswith("_")]
 
 
-def warm(progress: Callable[[str, int, int], None] | None = None) -> int:
-    """Import (and so compile) every kernel module.
+def import_kernels(name: str) -> str:
+    """Import one kernel module, which compiles what its cache lacks; return its name."""
+    importlib.import_module(f"mimir_ingest.kernels.{name}")
+    return name
 
-    `progress(module, done, total)` is called before each module, and once more at the end. Returns the module count.
+
+def warm(progress: Progress | None = None) -> int:
+    """Make every kernel ready in this process.
+
+    `progress(module, done, total)` is called after each module. Returns the number of modules.
     """
     names = modules()
-    for done, name in enumerate(names):
+    cold = [name for name in names if not has_cache(name)]
+    done = 0
+
+    def ready(name: str) -> None:
+        nonlocal done
+        done += 1
         if progress:
             progress(name, done, len(names))
-        importlib.import_module(f"mimir_ingest.kernels.{name}")
-    if progress and names:
-        progress(names[-1], len(names), len(names))
+
+    if len(cold) > 1:
+        workers = min(len(cold), os.cpu_count() or 1)
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            for finished in as_completed([pool.submit(import_kernels, name) for name in cold]):
+                ready(finished.result())
+    for name in names:
+        import_kernels(name)
+        if name not in cold or len(cold) == 1:
+            ready(name)
     return len(names)
