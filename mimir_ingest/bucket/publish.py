@@ -10,7 +10,7 @@ from __future__ import annotations
 from mimir_ingest.bucket.layout import block_file, block_folder, meta_file, tenant_folder
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import BlockNotFound, StoreUnavailable
-from mimir_ingest.tsdb.block_meta import META_FILE
+from mimir_ingest.tsdb.block_meta import META_FILE, TOMBSTONES_FILE
 from mimir_ingest.tsdb.block_reader import verify_block
 from mimir_ingest.tsdb.block_writer import BuiltBlock
 from mimir_ingest.tsdb.ulid import is_ulid
@@ -22,12 +22,14 @@ _ATTEMPTS = 3
 
 
 def publish_block(bucket: Bucket, tenant: str, built: BuiltBlock) -> bool:
-    """Publish a block unless it is there; return whether anything was written.
+    """Publish a block unless it is there, whole; return whether anything was written.
 
     The block is decoded again from its bytes before its first file is written. Raises `BlockCorrupt` (nothing was
     written) and `StoreUnavailable` (call again).
     """
-    if bucket.exists(meta_file(tenant, built.ulid)):
+    # Only what holds samples counts here: others may have replaced `meta.json` or the tombstones since.
+    missing = set(find_missing_files(bucket, tenant, built)) - {TOMBSTONES_FILE}
+    if bucket.exists(meta_file(tenant, built.ulid)) and missing <= {META_FILE}:
         return False
     verify_block(built.files)
     for _ in range(_ATTEMPTS):

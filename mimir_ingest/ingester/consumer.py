@@ -21,7 +21,14 @@ from typing import Any
 
 import structlog
 
-from mimir_ingest.errors import IngestError, LogError, LogUnavailable, OffsetOutOfRange, RecordVersionUnsupported
+from mimir_ingest.errors import (
+    IngestError,
+    LogError,
+    LogUnavailable,
+    OffsetOutOfRange,
+    RecordCorrupt,
+    RecordVersionUnsupported,
+)
 from mimir_ingest.ingester import snapshot as snapshots
 from mimir_ingest.ingester.consumption import ConsumptionMetrics
 from mimir_ingest.ingester.cut import CutRequest
@@ -113,7 +120,8 @@ class PartitionConsumer:
                 await self._step(self.state or await self._recover())
                 backoff = self._knobs.min_backoff_s
                 continue
-            except RecordVersionUnsupported as error:
+            except (RecordVersionUnsupported, RecordCorrupt) as error:
+                # Corrupt values are passed over in `apply`; this one's version cannot be read, so it may hold anything.
                 await self._fail(f"record {self.state.next_offset if self.state else '?'}: {error.message}")
                 return
             except OffsetOutOfRange as error:
@@ -140,12 +148,8 @@ class PartitionConsumer:
 
     async def finish(self) -> None:
         """After `run` has ended: end the tasks, keep a snapshot for the next start."""
-        for task in (self._cut_task, self._snapshot_task):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
+        await self._end_tasks()
         if self.state is not None and self._knobs.snapshot_interval_s:
-            self._snapshot_task = None
             await self._begin_snapshot(self.state)
             if self._snapshot_task is not None:
                 await self._snapshot_task
@@ -158,11 +162,17 @@ class PartitionConsumer:
 
     async def _discard(self) -> None:
         """Throw the state away; it is recovered from what is durable."""
-        for task in (self._cut_task, self._snapshot_task):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
+        await self._end_tasks()
         self.state, self._cut_task, self._releases, self.caught_up = None, None, [], False
+
+    async def _end_tasks(self) -> None:
+        if self._cut_task is not None:
+            self._cut_task.cancel()
+            await asyncio.wait([self._cut_task])
+        if self._snapshot_task is not None:
+            # Its thread cannot be stopped, and two must not write the same temporary file.
+            await asyncio.wait([self._snapshot_task])
+            self._snapshot_task = None
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -342,8 +352,10 @@ class PartitionConsumer:
         task = self._cut_task
         if not task.done():
             stopping = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
+            try:
+                await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stopping.cancel()
             if not task.done():
                 return
         self._cut_task = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,7 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.bucket.store import Bucket
-from mimir_ingest.errors import LogUnavailable, StoreUnavailable
+from mimir_ingest.errors import LogUnavailable, RecordCorrupt, StoreUnavailable
+from mimir_ingest.ingester import snapshot as snapshots
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.log.embedded import EmbeddedLog
@@ -256,6 +258,44 @@ async def test_a_record_of_an_unknown_version_stops_its_partition_loudly(world):
             await ingester.wait_consumed(0, 2, 5)
 
 
+async def test_a_record_whose_version_cannot_be_read_stops_its_partition_loudly(world, monkeypatch):
+    real = EmbeddedLog.read
+
+    async def read(self, partition, next_offset, **bounds):
+        records = await real(self, partition, next_offset, **bounds)
+        if any(record.value == b"?" for record in records):
+            raise RecordCorrupt("header Version has 2 bytes, 4 are needed")
+        return records
+
+    monkeypatch.setattr(EmbeddedLog, "read", read)
+    async with world.ingester() as ingester:
+        await world.log.append(0, b"a", b"?", 77, timeout_s=5)
+        await until(lambda: ingester.ready_reason() is not None)
+        assert "header Version has 2 bytes" in ingester.ready_reason()
+
+
+async def test_a_snapshot_under_way_at_the_end_is_written_before_the_last_one(world, monkeypatch):
+    real, running, most = snapshots.write_snapshot, [], []
+
+    def slow(folder, captured):
+        running.append(captured)
+        most.append(sum(c.meta["partition"] == captured.meta["partition"] for c in running))
+        time.sleep(0.3)
+        size = real(folder, captured)
+        running.remove(captured)
+        return size
+
+    monkeypatch.setattr(snapshots, "write_snapshot", slow)
+    async with world.ingester(snapshot_interval_s=0.01) as ingester:
+        first = await world.push([row(0, world.clock.now_ms)])
+        await ingester.wait_consumed(0, first + 1, 5)
+        await until(lambda: any(captured.meta["partition"] == 0 for captured in running))
+        last = await world.push([row(1, world.clock.now_ms)])
+        await ingester.wait_consumed(0, last + 1, 5)
+    assert max(most) == 1
+    assert snapshots.read_snapshot(world.folder / "snapshots", 0).facts.next_offset == last + 1
+
+
 async def test_a_record_that_does_not_decode_is_counted_and_passed_over(world):
     async with world.ingester() as ingester:
         t = world.clock.now_ms
@@ -331,6 +371,7 @@ async def test_stopping_does_not_wait_for_a_bucket_that_is_down_and_loses_nothin
             await asyncio.sleep(0.3)
     async with world.ingester() as ingester:
         await ingester.flush(None, wait=True)
+        await until(lambda: any(c.partition == 0 and len(c.blocks) == 3 for c in ingester.cuts("a")))
         assert await held(ingester) == {}
     kept = [(labels["i"], ts) for samples in world.blocks().values() for labels, points in samples for ts, _ in points]
     assert sorted(kept) == [("0", t), ("1", t), ("2", t)]

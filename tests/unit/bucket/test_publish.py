@@ -88,6 +88,22 @@ def test_a_death_at_any_write_leaves_no_half_block_and_a_retry_completes_it(
     assert _read(bucket) == to_python(SAMPLES)
 
 
+@pytest.mark.parametrize("path", ["chunks/000001", "index"])
+def test_a_block_that_has_lost_a_file_is_completed_though_its_meta_json_is_there(bucket: Bucket, path: str) -> None:
+    publish_block(bucket, "team-a", BUILT)
+    bucket.delete(block_file("team-a", BUILT.ulid, path))
+    assert publish_block(bucket, "team-a", BUILT)
+    assert find_missing_files(bucket, "team-a", BUILT) == []
+
+
+@pytest.mark.parametrize("path", ["meta.json", "tombstones"])
+def test_a_published_block_whose_small_files_were_replaced_is_left_alone(bucket: Bucket, path: str) -> None:
+    publish_block(bucket, "team-a", BUILT)
+    bucket.write_atomic(block_file("team-a", BUILT.ulid, path), b"by somebody else")
+    assert not publish_block(bucket, "team-a", BUILT)
+    assert bucket.read(block_file("team-a", BUILT.ulid, path)) == b"by somebody else"
+
+
 @pytest.mark.parametrize("path", [path for path in PATHS if path not in ("meta.json", "tombstones")])
 def test_a_block_that_does_not_verify_is_not_shipped(bucket: Bucket, path: str) -> None:
     data = bytearray(BUILT.files[path])
