@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -201,3 +203,25 @@ def test_label_bytes_that_are_none_are_refused_and_change_nothing():
         with pytest.raises(RecordCorrupt):
             head.append(bad, offset=0, newest_ms=10, range_ms=RANGE_MS, max_series=0, window_ms=0)
         assert (head.table.count, head.live_count, head.held_count) == (0, 0, 0)
+
+
+def test_label_sets_with_one_hash_live_apart_through_rebuilds_cuts_and_restarts():
+    rows = [({"__name__": "m", "i": str(i)}, [(9000 + i, float(i))]) for i in range(50)]
+    batch = write_batch([*rows, ({"__name__": "old"}, [(1, 1.0)])])
+    batch = dataclasses.replace(batch, hashes=np.full(51, 0xABCDEF0123456789, np.uint64))
+    head = Head("t")
+    bounds = {"newest_ms": 1 << 40, "range_ms": RANGE_MS, "max_series": 0, "window_ms": 1 << 40}
+    head.append(batch, offset=0, **bounds)
+    assert (head.table.count, head.live_count) == (51, 51)
+    wanted = {tuple(sorted(k.items())): {t: bits(v)} for k, [(t, v)] in rows}
+    assert contents(head) == {**wanted, (("__name__", "old"),): {1: bits(1.0)}}
+    assert contents(head, [Matcher(MatchType.EQUAL, "i", "7")]) == {(("__name__", "m"), ("i", "7")): {9007: bits(7.0)}}
+    again = restarted(head)
+    assert contents(again) == contents(head)
+    assert again.append(batch, offset=1, **bounds)[REPEATED] == 51
+    frozen = again.freeze(9000, RANGE_MS)
+    again.thaw(stays(frozen), 9000, 2)
+    again.release(2)
+    again._rebuild_table()
+    assert contents(again) == wanted
+    assert again.append(batch.take(np.arange(50)), offset=3, **bounds)[REPEATED] == 50
