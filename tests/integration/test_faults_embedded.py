@@ -230,6 +230,16 @@ def noise(number, at_ms):
     )
 
 
+def whole(numbers):
+    """What `pushes_found` gives for pushes that are there completely."""
+    return {(str(number), 200.0) for number in numbers}
+
+
+def pushes_found(program, at_ms):
+    """(number of a push, series found of it)."""
+    return {(r["metric"]["push"], float(r["value"][1])) for r in program.query("count by (push) (noise)", at_ms=at_ms)}
+
+
 def test_a_full_disk_fails_pushes_with_advice_and_they_work_again_once_there_is_space(tmp_path):
     at, acknowledged = now_ms(), []
     with (
@@ -252,8 +262,7 @@ def test_a_full_disk_fails_pushes_with_advice_and_they_work_again_once_there_is_
         assert refused.text.startswith("send data to partitions: failed pushing to partition 0: ")
         assert "the disk is full: free some space" in refused.text
         # What was acknowledged is served meanwhile, and the process stays ready for the answers it can give.
-        by_push = {r["metric"]["push"] for r in program.query("count by (push) (noise)", at_ms=at)}
-        assert {str(n) for n in acknowledged} <= by_push
+        wait_until(lambda: pushes_found(program, at) >= whole(acknowledged), "what was acknowledged")
         assert program.push(noise(1000, at)).status_code == 500
         assert program.http.get("/ready").status_code == 200
         filler.unlink()
@@ -262,16 +271,7 @@ def test_a_full_disk_fails_pushes_with_advice_and_they_work_again_once_there_is_
             acknowledged.append(number)
         assert "the embedded log can be written again" in program.log_path.read_text()
         for _ in range(2):
-            wait_until(
-                lambda: (
-                    dict.fromkeys(map(str, acknowledged), 200.0).items()
-                    <= {
-                        r["metric"]["push"]: float(r["value"][1])
-                        for r in program.query("count by (push) (noise)", at_ms=at)
-                    }.items()
-                ),
-                "everything that was acknowledged",
-            )
+            wait_until(lambda: pushes_found(program, at) >= whole(acknowledged), "everything that was acknowledged")
             program.kill()
             program.start()
         assert program.http.post("/ingester/flush", params={"wait": "true"}).status_code == 204
