@@ -10,6 +10,7 @@ import pytest
 
 from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.bucket.store import Bucket
+from mimir_ingest.errors import RecordVersionUnsupported
 from mimir_ingest.ingester.settings import PartitionSettings
 from tests.reference.head import bits
 from tests.reference.partition import PlainPartition
@@ -210,7 +211,7 @@ def test_new_settings_begin_with_a_cut_and_hold_from_there_on(tmp_path):
     records = [
         data_record(0, "a", rows, at_ms=START_MS),
         settings_record(1, {"cut_max_samples": 10, "range_ms": 120_000}, at_ms=START_MS),
-        settings_record(2, {"no_such_setting": 1}, at_ms=START_MS),
+        settings_record(2, {"cut_max_samples": 0}, at_ms=START_MS),
         data_record(3, "a", later, at_ms=START_MS),
     ]
     owner = one_pass(tmp_path, records)
@@ -219,3 +220,9 @@ def test_new_settings_begin_with_a_cut_and_hold_from_there_on(tmp_path):
     heir.start(0, 4)
     assert (heir.state.settings.cut_max_samples, heir.state.settings.range_ms) == (10, 120_000)
     assert heir.state.settings.grace_ms == SETTINGS.grace_ms
+
+
+def test_a_setting_of_a_later_version_stops_the_reader(tmp_path):
+    records = [settings_record(0, {"no_such_setting": 1}, at_ms=START_MS)]
+    with pytest.raises(RecordVersionUnsupported, match="no_such_setting"):
+        one_pass(tmp_path, records)
