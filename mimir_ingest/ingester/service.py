@@ -109,6 +109,7 @@ class Ingester:
         self._query_pool = ThreadPoolExecutor(query_threads, "head-query")
         self._ship_pool = ThreadPoolExecutor(ship_concurrency, "ship")
         self._consumers: dict[int, PartitionConsumer] = {}
+        self._closed = False
         self._tasks: list[asyncio.Task[None]] = []
         self._series_seen: dict[tuple[int, str], tuple[Head, int, int]] = {}
 
@@ -134,7 +135,8 @@ class Ingester:
         self._tasks.append(asyncio.create_task(self._upkeep(), name="ingester-upkeep"))
 
     async def close(self) -> None:
-        """Stop consuming, keep snapshots. Idempotent."""
+        """Stop consuming, keep snapshots, refuse queries from now on. Idempotent."""
+        self._closed = True
         for consumer in self._consumers.values():
             await consumer.stop()
         tasks, self._tasks = self._tasks, []
@@ -152,7 +154,9 @@ class Ingester:
         await self.close()
 
     def ready_reason(self) -> str | None:
-        """Return why queries cannot be answered yet, or None."""
+        """Return why queries cannot be answered, or None."""
+        if self._closed:
+            return "the ingester is stopped"
         for partition, consumer in self._consumers.items():
             if consumer.failed is not None:
                 return f"partition {partition} is stopped: {consumer.failed}"
@@ -220,7 +224,7 @@ class Ingester:
     async def _ask(self, one: Callable[[PartitionConsumer], _Answer]) -> list[_Answer]:
         reason = self.ready_reason()
         if reason is not None:
-            raise LogUnavailable(f"the ingester cannot answer yet: {reason}")
+            raise LogUnavailable(f"the ingester cannot answer: {reason}")
         loop = asyncio.get_running_loop()
         return await asyncio.gather(
             *(loop.run_in_executor(self._query_pool, one, consumer) for consumer in self._consumers.values())

@@ -320,6 +320,8 @@ async def test_shutdown_leaves_nothing_in_memory_only(world):
         await world.push([row(1, t)], tenant="b", partition=1)
         await ingester.shutdown()
         assert len(world.blocks("a")) == len(world.blocks("b")) == 1
+        with pytest.raises(LogUnavailable, match="the ingester is stopped"):
+            await held(ingester)
 
 
 async def test_restarts_under_load_give_every_acknowledged_sample_once(world):
