@@ -61,9 +61,22 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises IngestError with the cause when a component fails."""
-    uvloop.run(Process(settings).run())
+def run(settings: Settings, *, leave: Callable[[IngestError | None], None] = lambda error: None) -> None:
+    """Serve until SIGTERM or SIGINT. Raises IngestError with the cause when a component fails.
+
+    `leave` is called with that cause, or None, once everything is closed. It may end the process: returning waits for
+    every thread, and one that asks a store that does not answer takes minutes.
+    """
+
+    async def serve() -> None:
+        try:
+            await Process(settings).run()
+        except IngestError as error:
+            leave(error)
+            raise
+        leave(None)
+
+    uvloop.run(serve())
 
 
 class Process:

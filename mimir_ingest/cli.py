@@ -6,6 +6,7 @@ configuration cannot be used. What a user got wrong is told in a sentence on std
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -104,8 +105,17 @@ def serve(argv: Sequence[str]) -> int:
     _warm(show=sys.stderr.isatty())
     from mimir_ingest.app import run  # importing it loads every kernel, so it comes after the progress bar
 
-    run(settings)
+    run(settings, leave=_leave)
     return 0
+
+
+def _leave(error: IngestError | None) -> None:
+    """End the process, which has closed everything, without waiting for threads that wait for others."""
+    code = 0 if error is None else _complain(error.message, UNUSABLE if error.blame == "client" else FAILED)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def _report(settings: Settings, line: CommandLine) -> None:

@@ -1,6 +1,7 @@
 """Object storage over S3 that goes away and comes back, and a local disk that is lost, seen from a whole process."""
 
 import shutil
+import socket
 import sqlite3
 import time
 from contextlib import contextmanager
@@ -41,6 +42,14 @@ class S3:
         server, self._server = self._server, None
         if server is not None:
             server.stop()
+
+    @contextmanager
+    def frozen(self):
+        """Connections are taken, nothing is answered."""
+        self.stop()
+        with socket.create_server(("127.0.0.1", self.port), backlog=100):
+            yield
+        self.start()
 
     @contextmanager
     def stopped(self):
@@ -162,3 +171,19 @@ def test_a_process_killed_while_its_cut_waits_for_s3_ships_it_after_the_restart(
         with s3.stopped():
             flush(program, wait=False)
             assert program.stop() == 0
+
+
+def test_sigterm_does_not_wait_for_an_s3_that_does_not_answer(tmp_path, s3):
+    s3.create_bucket("frozen")
+    with s3_program(tmp_path, s3, "frozen") as program:
+        program.start()
+        at = now_ms()
+        assert program.push(one("kept", 1.0, at)).status_code == 200
+        with s3.frozen():
+            flush(program, wait=False)
+            wait_until(lambda: metric(program, "cortex_ingester_tsdb_compactions_triggered_total") == 1, "a cut")
+            assert program.stop(timeout_s=60) == 0
+        assert "msg=stopped" in program.log_path.read_text()
+        program.start()
+        wait_until(lambda: metric(program, UPLOADS) == 1, "the block")
+        assert values(program, "kept", at) == [1.0]
