@@ -43,6 +43,9 @@ from mimir_ingest.wire.record import VERSION_CONTROL, RecordSettings, encode_flu
 
 log = structlog.get_logger()
 
+_TRIM_RETRY_S = 15.0
+"""why: a full disk is the usual cause, and takes people to mend."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConsumerKnobs:
@@ -57,6 +60,8 @@ class ConsumerKnobs:
     """A partition without records this long that holds samples is flushed; 0: never."""
     retention_s: float
     """How long shipped samples are still served, so that every reader's list of blocks has their blocks."""
+    trim_delay_s: float
+    """How long what was cut stays in the log, so that another owner that is a little behind still finds it."""
     fetch_max_bytes: int
     fetch_max_wait_s: float
     append_timeout_s: float
@@ -105,6 +110,7 @@ class PartitionConsumer:
         self._cut_task: asyncio.Task[ShippedCut] | None = None
         self._snapshot_task: asyncio.Task[None] | None = None
         self._releases: list[tuple[float, int]] = []
+        self._trims: list[tuple[float, int]] = []
         self._last_record_s = self._last_snapshot_s = now_s()
         self._snapshot_offset = -1
         self._stopping = asyncio.Event()
@@ -163,7 +169,7 @@ class PartitionConsumer:
     async def _discard(self) -> None:
         """Throw the state away; it is recovered from what is durable."""
         await self._end_tasks()
-        self.state, self._cut_task, self._releases, self.caught_up = None, None, [], False
+        self.state, self._cut_task, self._releases, self._trims, self.caught_up = None, None, [], [], False
 
     async def _end_tasks(self) -> None:
         if self._cut_task is not None:
@@ -222,6 +228,9 @@ class PartitionConsumer:
         self.state = state
         self._snapshot_offset = state.next_offset if plan.source is ResumeFrom.SNAPSHOT else -1
         self._last_record_s = self._now_s()
+        if state.last_cut_offset is not None:
+            # The process before may have ended between a cut and its trim.
+            self._trims = [(self._now_s() + self._knobs.trim_delay_s, state.last_cut_offset)]
         log.info(
             "partition resumes",
             partition=self.partition,
@@ -313,6 +322,7 @@ class PartitionConsumer:
         now = self._now_s()
         while self._releases and self._releases[0][0] <= now:
             state.release(self._releases.pop(0)[1])
+        await self._trim_due()
         idle = self._knobs.idle_timeout_s
         if idle and now - self._last_record_s >= idle and state.settled and state.held_count:
             await self.append_flush(None)
@@ -374,17 +384,31 @@ class PartitionConsumer:
         while len(self._releases) > 1 and state.retained_count > state.settings.cut_max_samples:
             state.release(self._releases.pop(0)[1])
         await self._notify()
-        await self._log_upkeep(cut_offset)
+        self._trims.append((self._now_s() + self._knobs.trim_delay_s, cut_offset))
+        await self._commit(cut_offset)
+        await self._trim_due()
 
-    async def _log_upkeep(self, cut_offset: int) -> None:
-        """Commit and trim up to a cut; a failure costs nothing but lag tools' view and space until the next cut."""
+    async def _commit(self, cut_offset: int) -> None:
+        """Commit up to a cut; a failure costs nothing but lag tools' view until the next cut."""
         try:
             await self._log.commit(self._knobs.group, self.partition, cut_offset)
-            await self._log.trim(self.partition, cut_offset)
             self._metrics.committed(self.partition, cut_offset)
         except LogError as error:
             self._metrics.commit_failed(self.partition)
-            log.warning("commit or trim failed", partition=self.partition, error=error.message)
+            log.warning("commit failed", partition=self.partition, error=error.message)
+
+    async def _trim_due(self) -> None:
+        """Trim the log up to the newest cut whose delay is over; a failure costs space, and is tried again."""
+        now = self._now_s()
+        before_offset = max((offset for deadline, offset in self._trims if deadline <= now), default=None)
+        if before_offset is None:
+            return
+        self._trims = [(deadline, offset) for deadline, offset in self._trims if deadline > now]
+        try:
+            await self._log.trim(self.partition, before_offset)
+        except LogError as error:
+            self._trims.append((self._now_s() + _TRIM_RETRY_S, before_offset))
+            log.warning("trim failed, it is tried again", partition=self.partition, error=error.message)
 
     # --- snapshots --------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class World:
             "snapshot_folder": self.folder / "snapshots",
             "snapshot_interval_s": 3600.0,
             "retention_s": 0.0,
+            "trim_delay_s": 0.0,
             "fetch_max_wait_s": 0.05,
             **options,
         }
@@ -210,6 +211,20 @@ class ShakyBucket(Bucket):
         if self.down:
             raise StoreUnavailable("no route to the bucket")
         super().write_atomic(path, data)
+
+
+async def test_the_log_keeps_what_was_cut_until_the_trim_delay_is_over_and_a_restart_does_not_forget_to_trim(world):
+    async with world.ingester(trim_delay_s=3600.0) as ingester:
+        offset = await world.push([row(0, world.clock.now_ms)])
+        await ingester.flush(None, wait=True)
+        await until(lambda: ingester.partition_states()[0]["last_cut_offset"] is not None)
+        assert await world.log.start_offset(0) == 0
+        # Another owner that is behind still finds the record.
+        assert (await world.log.read(0, 0, max_bytes=1, max_wait_s=1))[0].offset == offset
+    async with world.ingester():
+        async with asyncio.timeout(20):
+            while await world.log.start_offset(0) <= offset:  # noqa: ASYNC110 - the log tells nobody
+                await asyncio.sleep(0.02)
 
 
 async def test_a_bucket_that_is_down_is_waited_for_while_consuming_goes_on(world):
