@@ -51,6 +51,7 @@ class HttpServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=max(1, int(idle_timeout_s)),
             timeout_graceful_shutdown=max(1, int(graceful_timeout_s)),
             backlog=1024,
