@@ -26,8 +26,8 @@ from mimir_ingest.api.errors import (
 from mimir_ingest.api.params import MAX_TIME_MS, MIN_TIME_MS
 from mimir_ingest.api.push import ClientGone
 from mimir_ingest.api.tenant import TenantResolver
-from mimir_ingest.errors import IngestError, LimitExceeded, QueryError, RequestTooLarge, TenantError
-from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.errors import IngestError, QueryError, RequestTooLarge, TenantError
+from mimir_ingest.model.samples import TOO_MANY_SAMPLES, SeriesSamples
 from mimir_ingest.querier.service import Querier
 from mimir_ingest.wire import snappy
 from mimir_ingest.wire.read_request import ReadQuery, ReadRequest, ResponseType, decode_request, negotiate
@@ -123,8 +123,10 @@ class ReadApplication:
                     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
                         await stream.write(piece)
                 else:
+                    # The querier bounds each query; this answer holds all of them at once.
                     sample_count += samples.sample_count
-                    self._check_samples(sample_count)
+                    if 0 < self._querier.limits.max_samples < sample_count:
+                        raise QueryError(TOO_MANY_SAMPLES)
                     results.append(await asyncio.to_thread(encode_samples, [samples]))
                 index += 1
         if streamed:
@@ -154,18 +156,9 @@ class ReadApplication:
             return SeriesSamples.empty()
         try:
             async with asyncio.timeout_at(deadline):
-                samples = await self._querier.select(tenant, query.matchers, start_ms, end_ms)
+                return await self._querier.select(tenant, query.matchers, start_ms, end_ms)
         except TimeoutError as error:
             raise QueryError("query timed out in query execution", error_type="timeout") from error
-        self._check_samples(samples.sample_count)
-        return samples
-
-    def _check_samples(self, count: int) -> None:
-        limit = self._querier.limits.max_samples
-        if 0 < limit < count:
-            raise LimitExceeded(
-                f"exceeded sample limit ({limit}). To adjust the related limit, configure -querier.max-samples"
-            )
 
 
 async def _read_body(receive: Receive) -> bytes:

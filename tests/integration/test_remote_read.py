@@ -221,4 +221,5 @@ def test_a_prometheus_shows_our_refusal(tmp_path, prometheus_bin):
         (tmp_path / "prometheus").mkdir()
         with run_prometheus(prometheus_bin, tmp_path / "prometheus", config=config) as prometheus:
             answer = prometheus.get("/api/v1/query", params={"query": "m[1m]", "time": now_ms / 1000})
-            assert "exceeded sample limit (5)" in answer.text
+            refusal = "400 Bad Request: query processing would load too many samples into memory in query execution"
+            assert refusal in answer.text

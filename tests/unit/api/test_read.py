@@ -195,14 +195,14 @@ async def test_an_error_after_the_first_frame_is_written_into_the_stream_and_bre
         read_frames(response.content)
 
 
-@pytest.mark.parametrize(("accepted", "queries"), [(SAMPLES, 1), (STREAMED_XOR_CHUNKS, 1), (SAMPLES, 3)])
-async def test_more_samples_than_the_limit_are_refused(accepted, queries):
-    limit = DATA.sample_count * queries - 1
-    querier = KnownQuerier(limits=replace(LIMITS, max_samples=limit))
-    body = read_request(*[(0, 1, [UP])] * queries, accepted=[accepted])
-    response = await post(querier, compressed(body))
-    assert response.status_code == 400
-    assert response.text.startswith(f"exceeded sample limit ({limit})")
+async def test_an_answer_in_one_piece_is_bounded_over_all_its_queries_and_a_stream_is_not():
+    limits = replace(LIMITS, max_samples=DATA.sample_count * 3 - 1)
+    queries = [(0, 1, [UP])] * 3
+    response = await post(KnownQuerier(limits=limits), compressed(read_request(*queries, accepted=[SAMPLES])))
+    too_many = "query processing would load too many samples into memory in query execution\n"
+    assert (response.status_code, response.text) == (400, too_many)
+    response = await post(KnownQuerier(limits=limits), compressed(read_request(*queries, accepted=[1])))
+    assert read_chunks(response.content, 3) == [to_python(DATA)] * 3
 
 
 async def test_a_query_that_takes_too_long_is_given_up():
