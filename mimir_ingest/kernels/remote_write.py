@@ -56,6 +56,27 @@ _RW2_SYMBOLS = np.int64(WireStatus.RW2_SYMBOLS)
 _RW2_TIMESERIES = np.int64(WireStatus.RW2_TIMESERIES)
 
 
+@inline_checked
+def read_request_flag(body, at, field, wire_type, flags_out, error_out):
+    """Read source (field 2) or a skip flag (1000, 1001) of a WriteRequest at `body[at:]`; skip any other field.
+
+    `flags_out` is int64[3] or longer: source, skip label names, skip label count. Returns the position after the field,
+    or a negative WireStatus.
+    """
+    if field != 2 and field != 1000 and field != 1001:
+        return skip_field(body, at, len(body), wire_type, error_out)
+    if wire_type != 0:
+        return refuse(WRITE_REQUEST, field, wire_type, error_out)
+    value, at = read_uvarint(body, at, len(body))
+    if at < 0:
+        return at
+    if field == 2:
+        flags_out[0] = np.int64(np.int32(np.uint32(value)))
+    else:
+        flags_out[1 + field - 1000] = value != np.uint64(0)
+    return at
+
+
 @kernel(i64(u8_in, i64_out, i64_out), boundscheck=True)
 def scan(body, counts_out, error_out):
     """Count the top-level items of a WriteRequest.
@@ -106,18 +127,8 @@ def scan(body, counts_out, error_out):
                 counts_out[METADATA] += 1
                 counts_out[METADATA_BYTES] += size
             at += size
-        elif field == 2 or field == 1000 or field == 1001:
-            if wire_type != 0:
-                return refuse(WRITE_REQUEST, field, wire_type, error_out)
-            value, at = read_uvarint(body, at, n)
-            if at < 0:
-                return at
-            if field == 2:
-                counts_out[SOURCE] = np.int64(np.int32(np.uint32(value)))
-            else:
-                counts_out[SKIP_LABEL_NAMES + field - 1000] = value != np.uint64(0)
         else:
-            at = skip_field(body, at, n, wire_type, error_out)
+            at = read_request_flag(body, at, field, wire_type, counts_out[SOURCE:], error_out)
             if at < 0:
                 return at
     return 0

@@ -36,7 +36,7 @@ from mimir_ingest.kernels.protobuf import (
     check_message,
     refuse,
 )
-from mimir_ingest.kernels.remote_write import read_sample
+from mimir_ingest.kernels.remote_write import read_request_flag, read_sample
 from mimir_ingest.kernels.symbols import symbol_size
 from mimir_ingest.kernels.varint import (
     WireStatus,
@@ -107,18 +107,8 @@ def scan(data, begin, counts_out, error_out):
                     return _BAD_SYMBOLS
                 counts_out[SYMBOLS] += 1
             at += size
-        elif field == 2 or field == 1000 or field == 1001:
-            if wire_type != 0:
-                return refuse(WRITE_REQUEST, field, wire_type, error_out)
-            value, at = read_uvarint(data, at, n)
-            if at < 0:
-                return at
-            if field == 2:
-                counts_out[SOURCE] = np.int64(np.int32(np.uint32(value)))
-            else:
-                counts_out[SKIP_LABEL_NAMES + field - 1000] = value != np.uint64(0)
         else:
-            at = skip_field(data, at, n, wire_type, error_out)
+            at = read_request_flag(data, at, field, wire_type, counts_out[SOURCE:], error_out)
             if at < 0:
                 return at
     return 0
