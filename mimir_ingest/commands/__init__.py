@@ -1,0 +1,1 @@
+"""The commands besides `serve`, grouped as the command line groups them; `cli` puts them together."""
