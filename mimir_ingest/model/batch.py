@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mimir_ingest.kernels.gather import gather_bytes, gather_samples
+from mimir_ingest.model.histograms import HistogramSamples
 
 STALE_NAN_BITS = 0x7FF0000000000002
 """Bits of Prometheus's staleness marker; test them on the bits, arithmetic destroys them."""
@@ -70,6 +71,8 @@ class WriteBatch:
     """float64[m]: bit-exact, staleness markers included."""
     metadata: MetadataColumns = field(default_factory=MetadataColumns.empty)
     source: int = SOURCE_API
+    histograms: HistogramSamples | None = None
+    """Native histograms of the same n series, in the order received; None: there are none."""
 
     @property
     def series_count(self) -> int:
@@ -78,7 +81,7 @@ class WriteBatch:
 
     @property
     def sample_count(self) -> int:
-        """Number of samples."""
+        """Number of float samples."""
         return len(self.timestamps)
 
     def take(self, index: np.ndarray) -> WriteBatch:
@@ -92,7 +95,14 @@ class WriteBatch:
         values = np.empty(sample_offsets[-1], np.float64)
         gather_samples(self.timestamps, self.values, self.sample_offsets, index, timestamps, values)
         return WriteBatch(
-            labels, label_offsets, self.hashes[index], sample_offsets, timestamps, values, source=self.source
+            labels,
+            label_offsets,
+            self.hashes[index],
+            sample_offsets,
+            timestamps,
+            values,
+            source=self.source,
+            histograms=self.histograms.take(index) if self.histograms is not None else None,
         )
 
     @classmethod

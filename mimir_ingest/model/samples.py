@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mimir_ingest.errors import QueryError
+from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.labels import LabelFrame
 
 TOO_MANY_SAMPLES = "query processing would load too many samples into memory in query execution"
@@ -18,8 +19,8 @@ TOO_MANY_SAMPLES = "query processing would load too many samples into memory in 
 class SeriesSamples:
     """Raw samples of n series.
 
-    Within a series timestamps ascend strictly. Label sets are distinct. Values are bit-exact; staleness markers are
-    still in.
+    Within a series timestamps ascend strictly, over floats and histograms together. Label sets are distinct. Values are
+    bit-exact; staleness markers are still in.
     """
 
     labels: LabelFrame
@@ -30,6 +31,8 @@ class SeriesSamples:
     """int64[m]: ms since the Unix epoch."""
     values: np.ndarray
     """float64[m]."""
+    histograms: HistogramSamples | None = None
+    """Native histograms of the same n series; None: there are none."""
 
     @classmethod
     def empty(cls) -> SeriesSamples:
@@ -43,7 +46,7 @@ class SeriesSamples:
 
     @property
     def sample_count(self) -> int:
-        """Number of samples."""
+        """Number of float samples."""
         return len(self.timestamps)
 
 

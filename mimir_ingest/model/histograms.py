@@ -1,0 +1,185 @@
+"""Native histograms as columns: what the wire, the head, blocks and PromQL pass to each other.
+
+Source: spec ingest-storage 1.2 (`Histogram`); Prometheus's native histogram specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+CUSTOM_BUCKETS_SCHEMA = -53
+MIN_SCHEMA, MAX_SCHEMA = -4, 8
+"""Exponential schemas that are stored."""
+
+RESET_UNKNOWN, RESET, NO_RESET, GAUGE = 0, 1, 2, 3
+"""Reset hints, by the numbers of the wire (spec 1.2)."""
+
+
+def gather_rows(offsets: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the rows of the spans `index` lie, and the spans' new bounds.
+
+    Parameters
+    ----------
+    offsets : int64[n + 1]
+        Span i has the rows `offsets[i]:offsets[i + 1]`.
+    index : int64[k]
+        Spans, each in `[0, n)`.
+
+    Returns
+    -------
+    rows, bounds : int64[m], int64[k + 1]
+        Rows of the spans one after another, and where each span begins among them.
+    """
+    counts = offsets[index + 1] - offsets[index]
+    bounds = np.zeros(len(index) + 1, np.int64)
+    np.cumsum(counts, out=bounds[1:])
+    return np.repeat(offsets[index] - bounds[:-1], counts) + np.arange(bounds[-1]), bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Histograms:
+    """n native histograms. Arrays may be read-only views over a record's bytes."""
+
+    schema: np.ndarray
+    """int8[n]: -4 to 8, or CUSTOM_BUCKETS_SCHEMA."""
+    reset_hint: np.ndarray
+    """uint8[n]: RESET_UNKNOWN, RESET, NO_RESET or GAUGE."""
+    is_float: np.ndarray
+    """bool[n]: counts came as floats; decides the chunk encoding."""
+    zero_threshold: np.ndarray
+    """float64[n]."""
+    zero_count: np.ndarray
+    """float64[n]."""
+    count: np.ndarray
+    """float64[n]."""
+    sum: np.ndarray
+    """float64[n]: bit-exact; the staleness marker's bits here make the sample a stale one."""
+    bucket_offsets: np.ndarray
+    """int64[2n + 1]: histogram i has the negative buckets `[2i]:[2i + 1]` and the positive ones `[2i + 1]:[2i + 2]`."""
+    bucket_index: np.ndarray
+    """int32[b]: number of each bucket, ascending within a slice."""
+    bucket_count: np.ndarray
+    """float64[b]: absolute count of each bucket."""
+    custom_offsets: np.ndarray
+    """int64[n + 1]: histogram i has the bounds `custom_values[[i]:[i + 1]]`; none with an exponential schema."""
+    custom_values: np.ndarray
+    """float64[c]: upper bounds, ascending."""
+
+    @classmethod
+    def empty(cls) -> Histograms:
+        """Return no histograms."""
+        return cls(
+            np.empty(0, np.int8),
+            np.empty(0, np.uint8),
+            np.empty(0, bool),
+            *(np.empty(0, np.float64) for _ in range(4)),
+            np.zeros(1, np.int64),
+            np.empty(0, np.int32),
+            np.empty(0, np.float64),
+            np.zeros(1, np.int64),
+            np.empty(0, np.float64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.schema)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory taken."""
+        return sum(getattr(self, name).nbytes for name in self.__slots__)
+
+    def take(self, index: np.ndarray) -> Histograms:
+        """Return the histograms at `index` (int64[k]; a mask of bool[n] will do too)."""
+        index = np.asarray(index)
+        index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
+        sides = (2 * index[:, None] + np.arange(2)).reshape(-1)
+        buckets, bucket_offsets = gather_rows(self.bucket_offsets, sides)
+        customs, custom_offsets = gather_rows(self.custom_offsets, index)
+        return Histograms(
+            self.schema[index],
+            self.reset_hint[index],
+            self.is_float[index],
+            self.zero_threshold[index],
+            self.zero_count[index],
+            self.count[index],
+            self.sum[index],
+            bucket_offsets,
+            self.bucket_index[buckets],
+            self.bucket_count[buckets],
+            custom_offsets,
+            self.custom_values[customs],
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence[Histograms]) -> Histograms:
+        """Return the histograms of all parts, one part after another."""
+        if not parts:
+            return cls.empty()
+        if len(parts) == 1:
+            return parts[0]
+        columns = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in cls.__slots__
+            if name not in ("bucket_offsets", "custom_offsets")
+        }
+        columns["bucket_offsets"] = _chained([part.bucket_offsets for part in parts])
+        columns["custom_offsets"] = _chained([part.custom_offsets for part in parts])
+        return cls(**columns)
+
+
+def _chained(offsets: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the offsets of spans that follow one another."""
+    shifts = np.cumsum([0, *(int(part[-1]) for part in offsets)])
+    moved = [part[1:] + shift for part, shift in zip(offsets, shifts[:-1], strict=True)]
+    return np.concatenate([np.zeros(1, np.int64), *moved])
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramSamples:
+    """Histogram samples of a number of series."""
+
+    offsets: np.ndarray
+    """int64[series + 1]: series i has the samples `offsets[i]:offsets[i + 1]`."""
+    timestamps: np.ndarray
+    """int64[m]: ms since the Unix epoch."""
+    values: Histograms
+    """m histograms."""
+
+    @classmethod
+    def empty(cls, series: int = 0) -> HistogramSamples:
+        """Return `series` series without samples."""
+        return cls(np.zeros(series + 1, np.int64), np.empty(0, np.int64), Histograms.empty())
+
+    @property
+    def series_count(self) -> int:
+        """Number of series."""
+        return len(self.offsets) - 1
+
+    @property
+    def sample_count(self) -> int:
+        """Number of samples."""
+        return len(self.timestamps)
+
+    def take(self, index: np.ndarray) -> HistogramSamples:
+        """Return the series at `index` (int64[k]) with their samples."""
+        rows, offsets = gather_rows(self.offsets, np.asarray(index, np.int64))
+        return HistogramSamples(offsets, self.timestamps[rows], self.values.take(rows))
+
+    def keep(self, mask: np.ndarray) -> HistogramSamples:
+        """Return the samples of the mask (bool[m]); the series stay."""
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(mask)])[self.offsets]
+        return HistogramSamples(offsets, self.timestamps[mask], self.values.take(mask))
+
+    @classmethod
+    def concat(cls, parts: Sequence[HistogramSamples]) -> HistogramSamples:
+        """Return the series of all parts, one part after another."""
+        if not parts:
+            return cls.empty()
+        return cls(
+            _chained([part.offsets for part in parts]),
+            np.concatenate([part.timestamps for part in parts]),
+            Histograms.concat([part.values for part in parts]),
+        )
