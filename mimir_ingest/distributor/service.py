@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,6 +21,7 @@ import structlog
 
 from mimir_ingest.distributor.admission import Admission, InstanceLimits
 from mimir_ingest.distributor.counters import TenantCounters
+from mimir_ingest.distributor.fence import fresh, may_acknowledge
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.messages import with_id
 from mimir_ingest.distributor.plan import PlannedWrite, plan_write
@@ -78,7 +79,10 @@ class Distributor:
     log : PartitionLog
         Started by the caller, closed after `close`.
     ring : () -> PartitionRing
-        The current view; asked once a request.
+        The current view; asked once a request, and again before an acknowledgement that took long.
+    ring_confirmed_s : () -> float, optional
+        When that view was last known to be the newest (by `monotonic_s`); None for a ring that never changes. See
+        `fence`.
     limits_for : str -> DistributorLimits
         A tenant's limits; asked once a request.
     distributors : () -> int
@@ -92,6 +96,7 @@ class Distributor:
         log: PartitionLog,
         *,
         ring: Callable[[], PartitionRing],
+        ring_confirmed_s: Callable[[], float] | None = None,
         limits_for: Callable[[str], DistributorLimits],
         metrics: DistributorMetrics,
         writer_metrics: WriterMetrics,
@@ -109,6 +114,7 @@ class Distributor:
         self._log, self._ring, self._limits_for = log, ring, limits_for
         self._metrics, self._writer = metrics, writer_metrics
         self._now_ms, self._monotonic_s = now_ms, monotonic_s
+        self._ring_confirmed_s = ring_confirmed_s or monotonic_s
         self._counters: dict[str, TenantCounters] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._appends: set[asyncio.Task[int]] = set()
@@ -184,7 +190,10 @@ class Distributor:
         size = snappy.decoded_length(body)
         snappy.check_size(size, max_bytes=options.max_recv_msg_size, compressed=False)
         add_bytes(size)
-        ring, now_ms, now_s = self._ring(), self._now_ms(), self._monotonic_s()
+        confirmed_s, ring = self._ring_confirmed_s(), self._ring()  # in this order: the view is at least as new
+        now_ms, now_s = self._now_ms(), self._monotonic_s()
+        if not fresh(confirmed_s, now_s):
+            raise _stale_ring(confirmed_s, now_s)
         max_record_bytes = self._max_record_bytes()
 
         def work() -> PlannedWrite:
@@ -224,7 +233,20 @@ class Distributor:
             return PushResult({}, 0, planned.invalid)
         self.admission.count_items(planned.samples + planned.metadata)
         offsets = await self._append(tenant, planned, max_record_bytes)
+        self._check_fence(offsets, confirmed_s)
         return PushResult(offsets, planned.samples, planned.invalid)
+
+    def _check_fence(self, partitions: Iterable[int], routed_confirmed_s: float) -> None:
+        """Refuse to acknowledge records whose partitions may be gone. Raises LogUnavailable."""
+        confirmed_s, ring, now_s = self._ring_confirmed_s(), self._ring(), self._monotonic_s()
+        if not may_acknowledge(
+            partitions,
+            routed_confirmed_s=routed_confirmed_s,
+            active=ring.active_partitions,
+            confirmed_s=confirmed_s,
+            now_s=now_s,
+        ):
+            raise _stale_ring(confirmed_s, now_s)
 
     def _max_record_bytes(self) -> int:
         """Return the size that records are split at: the setting, or what the log takes if that is less."""
@@ -303,6 +325,14 @@ class Distributor:
         if isinstance(error, LogError):
             return LogUnavailable(f"{where}{error}", error_id=error.error_id)
         return error
+
+
+def _stale_ring(confirmed_s: float, now_s: float) -> LogUnavailable:
+    return LogUnavailable(
+        f"send data to partitions: the ring of partitions was last confirmed {now_s - confirmed_s:.0f} s ago, so they "
+        "may have changed; the request is not acknowledged",
+        error_id="partition-ring-stale",
+    )
 
 
 def _failure_reason(error: BaseException | None) -> str:
