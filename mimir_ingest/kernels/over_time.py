@@ -28,18 +28,6 @@ def _sum(values, lo, hi):
 
 
 @inline
-def _extreme(values, lo, hi, smallest, newest):
-    """Return the index of the smallest or largest value; NaN loses to any number, `newest` of equal values."""
-    best = lo
-    for i in range(lo, hi):
-        kept, value = values[best], values[i]
-        better = value < kept if smallest else value > kept
-        if better or math.isnan(kept) or (newest and value == kept):
-            best = i
-    return best
-
-
-@inline
 def _variance(values, lo, hi):
     count = mean = mean_lost = aux = aux_lost = 0.0
     for i in range(lo, hi):
@@ -84,8 +72,6 @@ def _reduce(operation, timestamps, values, lo, hi):
         return _sum(values, lo, hi)
     if operation == AVG:
         return mean_of(values, lo, hi)
-    if operation in (MIN, MAX):
-        return values[_extreme(values, lo, hi, operation == MIN, False)]
     if operation == FIRST:
         return values[lo]
     if operation == LAST:
@@ -102,9 +88,59 @@ def _reduce(operation, timestamps, values, lo, hi):
         return float(timestamps[lo]) / 1000.0
     if operation == LAST_TIME:
         return float(timestamps[hi - 1]) / 1000.0
-    if operation in (MIN_TIME, MAX_TIME):
-        return float(timestamps[_extreme(values, lo, hi, operation == MIN_TIME, True)]) / 1000.0
     return 1.0
+
+
+@inline
+def _is_beaten(old, new, smallest, newest):
+    """Whether a value can be the extreme of no window any more that also holds the later value `new`."""
+    if math.isnan(old):
+        return newest or not math.isnan(new)
+    return (new < old if smallest else new > old) or (newest and new == old)
+
+
+@inline
+def _slide_extremes(offsets, timestamps, values, ends, window, values_out, present_out, counts_out):
+    """Do what `reduce_windows` does for MIN, MAX, MIN_TIME and MAX_TIME, at a constant cost a sample.
+
+    `queue[front:back]` holds the indices of the samples that are the extreme of the window, or can become it once those
+    before them have left: values never improve from front to back.
+    """
+    range_ms, operation = window[0], window[1]
+    smallest = operation in (MIN, MIN_TIME)
+    newest = operation in (MIN_TIME, MAX_TIME)
+    queue = np.empty(longest_series(offsets), np.int64)
+    found = total = fresh = longest = 0
+    for i in range(len(offsets) - 1):
+        stop = offsets[i + 1]
+        lo = hi = offsets[i]
+        front = back = 0
+        for s in range(len(ends)):
+            end = ends[s]
+            seen = hi
+            while hi < stop and timestamps[hi] <= end:
+                while back > front and _is_beaten(values[queue[back - 1]], values[hi], smallest, newest):
+                    back -= 1
+                queue[back] = hi
+                back += 1
+                hi += 1
+            while lo < hi and timestamps[lo] <= end - range_ms:
+                lo += 1
+            while front < back and queue[front] < lo:
+                front += 1
+            total += hi - lo
+            fresh += hi - max(lo, seen)
+            longest = max(longest, hi - lo)
+            present_out[i, s] = hi > lo
+            values_out[i, s] = 0.0
+            if hi > lo:
+                found += 1
+                best = queue[front]
+                values_out[i, s] = float(timestamps[best]) / 1000.0 if newest else values[best]
+    counts_out[0] += total
+    counts_out[1] += fresh
+    counts_out[2] = max(counts_out[2], longest)
+    return found
 
 
 @kernel(i64(i64_in, i64_in, f64_in, i64_in, i64_in, f64_2d_out, bool_2d_out, i64_out))
@@ -125,6 +161,8 @@ def reduce_windows(offsets, timestamps, values, ends, window, values_out, presen
         Number of values.
     """
     range_ms, operation, anchor_ms = window[0], window[1], window[2]
+    if operation in (MIN, MAX, MIN_TIME, MAX_TIME):
+        return _slide_extremes(offsets, timestamps, values, ends, window, values_out, present_out, counts_out)
     least = 2 if operation in (IRATE, IDELTA) else 1
     found = total = fresh = longest = 0
     for i in range(len(offsets) - 1):
@@ -198,12 +236,87 @@ def _median_deviation(scratch, size):
     return quantile_of(scratch, size, 0.5)
 
 
-@kernel(i64(i64_in, i64_in, f64_in, i64_in, i64_in, f64_in, f64_2d_out, bool_2d_out))
-def rank_windows(offsets, timestamps, values, ends, window, quantiles, values_out, present_out):
-    """Compute `quantile_over_time` or, with `quantiles` empty, `mad_over_time`.
+@inline
+def _place_of(ordered, nans, size, value):
+    """Return the first place in `ordered[nans:size]` whose value is not less than `value`, which is no NaN."""
+    low, high = nans, size
+    while low < high:
+        middle = (low + high) >> 1
+        if ordered[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
-    `window` is int64[1], the range (ms); `quantiles` is float64[steps]. The rest as in `reduce_windows`.
+
+@inline
+def _insert(ordered, nans, size, value):
+    """Put a value into `ordered[:size]`; return the new number of NaN, which stand first."""
+    at = 0 if math.isnan(value) else _place_of(ordered, nans, size, value)
+    for j in range(size, at, -1):
+        ordered[j] = ordered[j - 1]
+    ordered[at] = value
+    return nans + 1 if math.isnan(value) else nans
+
+
+@inline
+def _remove(ordered, nans, size, value):
+    """Take a value out of `ordered[:size]`; return the new number of NaN."""
+    at = 0
+    if not math.isnan(value):
+        at = _place_of(ordered, nans, size, value)
+        # Zeros are equal and of two signs: the one that leaves has the sign of the one that came.
+        while at + 1 < size and math.copysign(1.0, ordered[at]) != math.copysign(1.0, value):
+            at += 1
+    for j in range(at, size - 1):
+        ordered[j] = ordered[j + 1]
+    return nans - 1 if math.isnan(value) else nans
+
+
+@kernel(i64(i64_in, i64_in, f64_in, i64_in, i64_in, f64_in, f64_2d_out, bool_2d_out))
+def quantile_windows(offsets, timestamps, values, ends, window, quantiles, values_out, present_out):
+    """Compute `quantile_over_time`.
+
+    The window's values are kept in order from step to step; where a step shares little with the one before, they are
+    sorted anew. `window` is int64[1], the range (ms); `quantiles` is float64[steps]. The rest as in `reduce_windows`.
     """
+    range_ms = window[0]
+    ordered = np.empty(longest_series(offsets) + 1, np.float64)
+    found = 0
+    for i in range(len(offsets) - 1):
+        stop = offsets[i + 1]
+        lo = hi = offsets[i]
+        size = nans = 0
+        for s in range(len(ends)):
+            first, last = lo, hi
+            while hi < stop and timestamps[hi] <= ends[s]:
+                hi += 1
+            while lo < hi and timestamps[lo] <= ends[s] - range_ms:
+                lo += 1
+            if (hi - last) + (min(lo, last) - first) > (hi - lo) >> 2:
+                size, nans = hi - lo, 0
+                for j in range(size):
+                    ordered[j] = values[lo + j]
+                    nans += 1 if math.isnan(ordered[j]) else 0
+                order_values(ordered, size)
+            else:
+                for j in range(first, lo):
+                    nans = _remove(ordered, nans, size, values[j])
+                    size -= 1
+                for j in range(last, hi):
+                    nans = _insert(ordered, nans, size, values[j])
+                    size += 1
+            present_out[i, s] = size > 0
+            values_out[i, s] = 0.0
+            if size > 0:
+                found += 1
+                values_out[i, s] = quantile_of(ordered, size, quantiles[s])
+    return found
+
+
+@kernel(i64(i64_in, i64_in, f64_in, i64_in, i64_in, f64_2d_out, bool_2d_out))
+def deviation_windows(offsets, timestamps, values, ends, window, values_out, present_out):
+    """Compute `mad_over_time`. `window` is int64[1], the range (ms). The rest as in `reduce_windows`."""
     range_ms = window[0]
     scratch = np.empty(longest_series(offsets), np.float64)
     found = 0
@@ -218,14 +331,9 @@ def rank_windows(offsets, timestamps, values, ends, window, quantiles, values_ou
             size = hi - lo
             present_out[i, s] = size > 0
             values_out[i, s] = 0.0
-            if size == 0:
-                continue
-            found += 1
-            for j in range(size):
-                scratch[j] = values[lo + j]
-            if len(quantiles) == 0:
+            if size > 0:
+                found += 1
+                for j in range(size):
+                    scratch[j] = values[lo + j]
                 values_out[i, s] = _median_deviation(scratch, size)
-            else:
-                order_values(scratch, size)
-                values_out[i, s] = quantile_of(scratch, size, quantiles[s])
     return found

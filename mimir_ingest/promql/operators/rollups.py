@@ -177,12 +177,14 @@ def _check_factors(windowed: _Windows, arguments: np.ndarray) -> None:
 
 
 def _rank(windowed: _Windows, node: Call, scalars: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    quantiles = np.ascontiguousarray(scalars[0]) if scalars else np.empty(0)
-    values, present = windowed.run(over_time.rank_windows, np.array((windowed.range_ms,)), quantiles, counts=False)
-    if scalars:
-        outside = ~((quantiles >= 0) & (quantiles <= 1)) & present.any(axis=0)
-        for q in np.unique(quantiles[outside]):
-            windowed.evaluation.annotations.warn(texts.invalid_quantile(float(q)), node.args[0].pos)
+    window = np.array((windowed.range_ms,))
+    if not scalars:
+        return windowed.run(over_time.deviation_windows, window, counts=False)
+    quantiles = np.ascontiguousarray(scalars[0])
+    values, present = windowed.run(over_time.quantile_windows, window, quantiles, counts=False)
+    outside = ~((quantiles >= 0) & (quantiles <= 1)) & present.any(axis=0)
+    for q in np.unique(quantiles[outside]):
+        windowed.evaluation.annotations.warn(texts.invalid_quantile(float(q)), node.args[0].pos)
     return values, present
 
 

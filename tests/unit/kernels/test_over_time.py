@@ -42,8 +42,37 @@ def test_anchored_windows_start_at_the_newest_sample_before_them(name, rows, at,
 def test_quantiles_and_median_deviations_are_the_twins(rows, at, range_ms, q):
     """NaN stand before all numbers; None asks for the median deviation."""
     values, present = outputs(len(rows), len(at))
-    quantiles = np.empty(0) if q is None else np.full(len(at), q)
-    over_time.rank_windows(*columns(rows), np.array(at, np.int64), np.array([range_ms]), quantiles, values, present)
+    spec = (*columns(rows), np.array(at, np.int64), np.array([range_ms]))
+    if q is None:
+        over_time.deviation_windows(*spec, values, present)
+    else:
+        over_time.quantile_windows(*spec, np.full(len(at), q), values, present)
     points = [[[v for _, v in window(samples, end, range_ms)] for end in at] for samples in rows]
     rank = reference.median_deviation if q is None else lambda p: reference.quantile(q, p)
     assert_same(values, present, [[rank(p) if p else None for p in row] for row in points])
+
+
+@pytest.mark.parametrize("name", ["MIN", "MAX", "MIN_TIME", "MAX_TIME"])
+@given(st.lists(st.sampled_from([0.0, -0.0, 1.0, 2.0, float("nan")]), min_size=1, max_size=40), st.integers(1, 12))
+def test_extremes_slide_over_equal_values_and_nan(name, values_in, width):
+    """A window moves by one sample a step, so every sample enters and leaves at the ends of the queue."""
+    samples = [(10 * i, v) for i, v in enumerate(values_in)]
+    at = [t for t, _ in samples]
+    values, present = outputs(1, len(at))
+    spec = np.array([10 * width, getattr(over_time, name), 0])
+    over_time.reduce_windows(*columns([samples]), np.array(at, np.int64), spec, values, present, np.zeros(3, np.int64))
+    assert_same(values, present, [[reference.REDUCTIONS[name](window(samples, end, 10 * width)) for end in at]])
+
+
+@given(
+    st.lists(st.sampled_from([0.0, -0.0, 1.0, 2.0, -7.5, float("nan")]), min_size=8, max_size=60), st.integers(8, 30)
+)
+def test_quantiles_stay_exact_while_values_enter_and_leave(values_in, width):
+    """Equal values, zeros of both signs and NaN are taken out of the order that they were put in."""
+    samples = [(10 * i, v) for i, v in enumerate(values_in)]
+    at = [t for t, _ in samples]
+    values, present = outputs(1, len(at))
+    spec = (*columns([samples]), np.array(at, np.int64), np.array([10 * width]), np.full(len(at), 0.9))
+    over_time.quantile_windows(*spec, values, present)
+    expected = [reference.quantile(0.9, [v for _, v in window(samples, end, 10 * width)]) for end in at]
+    assert [str(v) if v else v for v in values[0].tolist()] == [str(v) if v else v for v in expected]
