@@ -31,10 +31,10 @@ from mimir_ingest.kernels.head import (
     eligible_rows,
 )
 from mimir_ingest.model.batch import WriteBatch
+from mimir_ingest.model.byte_table import grown
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
-from mimir_ingest.tsdb.byte_table import grown
 from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment, Staged, present_refs, read_samples, rewrite, seal
 from mimir_ingest.tsdb.series_table import SeriesTable, TableView
 

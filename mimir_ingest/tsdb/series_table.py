@@ -22,9 +22,9 @@ from mimir_ingest.kernels.label_pairs import (
     gather_pairs,
     split_pairs,
 )
+from mimir_ingest.model.byte_table import ByteTable, grown
 from mimir_ingest.model.labels import LabelFrame, get_uvarint, put_uvarint
 from mimir_ingest.model.matchers import Matcher, MatchType
-from mimir_ingest.tsdb.byte_table import ByteTable, grown
 
 _UNINDEXED_SERIES = 4096
 """why: scanning 4,096 series' pairs costs about 0.1 ms, less than building postings for them."""

@@ -1,7 +1,7 @@
 """Offsets of partitions in a header: `v1=0:1240,1:-1` (spec ingest-storage 6.1).
 
-Used by `X-Read-Consistency-Offsets`, where a number is the last offset (next offset - 1; -1 for an empty partition), and
-by `X-Mimir-Cuts`, where it is a cut offset, the first one that an owner has not let go of.
+In `X-Read-Consistency-Offsets` a number is the last offset (next offset - 1; -1 for an empty partition),
+in `X-Mimir-Cuts` a cut offset, the first one that an owner has not let go of.
 """
 
 from __future__ import annotations

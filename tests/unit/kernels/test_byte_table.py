@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimir_ingest.kernels.byte_table import hash_spans
-from mimir_ingest.tsdb.byte_table import ByteTable
+from mimir_ingest.model.byte_table import ByteTable
 from tests.reference.byte_table import PlainTable
 
 KEYS = st.lists(st.binary(max_size=20) | st.sampled_from([b"x" * 16, b"x" * 17, b"y" + b"x" * 15]), max_size=30)
