@@ -76,7 +76,108 @@ class OffsetWaitTimeout(PartitionError):
 
     def __init__(self, *, partition: int, last_offset: int, next_offset: int, timeout_s: float) -> None:
         super().__init__(
-            f"timed out waiting for strong read consistency: partition {partition} was consumed up to offset "
-            f"{next_offset - 1} within {timeout_s:g} s, the request needs offset {last_offset}"
+            f"partition {partition}: offset {last_offset} was not consumed within {timeout_s:g} s, "
+            f"the reader is at {next_offset}: wait for read consistency: "
+            "wait strong read consistency timeout exceeded: context deadline exceeded"
         )
         self.partition, self.last_offset, self.next_offset = partition, last_offset, next_offset
+
+
+class EmptyRing(PartitionError):
+    """There is no partition to read: an error and not an empty answer, since data may exist."""
+
+    error_id = "empty-ring"
+    retriable = True
+
+    def __init__(self) -> None:
+        super().__init__("empty ring")
+
+
+class TooManyUnhealthyInstances(PartitionError):
+    """A partition has no healthy owner; the whole read fails."""
+
+    error_id = "too-many-unhealthy-instances"
+    retriable = True
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(f"partition {partition}: too many unhealthy instances in the ring")
+        self.partition = partition
+
+
+class InvalidInstanceId(PartitionError):
+    """An instance id that does not end in a partition's number."""
+
+    error_id = "invalid-instance-id"
+
+    def __init__(self, instance: str) -> None:
+        super().__init__(
+            f"instance id {instance!r} does not end in '-' and a partition's number, such as ingester-zone-a-13; "
+            "set ingester.ring.instance_id, or ingester.partition_ring.ownership: leases"
+        )
+        self.instance = instance
+
+
+class ChangeRefused(PartitionError):
+    """A change of the ring that its rules forbid."""
+
+    error_id = "partition-change-refused"
+    blame = "client"
+    http_status = 400
+
+
+class PartitionDoesNotExist(ChangeRefused):
+    """The ring has no partition of this number."""
+
+    error_id = "partition-does-not-exist"
+
+    def __init__(self, partition: int) -> None:
+        super().__init__("the partition does not exist")
+        self.partition = partition
+
+
+class TransitionNotAllowed(ChangeRefused):
+    """A partition does not change from the one state to the other."""
+
+    error_id = "partition-state-change-not-allowed"
+
+    def __init__(self, old: str, new: str) -> None:
+        super().__init__(f"partition state change not allowed (from {old} to {new})")
+        self.old = old
+        self.new = new
+
+
+class StateChangeLocked(ChangeRefused):
+    """Somebody locked the partition's state."""
+
+    error_id = "partition-state-change-locked"
+    http_status = 409
+
+    def __init__(self, partition: int) -> None:
+        super().__init__("partition state change is locked")
+        self.partition = partition
+
+
+class RingConflict(PartitionError):
+    """Others changed the same entry each time that a change was tried."""
+
+    error_id = "ring-conflict"
+    retriable = True
+
+
+class RingStoreUnavailable(PartitionError):
+    """The ring's store did not answer in time, or refused."""
+
+    error_id = "ring-store-unavailable"
+    retriable = True
+    http_status = 503
+
+
+class EntryCorrupt(PartitionError):
+    """A record whose key or value is not an entry of the ring."""
+
+    error_id = "ring-entry-corrupt"
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"ring entry {key!r}: {reason}")
+        self.key = key
+        self.reason = reason
