@@ -5,7 +5,13 @@
     ├─ RingUnavailable       the ring store does not answer (retriable), or cannot be used (not retriable)
     │  └─ RingPositionLost   it holds less than was read from it before
     ├─ RingConflict          a change lost against others again and again (retriable)
-    └─ OffsetWaitTimeout     an offset was not consumed in time (retriable)
+    ├─ OffsetWaitTimeout     an offset was not consumed in time (retriable)
+    ├─ EmptyRing             a read finds no partition at all (retriable)
+    ├─ TooManyUnhealthyInstances   a partition has no healthy owner to read from (retriable)
+    ├─ InvalidInstanceId     an instance id without a partition's number at its end
+    ├─ ChangeRefused         what someone asked of the ring is against its rules
+    │  └─ PartitionDoesNotExist · TransitionNotAllowed · StateChangeLocked
+    └─ EntryCorrupt          a record of the store is not an entry
 
 Attributes are those of `mimir_ingest.errors` (`error_id`, `blame`, `retriable`, `http_status`), so that the HTTP edge
 maps both trees alike without this package knowing the other one.
@@ -155,21 +161,6 @@ class StateChangeLocked(ChangeRefused):
     def __init__(self, partition: int) -> None:
         super().__init__("partition state change is locked")
         self.partition = partition
-
-
-class RingConflict(PartitionError):
-    """Others changed the same entry each time that a change was tried."""
-
-    error_id = "ring-conflict"
-    retriable = True
-
-
-class RingStoreUnavailable(PartitionError):
-    """The ring's store did not answer in time, or refused."""
-
-    error_id = "ring-store-unavailable"
-    retriable = True
-    http_status = 503
 
 
 class EntryCorrupt(PartitionError):
