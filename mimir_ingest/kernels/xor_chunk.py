@@ -11,9 +11,6 @@ with zeros:
 A delta of delta fits n bits if `-(2^(n-1) - 1) <= d <= 2^(n-1)`; `leading` is capped at 31; `bits` 0 means 64; the
 window is reused if the new one lies inside it. Bytes equal those of Prometheus (tsdb/chunkenc/xor.go, v3).
 
-A bit stream is read through a window: eight bytes from the byte that holds the next bit, shifted to the top, have at
-least 57 valid bits; that covers every field but the two 64-bit ones.
-
 Twin: tests/reference/xor_chunk.py.
 """
 
@@ -34,6 +31,7 @@ from mimir_ingest.kernels._jit import (
     u8_in,
     u8_out,
 )
+from mimir_ingest.kernels.bit_stream import bit_window, end_bits, put_bits, take64
 
 MAX_SAMPLES = 0xFFFF
 """Samples in a chunk: its count has 16 bits."""
@@ -73,37 +71,11 @@ def explain_status(status: int) -> tuple[int, str]:
 
 
 @inline
-def _store_be64(out, at, word):
-    out[at] = word >> _U56
-    out[at + 1] = word >> _U48
-    out[at + 2] = word >> _U40
-    out[at + 3] = word >> _U32
-    out[at + 4] = word >> _U24
-    out[at + 5] = word >> _U16
-    out[at + 6] = word >> _U8
-    out[at + 7] = word
-
-
-@inline
-def _put(out, at, register, used, value, count):
-    """Append `count` (1 to 64) bits; `value` has no others. Return the new (at, register, used)."""
-    free = _U64 - used
-    if count < free:
-        return at, (register << count) | value, used + count
-    rest = count - free
-    word = value >> rest
-    if used > _U0:
-        word |= register << free
-    _store_be64(out, at, word)
-    return at + 8, value & ((_U1 << rest) - _U1), rest
-
-
-@inline
 def _put_uvarint(out, at, register, used, value):
     while value > _LOW7:
-        at, register, used = _put(out, at, register, used, (value & _LOW7) | np.uint64(0x80), _U8)
+        at, register, used = put_bits(out, at, register, used, (value & _LOW7) | np.uint64(0x80), _U8)
         value >>= _U7
-    return _put(out, at, register, used, value, _U8)
+    return put_bits(out, at, register, used, value, _U8)
 
 
 @inline
@@ -118,8 +90,8 @@ def _put_delta_of_delta(out, at, register, used, dod):
         return at, register, used, (_U6 << _U17) | (bits & np.uint64(0x1FFFF)), _U20
     if -((1 << 19) - 1) <= dod <= 1 << 19:
         return at, register, used, (_U14 << _U20) | (bits & np.uint64(0xFFFFF)), _U24
-    at, register, used = _put(out, at, register, used, np.uint64(15), _U4)
-    at, register, used = _put(out, at, register, used, bits >> _U32, _U32)
+    at, register, used = put_bits(out, at, register, used, np.uint64(15), _U4)
+    at, register, used = put_bits(out, at, register, used, bits >> _U32, _U32)
     return at, register, used, bits & np.uint64(0xFFFFFFFF), _U32
 
 
@@ -170,7 +142,7 @@ def encode_xor(timestamps, values, starts, out, ends_out):
             if i == first:
                 signed = timestamps[i]
                 at, register, used = _put_uvarint(out, at, register, used, np.uint64((signed << 1) ^ (signed >> 63)))
-                at, register, used = _put(out, at, register, used, word, _U64)
+                at, register, used = put_bits(out, at, register, used, word, _U64)
                 previous_t, previous_word = t, word
                 continue
             new_delta = t - previous_t
@@ -185,63 +157,23 @@ def encode_xor(timestamps, values, starts, out, ends_out):
             x = word ^ previous_word
             previous_t, previous_word = t, word
             if x == _U0:
-                at, register, used = _put(out, at, register, used, head << _U1, head_bits + _U1)
+                at, register, used = put_bits(out, at, register, used, head << _U1, head_bits + _U1)
                 continue
             new_leading = min(np.uint64(leading_zeros(x)), _U31)
             new_trailing = np.uint64(trailing_zeros(x))
             if new_leading >= leading and new_trailing >= trailing and leading != _NO_WINDOW:
-                at, register, used = _put(out, at, register, used, (head << _U2) | _U2, head_bits + _U2)
+                at, register, used = put_bits(out, at, register, used, (head << _U2) | _U2, head_bits + _U2)
             else:
                 leading, trailing = new_leading, new_trailing
                 window = _U64 - leading - trailing
                 fields = (_U3 << _U11) | (leading << _U6) | (window & _U63)
-                at, register, used = _put(out, at, register, used, (head << _U13) | fields, head_bits + _U13)
-            at, register, used = _put(out, at, register, used, x >> trailing, window)
+                at, register, used = put_bits(out, at, register, used, (head << _U13) | fields, head_bits + _U13)
+            at, register, used = put_bits(out, at, register, used, x >> trailing, window)
         if at + 8 > size:
             return OUT_TOO_SMALL
-        while used > _U0:
-            if used >= _U8:
-                used -= _U8
-                out[at] = (register >> used) & np.uint64(0xFF)
-            else:
-                out[at] = (register << (_U8 - used)) & np.uint64(0xFF)
-                used = _U0
-            at += 1
+        at = end_bits(out, at, register, used)
         ends_out[chunk] = at
     return at
-
-
-@inline
-def _window(data, bit):
-    """The bits from `bit` on, at the top of a word: at least 57 of them, zeros outside `data`.
-
-    Checks its bounds itself, once; a check at each byte made decoding a quarter slower.
-    """
-    byte = bit >> 3
-    if byte >= 0 and byte + 8 <= len(data):
-        at = np.uint64(byte)  # an unsigned index spares the test for negative ones
-        word = (
-            (np.uint64(data[at]) << _U56)
-            | (np.uint64(data[at + _U1]) << _U48)
-            | (np.uint64(data[at + _U2]) << _U40)
-            | (np.uint64(data[at + _U3]) << _U32)
-            | (np.uint64(data[at + _U4]) << _U24)
-            | (np.uint64(data[at + _U5]) << _U16)
-            | (np.uint64(data[at + _U6]) << _U8)
-            | np.uint64(data[at + _U7])
-        )
-    else:
-        word = _U0
-        for i in range(8):
-            word <<= _U8
-            if byte >= 0 and byte + i < len(data):
-                word |= np.uint64(data[byte + i])
-    return word << np.uint64(bit & 7)
-
-
-@inline_checked
-def _take64(data, bit):
-    return (_window(data, bit) & ~_U0 << _U32) | (_window(data, bit + 32) >> _U32)
 
 
 @inline_checked
@@ -251,7 +183,7 @@ def _take_uvarint(data, bit, end_bit):
     for i in range(10):
         if bit + 8 > end_bit:
             return _U0, -TRUNCATED
-        byte = _window(data, bit) >> _U56
+        byte = bit_window(data, bit) >> _U56
         bit += 8
         if i == 9 and byte > _U1:
             return _U0, -VARINT_TOO_LONG
@@ -322,7 +254,7 @@ def decode_xor(data, starts, ends, sample_offsets, timestamps_out, values_out):
         if bit + 64 > end_bit:
             return -(4 * chunk + TRUNCATED)
         t = (zigzag >> _U1) ^ (_U0 - (zigzag & _U1))
-        word = _take64(data, bit)
+        word = take64(data, bit)
         bit += 64
         stamps_out[first], words_out[first] = t, word
         delta, trailing, size = _U0, _U0, _U64
@@ -331,9 +263,9 @@ def decode_xor(data, starts, ends, sample_offsets, timestamps_out, values_out):
                 delta, bit = _take_uvarint(data, bit, end_bit)
                 if bit < 0:
                     return bit - 4 * chunk
-                window = _window(data, bit)
+                window = bit_window(data, bit)
             else:
-                window = _window(data, bit)
+                window = bit_window(data, bit)
                 if window >> _U63 == _U0:
                     bit += 1
                     window <<= _U1
@@ -353,11 +285,11 @@ def decode_xor(data, starts, ends, sample_offsets, timestamps_out, values_out):
                     bit += 24
                     window <<= _U24
                 else:
-                    delta += _take64(data, bit + 4)
+                    delta += take64(data, bit + 4)
                     bit += 68
                     if bit > end_bit:
                         return -(4 * chunk + TRUNCATED)
-                    window = _window(data, bit)
+                    window = bit_window(data, bit)
             t += delta
             # At least 33 bits of the window are left; the value's fields take 13.
             if window >> _U63 == _U0:
@@ -374,9 +306,9 @@ def decode_xor(data, starts, ends, sample_offsets, timestamps_out, values_out):
                     trailing = _U64 - leading - size
                     bit += 13
                 if size <= _U57:
-                    x = _window(data, bit) >> (_U64 - size)
+                    x = bit_window(data, bit) >> (_U64 - size)
                 else:
-                    x = _take64(data, bit) >> (_U64 - size)
+                    x = take64(data, bit) >> (_U64 - size)
                 word ^= (x << trailing) if trailing < _U64 else _U0
                 bit += np.int64(size)
             if bit > end_bit:
