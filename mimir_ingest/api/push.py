@@ -1,10 +1,12 @@
 """`POST /api/v1/push` as a bare ASGI application (spec: http api 4.1; ingest storage 8.1 to 8.4).
 
 Everything that can be refused without the body is refused before it is read: tenant, content type, announced size,
-limits of the process, the tenant's request rate.
+limits of the process, the tenant's request rate. An answer says where the data is in `X-Read-Consistency-Offsets`.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import structlog
 
@@ -22,6 +24,7 @@ from mimir_ingest.api.errors import (
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.distributor.service import Distributor, Push
 from mimir_ingest.errors import IngestError, InvalidRequest
+from mimir_ingest.wire.offsets_header import READ_CONSISTENCY_OFFSETS, encode_offsets
 from mimir_ingest.wire.snappy import check_size
 
 _MEDIA_TYPE = "application/x-protobuf"
@@ -130,4 +133,12 @@ class PushApplication:
                 skip_label_names=headers.get(b"x-mimir-skiplabelnamevalidation") == b"true",
                 skip_label_count=headers.get(b"x-mimir-skiplabelcountvalidation") == b"true",
             )
-        return EMPTY_OK if result.error is None else error_answer(result.error)
+        return _with_offsets(EMPTY_OK if result.error is None else error_answer(result.error), result.offsets)
+
+
+def _with_offsets(answer: Answer, offsets: dict[int, int]) -> Answer:
+    """Tell the sender where its data is, so that a query can wait for exactly that; nothing stored, nothing told."""
+    if not offsets:
+        return answer
+    header = (READ_CONSISTENCY_OFFSETS.lower().encode(), encode_offsets(offsets).encode())
+    return replace(answer, headers=(*answer.headers, header))

@@ -13,6 +13,7 @@ from mimir_ingest.distributor.service import DistributorOptions
 from mimir_ingest.errors import LogUnavailable, RecordTooLarge
 from mimir_ingest.model.batch import STALE_NAN_BITS
 from mimir_ingest.wire import record
+from mimir_ingest.wire.offsets_header import decode_offsets
 from mimir_ingest.wire.record import VERSION_COLUMNAR
 from tests.support.memory_log import MemoryLog
 from tests.support.push_target import NOW_MS, PushTarget, named, write_request
@@ -443,3 +444,17 @@ async def test_values_are_stored_bit_by_bit_when_series_around_them_are_dropped(
         assert (await target.push(*series)).status_code == 400
         stored = sorted((labels, struct.pack("<d", samples[0][1])) for _, labels, samples in target.stored())
         assert [value for _, value in stored] == [struct.pack("<Q", bits) for bits in patterns]
+
+
+async def test_an_answer_names_the_last_offset_in_each_partition_that_got_something():
+    async with PushTarget() as target:
+        await target.push(named(b"first"))
+        answer = await target.push(*(named(b"up", (b"i", b"%d" % i)) for i in range(50)))
+        told = decode_offsets(answer.headers["x-read-consistency-offsets"])
+        assert told == {partition: records[-1].offset for partition, records in target.log.records.items() if records}
+        refused_in_part = await target.push(named(b"good"), named(b"not good"))
+        assert refused_in_part.status_code == 400
+        told = decode_offsets(refused_in_part.headers["x-read-consistency-offsets"])
+        assert told.items() <= {p: r[-1].offset for p, r in target.log.records.items() if r}.items()
+        assert "x-read-consistency-offsets" not in (await target.push(named(b"not good"))).headers
+        assert "x-read-consistency-offsets" not in (await target.push()).headers
