@@ -62,7 +62,7 @@ class RingPositionLost(RingUnavailable):
     error_id = "ring-position-lost"
 
     def __init__(self, *, position: int, end: int) -> None:
-        super().__init__(f"the ring store ends at position {end}, although it was read up to {position} before")
+        super().__init__(f"position {position} is outside of the ring store, which ends at {end} now")
         self.position, self.end = position, end
 
 

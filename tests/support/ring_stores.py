@@ -1,0 +1,96 @@
+"""Ring stores by recipe, also in other processes, and one whose answers can be delayed or made to fail.
+
+`python -m tests.support.ring_stores append <recipe> <writer> <count>` appends values 0 to count - 1 under one key, and
+prints the position after each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from partitions.errors import RingUnavailable
+from partitions.kv.contract import RingRecord, RingStore
+from partitions.kv.memory import MemoryRing, MemoryRingStore
+
+SHARED_KEY = "partition/7"
+
+
+def open_ring_store(recipe: dict[str, Any]) -> RingStore:
+    """Return the store that a recipe describes, not started."""
+    if recipe["kind"] == "sqlite":
+        from partitions.kv.sqlite import SqliteRingStore
+
+        return SqliteRingStore(recipe["path"])
+    from partitions.kv.kafka import KafkaRingStore
+
+    return KafkaRingStore(recipe["addresses"], recipe["topic"])
+
+
+def spawn(mode: str, recipe: dict[str, Any], *arguments: object) -> subprocess.Popen[bytes]:
+    """Start this module as a process."""
+    command = [sys.executable, "-m", "tests.support.ring_stores", mode, json.dumps(recipe), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+
+
+class UnsteadyRingStore(RingStore):
+    """A memory store that can be told to fail, and to answer late."""
+
+    def __init__(self, ring: MemoryRing) -> None:
+        self._inner = MemoryRingStore(ring)
+        self.down = False
+        """Everything fails while set."""
+        self.lose_answers = False
+        """Appends happen, and fail all the same, while set."""
+        self.delay_s = 0.0
+        """Time before each answer."""
+
+    async def start(self) -> None:
+        await self._before()
+        await self._inner.start()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def append(self, records: Sequence[RingRecord]) -> int:
+        await self._before()
+        position = await self._inner.append(records)
+        if self.lose_answers:
+            raise RingUnavailable("the answer was lost")
+        await asyncio.sleep(self.delay_s)
+        return position
+
+    async def read(self, position: int, *, max_wait_s: float) -> tuple[list[RingRecord], int]:
+        await self._before()
+        found = await self._inner.read(position, max_wait_s=max_wait_s)
+        await self._before()
+        return found
+
+    async def end(self) -> int:
+        await self._before()
+        return await self._inner.end()
+
+    async def _before(self) -> None:
+        await asyncio.sleep(self.delay_s)
+        if self.down:
+            raise RingUnavailable("the store is down")
+
+
+async def append_values(recipe: dict[str, Any], writer: str, count: str) -> None:
+    """Append one record after the other."""
+    store = open_ring_store(recipe)
+    await store.start()
+    for number in range(int(count)):
+        print(await store.append([RingRecord(SHARED_KEY, writer, b"%d" % number)]), flush=True)
+    await store.close()
+
+
+MODES = {"append": append_values}
+
+if __name__ == "__main__":
+    asyncio.run(MODES[sys.argv[1]](json.loads(sys.argv[2]), *sys.argv[3:]))
