@@ -9,8 +9,10 @@
     │  ├─ TenantError            missing or malformed tenant id
     │  └─ QueryError             parse errors, type errors, evaluation errors, limits of a query
     ├─ LogError                  LogUnavailable (retriable) · OffsetOutOfRange · RecordTooLarge · RecordCorrupt ·
-    │                            RecordVersionUnsupported
+    │                            RecordVersionUnsupported · ReadConsistencyUnmet (retriable)
     ├─ StorageError              StoreUnavailable (retriable) · BlockNotFound · BlockCorrupt
+    ├─ MemoryBudgetExceeded      a job that would need more memory than it was given
+    ├─ OwnerError                OwnerUnavailable · AnswerCorrupt · PartitionsUnreadable (all retriable)
     └─ InvariantViolated         a bug; carries the state, is never swallowed
 
 Every class has four attributes, and the HTTP edge reads only these: `error_id` (permanent text, Mimir's
@@ -20,6 +22,7 @@ Constructors may override `error_id` and `http_status` per instance where one cl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 
@@ -104,6 +107,12 @@ class LogUnavailable(LogError):
     retriable = True
 
 
+class ReadConsistencyUnmet(LogUnavailable):
+    """A partition's owner does not have what a read demands, or not in time; another owner may."""
+
+    error_id = "read-consistency"
+
+
 class OffsetOutOfRange(LogError):
     """A read below the partition's start, or past its end; carries the valid range."""
 
@@ -159,6 +168,42 @@ class BlockCorrupt(StorageError):
     """A block whose bytes contradict the format; the message names file, section and byte offset."""
 
     error_id = "block-corrupt"
+
+
+class MemoryBudgetExceeded(IngestError):
+    """A job that would need more memory than it was given; the message says how much."""
+
+    error_id = "memory-budget-exceeded"
+
+
+class OwnerError(IngestError):
+    """Root of the errors of reading partitions from the processes that own them."""
+
+    error_id = "owner"
+    retriable = True
+
+
+class OwnerUnavailable(OwnerError):
+    """A process did not answer, or not in time; another owner may."""
+
+    error_id = "owner-unavailable"
+
+
+class AnswerCorrupt(OwnerError):
+    """A process sent bytes that are no answer; the message says what is wrong with them."""
+
+    error_id = "answer-corrupt"
+
+
+class PartitionsUnreadable(OwnerError):
+    """Partitions that no healthy owner answers for, and that the bucket does not have whole."""
+
+    error_id = "partitions-unreadable"
+
+    def __init__(self, partitions: Mapping[int, str]) -> None:
+        """`partitions` maps each to the reason."""
+        super().__init__("; ".join(f"partition {p}: {reason}" for p, reason in sorted(partitions.items())))
+        self.partitions = dict(partitions)
 
 
 class InvariantViolated(IngestError):
