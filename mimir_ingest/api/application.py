@@ -47,15 +47,15 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """What the routes are about."""
+    """What the routes are about; a component that the process does not run is None, and has no routes."""
 
     settings: Settings
     services: ServiceRegistry
     registry: CollectorRegistry
     runtime: RuntimeConfigWatcher
-    distributor: Distributor
-    ingester: Ingester
-    querier: Querier
+    distributor: Distributor | None
+    ingester: Ingester | None
+    querier: Querier | None
     now_ms: Callable[[], int]
 
 
@@ -68,19 +68,8 @@ def build_application(parts: Endpoints) -> Application:
         federation_enabled=settings.tenant_federation.enabled,
         max_tenants=settings.tenant_federation.max_tenants,
     )
-    hints = settings.distributor.retry_after_header
-    push = PushApplication(
-        parts.distributor,
-        tenants=tenants,
-        retry_after=RetryAfter(
-            enabled=hints.enabled, min_backoff_s=hints.min_backoff.seconds, max_backoff_s=hints.max_backoff.seconds
-        ),
-    )
     prometheus = "/" + settings.api.prometheus_http_prefix.strip("/")
-    routes = [
-        Route(PUSH_PATH, frozenset({"POST"}), push),
-        Route(f"{prometheus}/api/v1/read", frozenset({"POST"}), ReadApplication(parts.querier, tenants=tenants)),
-    ]
+    routes = _bare_routes(parts, tenants, prometheus)
     routers = _routers(parts, tenants, prometheus)
     server = settings.server
     prefix = server.http_path_prefix.rstrip("/")
@@ -93,6 +82,22 @@ def build_application(parts: Endpoints) -> Application:
         RouteNames(prefix + path for path in paths),
         log_level="info" if server.log_request_at_info_level_enabled else debug,
     )
+
+
+def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list[Route]:
+    """Return the routes that FastAPI would only slow down."""
+    routes = []
+    post = frozenset({"POST"})
+    if parts.distributor is not None:
+        hints = parts.settings.distributor.retry_after_header
+        retry_after = RetryAfter(
+            enabled=hints.enabled, min_backoff_s=hints.min_backoff.seconds, max_backoff_s=hints.max_backoff.seconds
+        )
+        push = PushApplication(parts.distributor, tenants=tenants, retry_after=retry_after)
+        routes.append(Route(PUSH_PATH, post, push))
+    if parts.querier is not None:
+        routes.append(Route(f"{prometheus}/api/v1/read", post, ReadApplication(parts.querier, tenants=tenants)))
+    return routes
 
 
 def _pages(routers: list[APIRouter]) -> FastAPI:
@@ -108,26 +113,35 @@ def _pages(routers: list[APIRouter]) -> FastAPI:
 def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list[APIRouter]:
     settings = parts.settings
     prefix = settings.server.http_path_prefix.rstrip("/")
-    ready_since = ReadySince(parts.ingester.ready_reason, min_ready=settings.ingester.ring.min_ready_duration)
     info = build_info(version=__version__, revision="", branch="")
-    api = QueryApi(parts.querier, limits_for=parts.runtime.for_tenant, now_ms=parts.now_ms)
+    names = {"distributor": parts.distributor, "ingester": parts.ingester, "querier": parts.querier}
+    running = frozenset(name for name, component in names.items() if component is not None)
     routers = [
         index_router(
-            standard_groups(runtime_config=parts.runtime.configured),
-            push_path=prefix + PUSH_PATH,
-            query_path=prefix + prometheus,
+            standard_groups(running, runtime_config=parts.runtime.configured),
+            push_path=prefix + PUSH_PATH if parts.distributor else None,
+            query_path=prefix + prometheus if parts.querier else None,
         ),
         config_router(settings.effective),
         runtime_config_router(parts.runtime, tenants.tenant_of),
         services_router(parts.services),
-        ready_router(parts.services, ready_since),
+        ready_router(parts.services, _ingester_reason(parts)),
         status_router(info, prometheus_prefix=prometheus),
-        ingester_router(parts.ingester, parts.services),
-        query_router(api, prefix=prometheus, tenant_of=tenants.tenant_of),
     ]
+    if parts.ingester is not None:
+        routers.append(ingester_router(parts.ingester, parts.services))
+    if parts.querier is not None:
+        api = QueryApi(parts.querier, limits_for=parts.runtime.for_tenant, now_ms=parts.now_ms)
+        routers.append(query_router(api, prefix=prometheus, tenant_of=tenants.tenant_of))
     if settings.server.register_instrumentation:
         routers.append(metrics_router(parts.registry))
     return routers
+
+
+def _ingester_reason(parts: Endpoints) -> ReadySince | None:
+    if parts.ingester is None:
+        return None
+    return ReadySince(parts.ingester.ready_reason, min_ready=parts.settings.ingester.ring.min_ready_duration)
 
 
 def _text_error(request: Request, error: Exception) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter
@@ -34,8 +34,8 @@ class IndexGroup:
     links: tuple[IndexLink, ...]
 
 
-def standard_groups(*, runtime_config: bool) -> list[IndexGroup]:
-    """Return the groups that every process has; components add theirs with weight 4."""
+def standard_groups(running: Collection[str], *, runtime_config: bool) -> list[IndexGroup]:
+    """Return the groups of a process that runs these components: those of every process, then one a component."""
     groups = [
         IndexGroup("Overview", 1, (IndexLink("Services' status", "services"),)),
         IndexGroup(
@@ -47,15 +47,13 @@ def standard_groups(*, runtime_config: bool) -> list[IndexGroup]:
             ),
         ),
         IndexGroup("Metrics", 5, (IndexLink("This process", "metrics"), IndexLink("Readiness", "ready"))),
-        IndexGroup(
-            "Dangerous",
-            6,
-            (
-                IndexLink("Trigger a flush of data from ingester to storage", "ingester/flush", "POST", dangerous=True),
-                IndexLink("Trigger ingester shutdown", "ingester/shutdown", "POST", dangerous=True),
-            ),
-        ),
     ]
+    if "ingester" in running:
+        links = (
+            IndexLink("Trigger a flush of data from ingester to storage", "ingester/flush", "POST", dangerous=True),
+            IndexLink("Trigger ingester shutdown", "ingester/shutdown", "POST", dangerous=True),
+        )
+        groups.append(IndexGroup("Dangerous", 6, links))
     if runtime_config:
         links = (
             IndexLink("Entire runtime config (including overrides)", "runtime_config"),
@@ -65,13 +63,14 @@ def standard_groups(*, runtime_config: bool) -> list[IndexGroup]:
     return groups
 
 
-def index_router(groups: Sequence[IndexGroup], *, push_path: str, query_path: str) -> APIRouter:
+def index_router(groups: Sequence[IndexGroup], *, push_path: str | None, query_path: str | None) -> APIRouter:
     """Build `/` and `/static/{name}`.
 
     Parameters
     ----------
     groups : in any order; shown by weight, then name
-    push_path, query_path : where to push and to query, shown on top, absolute paths with the server's prefix
+    push_path, query_path : where to push and to query, shown on top, absolute paths with the server's prefix; None if
+        not here
     """
     router = APIRouter()
     ordered = sorted(groups, key=lambda group: (group.weight, group.name))
