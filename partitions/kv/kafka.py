@@ -144,12 +144,14 @@ class KafkaRingStore(RingStore):
         self._check_open()
         try:
             with self._renamed_errors("reading"):
-                if self._consumer is None:
-                    self._consumer = await self._consumer_at(position)
-                elif position != await self._consumer.position(self._partition):
-                    self._consumer.seek(self._partition, position or await self._start_offset(self._consumer))
-                found = await self._consumer.getmany(self._partition, timeout_ms=int(max_wait_s * 1000))
-                next_position = await self._consumer.position(self._partition)
+                consumer = self._consumer
+                if consumer is None:
+                    consumer = self._consumer = await self._consumer_at(position)
+                elif position != await consumer.position(self._partition):
+                    consumer.seek(self._partition, position or await self._start_offset(consumer))
+                found = await consumer.getmany(self._partition, timeout_ms=int(max_wait_s * 1000))
+                self._check_open()
+                next_position = await consumer.position(self._partition)
             return [_decode(record) for record in found.get(self._partition, ())], next_position
         except asyncio.CancelledError:
             raise
