@@ -165,6 +165,10 @@ class InstanceDesc:
         """Whether this is a tombstone."""
         return self.state is InstanceState.LEFT
 
+    def alive(self, now_ms: int, heartbeat_timeout_ms: int) -> bool:
+        """Tell whether the newest heartbeat is no older than the timeout (`ring.heartbeat_timeout`; 0 is for ever)."""
+        return heartbeat_timeout_ms == 0 or now_ms - self.heartbeat_ms <= heartbeat_timeout_ms
+
 
 Entry = PartitionDesc | OwnerDesc | InstanceDesc
 """What the ring holds under a key."""
@@ -247,6 +251,11 @@ class RingDesc:
     def instances(self, ring: str) -> Mapping[str, InstanceDesc]:
         """Return the instances of a ring (`ingester`, `distributor`, `querier`) by id, ascending."""
         return self._instances_by_ring.get(ring, MappingProxyType({}))
+
+    @property
+    def rings(self) -> tuple[str, ...]:
+        """Names of the rings that have an instance, ascending."""
+        return tuple(sorted(self._instances_by_ring))
 
     @cached_property
     def corrupted(self) -> tuple[int, ...]:

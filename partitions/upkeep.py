@@ -1,0 +1,67 @@
+"""What to write to the ring store so that it stays complete and small: repairs and nulls.
+
+Repairs. An entry that a late reader would not see (`Replica.lacking`) is written again, as it is known.
+
+Nulls. A key at which nothing happened for 24 h keeps one slot that holds the whole joined entry; the others are nulled.
+If the entry is a tombstone, its last slot is nulled once the nulls of all others were read back, so no reader, whenever
+it starts, finds an older value without the tombstone above it. A writer nulls its own slots; those of writers that are
+no longer in the ring are nulled by the keeper, which is the alive instance of the lowest id.
+
+Run it on a view that was just confirmed to contain the store's end, at most about once a minute, and append what it
+returns in one go, with no change of the same writer under way. Ages are those of versions, which are never behind what
+was read before: a clock that is ahead delays nulls, and one that is behind does not bring them forward.
+"""
+
+from __future__ import annotations
+
+from partitions.codec import encode
+from partitions.kv.contract import RingRecord
+from partitions.model import RingDesc
+from partitions.replica import Replica
+
+SETTLED_MS = 24 * 3600 * 1000
+"""Age (ms) from which a key's losing records are nulled."""
+
+
+def keeper(desc: RingDesc, now_ms: int, heartbeat_timeout_ms: int) -> str | None:
+    """Return the id of the instance that does what only one needs to do; None if no instance is alive."""
+    members = {ring: desc.instances(ring) for ring in desc.rings}
+    return min(
+        (i.id for ring in members.values() for i in ring.values() if i.alive(now_ms, heartbeat_timeout_ms)),
+        default=None,
+    )
+
+
+def plan_upkeep(replica: Replica, me: str, now_ms: int, heartbeat_timeout_ms: int) -> list[RingRecord]:
+    """Return the records that this writer should append now: repairs, then nulls; most often none.
+
+    Parameters
+    ----------
+    replica : Replica
+        Just confirmed to contain the store's end.
+    me : str
+        The writer's name; its instance id, so that it can be the keeper.
+    now_ms : int
+        Wall clock (ms since the Unix epoch).
+    heartbeat_timeout_ms : int
+        Age of a heartbeat (ms) above which an instance does not count as alive.
+    """
+    desc = replica.desc
+    keeping = keeper(desc, now_ms, heartbeat_timeout_ms) in (me, None)
+    in_ring = {instance for ring in desc.rings for instance in desc.instances(ring)}
+    lacking = replica.lacking()
+    rewritten = [e for e in lacking if keeping or e.version.writer == me]
+    broken = {e.key for e in lacking}
+    nulls = []
+    for key, slots in replica.slots.items():
+        entry = desc.entries[key]
+        if key in broken or now_ms - entry.version.ms < SETTLED_MS:
+            continue
+        whole = min((writer for writer, value in slots.items() if value == entry), default=None)
+        if whole is None:  # two writers changed a register each, unaware of each other
+            if keeping:
+                rewritten.append(entry)
+            continue
+        losing = [whole] if entry.deleted and len(slots) == 1 else [writer for writer in slots if writer != whole]
+        nulls += [RingRecord(key, w, None) for w in losing if w == me or (keeping and w not in in_ring)]
+    return [RingRecord(e.key, me, encode(e)) for e in rewritten] + nulls
