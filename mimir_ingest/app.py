@@ -190,6 +190,7 @@ class Process:
             partitions = await self.log.partitions()
             self._ring = PartitionRing.build(dict.fromkeys(partitions, PartitionState.ACTIVE))
             await enter(self._running("ingester", self.ingester.start, self._stop_ingester))
+            await self.ingester.own(partitions)
             await enter(self._running("distributor", self.distributor.start, self.distributor.close))
             await enter(self._running("querier", _nothing, _nothing))
             _log.info("running", target=self._settings.target, partitions=len(partitions))

@@ -244,7 +244,7 @@ class QueryApi:
         per_metric = numbers["limit_per_metric"]
         wanted = params.get("metric")
         families: dict[str, list[dict[str, str]]] = {}
-        for family, items in sorted(self._querier.metadata(tenant).items()):
+        for family, items in sorted((await self._querier.metadata(tenant)).items()):
             if wanted and family != wanted:
                 continue
             if 0 <= numbers["limit"] <= len(families):

@@ -39,12 +39,19 @@ class ConsumptionMetrics:
         self._metrics = metrics
         self._wall_s = wall_s
 
-    def received(self, records: Sequence[Record], *, starting: bool) -> None:
+    def received(self, records: Sequence[Record], *, starting: bool, waited_s: float) -> None:
         """A fetch came with these records."""
+        self._metrics.records_batch_wait_duration_seconds.observe(waited_s)
         self._metrics.fetches.inc()
         self._metrics.records_per_fetch.observe(len(records))
         delay = self._wall_s() - records[-1].timestamp_ms / 1000
         self._metrics.receive_delay_seconds.labels("starting" if starting else "running").observe(max(0.0, delay))
+
+    def consumed(self, records: Sequence[Record], *, seconds: float) -> None:
+        """All records of a fetch can be queried."""
+        self._metrics.records_batch_process_duration_seconds.observe(seconds)
+        delay = self._wall_s() - records[-1].timestamp_ms / 1000
+        self._metrics.receive_and_consume_delay_seconds.observe(max(0.0, delay))
 
     def applied(self, partition: int, state: PartitionState, applied: Applied, *, seconds: float) -> None:
         """Records were applied."""
@@ -97,15 +104,19 @@ class ConsumptionMetrics:
         self._metrics.shipper_uploads.inc()
         self._metrics.shipper_last_successful_upload.set(self._wall_s())
 
-    def committed(self, partition: int, next_offset: int) -> None:
+    def committed(self, partition: int, next_offset: int, *, seconds: float) -> None:
         """A group offset was committed."""
-        self._metrics.offset_commit_requests.labels(str(partition)).inc()
+        self._commit_tried(partition, seconds)
         self._metrics.last_committed_offset.labels(str(partition)).set(next_offset - 1)
 
-    def commit_failed(self, partition: int) -> None:
+    def commit_failed(self, partition: int, *, seconds: float) -> None:
         """A commit failed."""
-        self._metrics.offset_commit_requests.labels(str(partition)).inc()
+        self._commit_tried(partition, seconds)
         self._metrics.offset_commit_failures.labels(str(partition)).inc()
+
+    def _commit_tried(self, partition: int, seconds: float) -> None:
+        self._metrics.offset_commit_requests.labels(str(partition)).inc()
+        self._metrics.offset_commit_request_duration_seconds.labels(str(partition)).observe(seconds)
 
     def snapshot_written(self) -> None:
         """A snapshot is on disk."""
@@ -136,3 +147,8 @@ class ConsumptionMetrics:
     def head_bytes(self, partition: int, size: int) -> None:
         """Bytes that a partition's heads take."""
         self._metrics.head_bytes.labels(str(partition)).set(size)
+
+    def let_go(self, partition: int) -> None:
+        """A partition is not owned any more: gauges that tell its state go."""
+        for gauge in (self._metrics.held_samples, self._metrics.head_bytes, self._metrics.last_consumed_offset):
+            gauge.remove(str(partition))

@@ -1,30 +1,32 @@
 """The ingester: one consumer a partition, and the answers that queries and admin pages get from them.
 
-It owns every partition of the topic. `start` returns at once; `ready_reason` tells what recovery and catching up still
-lack. Queries run in threads of their own over immutable views, so that consuming and answering do not wait for each
-other.
+`own` says which partitions it consumes, and may be called again at any time; it returns before anything is recovered,
+and `ready_reason` tells what recovery and catching up still lack. Partitions fail alone: a read concerns those that it
+asks for. Queries run in threads of their own over immutable views, so that consuming and answering do not wait for
+each other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-
-import structlog
 
 from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import LogUnavailable
-from mimir_ingest.ingester.consumer import ConsumerKnobs, PartitionConsumer
+from mimir_ingest.ingester.consumer import PartitionConsumer
 from mimir_ingest.ingester.consumption import ConsumptionMetrics
-from mimir_ingest.ingester.cut import BlockRef
+from mimir_ingest.ingester.head_answer import HeadAnswer, PartitionCut, describe, released_cut, state_of
+from mimir_ingest.ingester.head_gauges import HeadGauges
+from mimir_ingest.ingester.knobs import STALLED_AFTER_S, STRONG_READ_TIMEOUT_S, TRIM_DELAY_S, ConsumerKnobs
+from mimir_ingest.ingester.lag import PartitionLag, read_lag
 from mimir_ingest.ingester.metadata import FamilyMetadata, MetadataStore
-from mimir_ingest.ingester.partition import PartitionState
+from mimir_ingest.ingester.read_gate import ReadGate
+from mimir_ingest.ingester.reader_health import explain_unready
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.ingester.shipping import CutShipper
 from mimir_ingest.log.contract import PartitionLog
@@ -32,43 +34,16 @@ from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.obs.metrics import IngesterMetrics
-from mimir_ingest.tsdb.head import Head
 from mimir_ingest.wire.record import RecordSettings
 
-log = structlog.get_logger()
-
 _Answer = TypeVar("_Answer")
-
-TRIM_DELAY_S = 15.0
-"""why: an owner sees another process's record within 20 ms; this forgives it a busy machine and a long batch. One that
-is later still resumes from the checkpoint, and answers no queries meanwhile."""
 
 _UPKEEP_S = 5.0
 """why: gauges are scraped every 15 s; the series counts cost microseconds a tenant."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionCut:
-    """What a partition no longer serves from memory: everything below `cut_offset` that was cut, in these blocks."""
-
-    partition: int
-    cut_offset: int
-    blocks: tuple[BlockRef, ...]
-    """The tenant's blocks of recent cuts; older ones are in every list of blocks."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeadAnswer:
-    """The ingester's part of a query."""
-
-    series: list[SeriesSamples]
-    """In order of precedence: of equal timestamps of a series, the one in the first of these counts."""
-    cuts: list[PartitionCut]
-    """What the querier has to find in the bucket."""
-
-
 class Ingester:
-    """Owns the heads of all partitions. Used from one event loop; `start`, then anything, then `close`."""
+    """Owns the heads of some partitions. Used from one event loop; `start`, then anything, then `close`."""
 
     def __init__(
         self,
@@ -89,6 +64,8 @@ class Ingester:
         fetch_max_bytes: int = 8 << 20,
         fetch_max_wait_s: float = 1.0,
         append_timeout_s: float = 30.0,
+        stalled_after_s: float = STALLED_AFTER_S,
+        strong_read_timeout_s: float = STRONG_READ_TIMEOUT_S,
         apply_threads: int = 2,
         query_threads: int = 4,
         ship_concurrency: int = 1,
@@ -108,6 +85,7 @@ class Ingester:
             fetch_max_bytes=fetch_max_bytes,
             fetch_max_wait_s=fetch_max_wait_s,
             append_timeout_s=append_timeout_s,
+            stalled_after_s=stalled_after_s,
         )
         self._metrics = ConsumptionMetrics(metrics)
         self._metadata = MetadataStore(retain_s=metadata_retain_s)
@@ -115,42 +93,78 @@ class Ingester:
         self._query_pool = ThreadPoolExecutor(query_threads, "head-query")
         self._ship_pool = ThreadPoolExecutor(ship_concurrency, "ship")
         self._consumers: dict[int, PartitionConsumer] = {}
+        self._runs: dict[int, asyncio.Task[None]] = {}
+        self._ending: dict[int, asyncio.Task[None]] = {}
+        self._gate = ReadGate(
+            self._consumers, partition_log, timeout_s=strong_read_timeout_s, metrics=metrics.strong_reads
+        )
+        self._changing = asyncio.Lock()
+        self._told = False
         self._closed = False
-        self._tasks: list[asyncio.Task[None]] = []
-        self._series_seen: dict[tuple[int, str], tuple[Head, int, int]] = {}
+        self._upkeep_task: asyncio.Task[None] | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begin to consume every partition; the log must be started. Returns before anything is recovered."""
-        for partition in await self._log.partitions():
-            consumer = PartitionConsumer(
-                partition,
-                self._log,
-                CutShipper(self._bucket, self._catalog, self._log.topic_id, partition),
-                knobs=self._knobs,
-                settings=self._settings,
-                default_record_settings=self._default_record_settings,
-                executor=self._apply_pool,
-                ship_executor=self._ship_pool,
-                metadata=self._metadata,
-                metrics=self._metrics,
-            )
-            self._consumers[partition] = consumer
-            self._tasks.append(asyncio.create_task(consumer.run(), name=f"partition-{partition}"))
-        self._tasks.append(asyncio.create_task(self._upkeep(), name="ingester-upkeep"))
+        """Begin the upkeep; nothing is consumed before `own`."""
+        self._upkeep_task = asyncio.create_task(self._upkeep(), name="ingester-upkeep")
+
+    async def own(self, partitions: Collection[int]) -> None:
+        """Consume exactly these partitions; the log must be started.
+
+        New ones begin, and are recovered in the background. Those that are not named any more refuse reads at once;
+        they are ended, a snapshot kept, before this returns. The process is ready once the partitions of the first
+        call have caught up; later ones join in without changing that. Does nothing after `close`.
+        """
+        async with self._changing:
+            if self._closed:
+                return
+            await self._ended([])
+            for partition in sorted(set(partitions) - set(self._consumers)):
+                self._begin(partition)
+            self._told = True
+            gone = [self._consumers.pop(p) for p in sorted(set(self._consumers) - set(partitions))]
+            await self._ended(gone)
+
+    def _begin(self, partition: int) -> None:
+        consumer = self._consumers[partition] = PartitionConsumer(
+            partition,
+            self._log,
+            CutShipper(self._bucket, self._catalog, self._log.topic_id, partition),
+            knobs=self._knobs,
+            settings=self._settings,
+            default_record_settings=self._default_record_settings,
+            executor=self._apply_pool,
+            ship_executor=self._ship_pool,
+            metadata=self._metadata,
+            metrics=self._metrics,
+            joining=self._told,
+        )
+        self._runs[partition] = asyncio.create_task(consumer.run(), name=f"partition-{partition}")
+
+    async def _ended(self, consumers: Sequence[PartitionConsumer]) -> None:
+        """End consumers, all the way even if the call is cancelled."""
+        for consumer in consumers:
+            self._ending[consumer.partition] = asyncio.create_task(self._end(consumer), name="consumer-end")
+        if self._ending:
+            await asyncio.wait(self._ending.values())
+            self._ending.clear()
+
+    async def _end(self, consumer: PartitionConsumer) -> None:
+        await consumer.stop()
+        await asyncio.wait([self._runs.pop(consumer.partition)])
+        await consumer.finish()
+        self._metrics.let_go(consumer.partition)
 
     async def close(self) -> None:
         """Stop consuming, keep snapshots, refuse queries from now on. Idempotent."""
         self._closed = True
-        for consumer in self._consumers.values():
-            await consumer.stop()
-        tasks, self._tasks = self._tasks, []
-        if tasks:
-            tasks[-1].cancel()
-            await asyncio.wait(tasks)
-        for consumer in self._consumers.values():
-            await consumer.finish()
+        async with self._changing:
+            upkeep, self._upkeep_task = self._upkeep_task, None
+            if upkeep is not None:
+                upkeep.cancel()
+                await asyncio.wait([upkeep])
+            await self._ended([c for p, c in self._consumers.items() if p in self._runs])
         for pool in (self._apply_pool, self._query_pool, self._ship_pool):
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -159,35 +173,43 @@ class Ingester:
         await self.flush(None, wait=True)
         await self.close()
 
+    # --- what it has ------------------------------------------------------------------------------------------------
+
+    @property
+    def owned(self) -> frozenset[int]:
+        """The partitions that are consumed."""
+        return frozenset(self._consumers)
+
+    def consumer(self, partition: int) -> PartitionConsumer | None:
+        """Return a partition's consumer, None if it is not owned."""
+        return self._consumers.get(partition)
+
     def ready_reason(self) -> str | None:
-        """Return why queries cannot be answered, or None."""
+        """Return why the process cannot be relied on, a reason a partition, or None."""
         if self._closed:
             return "the ingester is stopped"
-        for partition, consumer in self._consumers.items():
-            if consumer.failed is not None:
-                return f"partition {partition} is stopped: {consumer.failed}"
-            if not consumer.caught_up:
-                state = consumer.state
-                at = "recovering" if state is None else f"at offset {state.next_offset} of {consumer.target_offset}"
-                return f"partition {partition} is catching up: {at}"
-        return None if self._consumers else "the ingester is not started"
+        if not self._told:
+            return "the ingester is not started"
+        stalled_after_s = self._knobs.stalled_after_s + self._knobs.fetch_max_wait_s
+        reasons = (explain_unready(c.facts, stalled_after_s=stalled_after_s) for c in self._consumers.values())
+        return "; ".join(reason for reason in reasons if reason is not None) or None
 
-    def partition_states(self) -> list[dict[str, int | str | None]]:
+    def partition_states(self) -> list[dict[str, int | str | list | None]]:
         """Return a row a partition for status pages."""
-        rows: list[dict[str, int | str | None]] = []
-        for partition, consumer in self._consumers.items():
-            state = consumer.state
-            row: dict[str, int | str | None] = {"partition": partition, "failed": consumer.failed}
-            if state is not None:
-                row |= {
-                    "next_offset": state.next_offset,
-                    "last_cut_offset": state.last_cut_offset,
-                    "record_time_ms": state.record_time_ms,
-                    "held_samples": state.held_count,
-                    "series": sum(head.live_count for head in list(state.heads.values())),
-                }
-            rows.append(row)
-        return rows
+        return [describe(consumer) for _, consumer in sorted(self._consumers.items())]
+
+    def tenants(self) -> list[str]:
+        """Return the tenants with series in memory, ascending."""
+        names = set()
+        for consumer in self._consumers.values():
+            if consumer.state is not None:
+                names |= {t for t, head in list(consumer.state.heads.items()) if head.live_count}
+        return sorted(names)
+
+    async def lags(self, tenant: str) -> list[PartitionLag]:
+        """Return how far each partition is behind the log, and what of a tenant's is pending. Raises LogUnavailable."""
+        reached = [(p, c.state.next_offset) for p, c in sorted(self._consumers.items()) if c.state is not None]
+        return await asyncio.gather(*(read_lag(self._log, p, offset, tenant) for p, offset in reached))
 
     # --- queries ----------------------------------------------------------------------------------------------------
 
@@ -198,126 +220,138 @@ class Ingester:
         start_ms: int,
         end_ms: int,
         budget: SampleBudget | None = None,
+        *,
+        partitions: Collection[int] | None = None,
+        wait_offsets: Mapping[int, int] | None = None,
+        max_delay_s: float | None = None,
     ) -> HeadAnswer:
         """Return a tenant's samples in `[start_ms, end_ms)`.
 
-        Raises LogUnavailable before a partition has caught up, QueryError for more samples than the budget has.
+        `partitions`, `wait_offsets` and `max_delay_s` are those of `ReadGate.admit`. Raises LogUnavailable for a
+        partition that cannot be read, ReadConsistencyUnmet, QueryError for more samples than the budget has.
         """
 
-        def one(consumer: PartitionConsumer) -> tuple[list[SeriesSamples], PartitionCut | None]:
-            state = _state_of(consumer)
+        def one(consumer: PartitionConsumer) -> tuple[int, list[SeriesSamples], PartitionCut | None]:
+            state = state_of(consumer)
+            next_offset = state.next_offset
             view = state.view(tenant, matchers)
             # After the view: what was released before it is named here, what is released now is still in it.
-            cut = _released(consumer, tenant)
-            return ([] if view is None else view.select(matchers, start_ms, end_ms, budget)), cut
+            cut = released_cut(consumer, tenant)
+            return next_offset, [] if view is None else view.select(matchers, start_ms, end_ms, budget), cut
 
-        answers = await self._ask(one)
-        series = [samples for found, _ in answers for samples in found]
+        consumers = await self._admit(partitions, wait_offsets, max_delay_s)
+        answers = await self._ask(consumers, one)
+        series = [samples for _, found, _ in answers for samples in found]
         self._metrics.queried(sum(s.series_count for s in series), sum(s.sample_count for s in series))
-        return HeadAnswer(series, [cut for _, cut in answers if cut is not None])
-
-    async def label_frame(
-        self, tenant: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int
-    ) -> list[LabelFrame]:
-        """Return the label sets with a sample in `[start_ms, end_ms)`; a set may occur in several frames."""
-
-        def one(consumer: PartitionConsumer) -> list[LabelFrame]:
-            view = _state_of(consumer).view(tenant, matchers)
-            return [] if view is None else view.label_frames(matchers, start_ms, end_ms)
-
-        return [frame for frames in await self._ask(one) for frame in frames]
-
-    async def _ask(self, one: Callable[[PartitionConsumer], _Answer]) -> list[_Answer]:
-        reason = self.ready_reason()
-        if reason is not None:
-            raise LogUnavailable(f"the ingester cannot answer: {reason}")
-        loop = asyncio.get_running_loop()
-        return await asyncio.gather(
-            *(loop.run_in_executor(self._query_pool, one, consumer) for consumer in self._consumers.values())
+        return HeadAnswer(
+            series,
+            [cut for _, _, cut in answers if cut is not None],
+            {c.partition: next_offset for c, (next_offset, _, _) in zip(consumers, answers, strict=True)},
         )
 
-    def cuts(self, tenant: str) -> list[PartitionCut]:
-        """Return what each partition no longer serves of a tenant."""
-        found = [_released(consumer, tenant) for consumer in self._consumers.values() if consumer.state is not None]
-        return [cut for cut in found if cut is not None]
+    async def label_frame(
+        self,
+        tenant: str,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        *,
+        partitions: Collection[int] | None = None,
+        wait_offsets: Mapping[int, int] | None = None,
+        max_delay_s: float | None = None,
+    ) -> list[LabelFrame]:
+        """Return the label sets with a sample in `[start_ms, end_ms)`; a set may occur in several frames.
 
-    def metadata(self, tenant: str) -> dict[str, list[FamilyMetadata]]:
-        """Return family → its distinct metadata items."""
+        What the answer contains at least is what `next_offsets` said before; what it lacks, `cuts` says afterwards.
+        Raises LogUnavailable, ReadConsistencyUnmet.
+        """
+
+        def one(consumer: PartitionConsumer) -> list[LabelFrame]:
+            view = state_of(consumer).view(tenant, matchers)
+            return [] if view is None else view.label_frames(matchers, start_ms, end_ms)
+
+        consumers = await self._admit(partitions, wait_offsets, max_delay_s)
+        return [frame for frames in await self._ask(consumers, one) for frame in frames]
+
+    async def metadata(
+        self,
+        tenant: str,
+        *,
+        partitions: Collection[int] | None = None,
+        wait_offsets: Mapping[int, int] | None = None,
+        max_delay_s: float | None = None,
+    ) -> dict[str, list[FamilyMetadata]]:
+        """Return family → its distinct metadata items, of all partitions consumed here (items are not kept apart).
+
+        Raises LogUnavailable for a partition asked for that cannot be read, ReadConsistencyUnmet.
+        """
+        await self._admit(partitions, wait_offsets, max_delay_s)
         return self._metadata.of(tenant)
 
-    def tenants(self) -> list[str]:
-        """Return the tenants with series in memory, ascending."""
-        names = set()
-        for consumer in self._consumers.values():
-            if consumer.state is not None:
-                names |= {t for t, head in list(consumer.state.heads.items()) if head.live_count}
-        return sorted(names)
+    async def _admit(
+        self, partitions: Collection[int] | None, wait_offsets: Mapping[int, int] | None, max_delay_s: float | None
+    ) -> list[PartitionConsumer]:
+        if self._closed or not self._told:
+            raise LogUnavailable(f"the ingester cannot answer: {self.ready_reason()}")
+        return await self._gate.admit(partitions, wait_offsets, max_delay_s)
+
+    async def _ask(
+        self, consumers: Sequence[PartitionConsumer], one: Callable[[PartitionConsumer], _Answer]
+    ) -> list[_Answer]:
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(self._query_pool, one, c) for c in consumers))
+
+    def cuts(self, tenant: str, partitions: Collection[int] | None = None) -> list[PartitionCut]:
+        """Return what each partition (of these) no longer serves of a tenant."""
+        consumers = [c for p, c in self._consumers.items() if partitions is None or p in partitions]
+        found = [released_cut(consumer, tenant) for consumer in consumers if consumer.state is not None]
+        return [cut for cut in found if cut is not None]
+
+    def next_offsets(self, partitions: Collection[int] | None = None) -> dict[int, int]:
+        """Return partition → first offset not applied, of those (of these) that are recovered."""
+        return {
+            p: c.state.next_offset
+            for p, c in self._consumers.items()
+            if (partitions is None or p in partitions) and c.state is not None
+        }
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
-    async def flush(self, tenants: list[str] | None, wait: bool) -> dict[int, int]:
-        """Cut everything held (of some tenants) at a record appended now to every partition.
+    async def flush(
+        self, tenants: list[str] | None, wait: bool, partitions: Collection[int] | None = None
+    ) -> dict[int, int]:
+        """Cut everything held (of some tenants) at a record appended now to every partition (of these).
 
         With `wait`, return once all of it is in blocks whose checkpoints were read back. Returns partition → offset of
-        the record. Raises LogUnavailable.
+        the record. Raises LogUnavailable, after every partition that can be flushed was.
         """
-        offsets = {partition: await c.append_flush(tenants) for partition, c in self._consumers.items()}
-        if wait:
-            await asyncio.gather(*(self._consumers[p].wait_shipped(offset) for p, offset in offsets.items()))
-        return offsets
+        consumers = [c for p, c in self._consumers.items() if partitions is None or p in partitions]
+
+        async def one(consumer: PartitionConsumer) -> int:
+            offset = await consumer.append_flush(tenants)
+            if wait:
+                await consumer.wait_shipped(offset)
+            return offset
+
+        outcomes = await asyncio.gather(*(one(c) for c in consumers), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return {c.partition: offset for c, offset in zip(consumers, outcomes, strict=True)}
 
     async def wait_consumed(self, partition: int, next_offset: int, timeout_s: float) -> None:
         """Return once the partition's records below `next_offset` can be queried. Raises LogUnavailable in time-out."""
         consumer = self._consumers.get(partition)
         if consumer is None:
             raise LogUnavailable(f"partition {partition} is not owned here")
-        try:
-            await asyncio.wait_for(consumer.wait_consumed(next_offset), timeout_s)
-        except TimeoutError as error:
-            raise LogUnavailable(
-                f"partition {partition} was not consumed up to offset {next_offset} within {timeout_s} s"
-            ) from error
+        await self._gate.wait_consumed(consumer, next_offset, timeout_s)
 
     # --- upkeep -----------------------------------------------------------------------------------------------------
 
     async def _upkeep(self) -> None:
+        gauges = HeadGauges(self._metrics)
         while True:
             await asyncio.sleep(_UPKEEP_S)
             self._metadata.purge(now_s=time.monotonic())
-            self._count_memory()
-
-    def _count_memory(self) -> None:
-        series, tenants = 0, set()
-        created: dict[str, int] = {}
-        removed: dict[str, int] = {}
-        for partition, consumer in self._consumers.items():
-            heads = [] if consumer.state is None else list(consumer.state.heads.values())
-            for head in heads:
-                series += head.live_count
-                if head.live_count:
-                    tenants.add(head.tenant)
-                _, made, gone = self._series_seen.get((partition, head.tenant), (head, 0, 0))
-                if self._series_seen.get((partition, head.tenant), (head,))[0] is not head:
-                    made = gone = 0
-                now_made, now_gone = head.created_count, head.created_count - head.live_count
-                created[head.tenant] = created.get(head.tenant, 0) + now_made - made
-                removed[head.tenant] = removed.get(head.tenant, 0) + now_gone - gone
-                self._series_seen[partition, head.tenant] = (head, now_made, now_gone)
-            self._metrics.head_bytes(partition, sum(head.nbytes for head in heads))
-        self._metrics.memory(
-            series=series, tenants=len(tenants), metadata=self._metadata.count(), created=created, removed=removed
-        )
-
-
-def _state_of(consumer: PartitionConsumer) -> PartitionState:
-    if consumer.state is None:
-        raise LogUnavailable(f"partition {consumer.partition} is recovering")
-    return consumer.state
-
-
-def _released(consumer: PartitionConsumer, tenant: str) -> PartitionCut | None:
-    released = _state_of(consumer).released
-    if not released:
-        return None
-    blocks = tuple(block for cut in released for block in cut.blocks if block.tenant == tenant)
-    return PartitionCut(consumer.partition, released[-1].cut_offset, blocks)
+            states = {partition: consumer.state for partition, consumer in self._consumers.items()}
+            gauges.update(states, metadata_count=self._metadata.count())

@@ -259,6 +259,44 @@ class WriterMetrics:
 
 
 @dataclass(frozen=True)
+class StrongReadMetrics:
+    """Reads that wait for offsets (spec: ingest storage, 6.5); shared by all components of a process."""
+
+    requests: Counter
+    failures: Counter
+    wait_duration_seconds: Histogram
+    topic: str
+    """Value of the label `topic`."""
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry, *, topic: str = "") -> StrongReadMetrics:
+        """Register the `cortex_ingest_storage_strong_consistency_*` family."""
+        prefix = "cortex_ingest_storage_strong_consistency_"
+        return cls(
+            requests=Counter(
+                f"{prefix}requests_total",
+                "Reads with strong consistency.",
+                ["component", "with_offset", "topic"],
+                registry=registry,
+            ),
+            failures=Counter(
+                f"{prefix}failures_total",
+                "Reads with strong consistency that failed while they waited.",
+                ["component", "topic"],
+                registry=registry,
+            ),
+            wait_duration_seconds=Histogram(
+                f"{prefix}wait_duration_seconds",
+                "Time (seconds) that a read with strong consistency waited.",
+                ["component", "topic"],
+                buckets=REQUEST_SECONDS_BUCKETS,
+                registry=registry,
+            ),
+            topic=topic,
+        )
+
+
+@dataclass(frozen=True)
 class IngesterMetrics:
     """Heads, their consumption of the partition log, and shipping (spec: ingest storage, 5.10 and 9.11)."""
 
@@ -287,7 +325,11 @@ class IngesterMetrics:
     last_committed_offset: Gauge
     offset_commit_requests: Counter
     offset_commit_failures: Counter
+    offset_commit_request_duration_seconds: Histogram
     receive_delay_seconds: Histogram
+    receive_and_consume_delay_seconds: Histogram
+    records_batch_wait_duration_seconds: Histogram
+    records_batch_process_duration_seconds: Histogram
     records_per_fetch: Histogram
     fetches: Counter
     fetch_errors: Counter
@@ -295,12 +337,20 @@ class IngesterMetrics:
     missed_records: Counter
     requests: Counter
     requests_failed: Counter
+    strong_reads: StrongReadMetrics
 
     @classmethod
-    def create(cls, registry: CollectorRegistry, *, discarded_samples: Counter | None = None) -> IngesterMetrics:
+    def create(
+        cls,
+        registry: CollectorRegistry,
+        *,
+        discarded_samples: Counter | None = None,
+        strong_reads: StrongReadMetrics | None = None,
+    ) -> IngesterMetrics:
         """Register the `cortex_ingester_*` and `cortex_ingest_storage_reader_*` families.
 
-        `discarded_samples` is the distributor's counter where both run in one process: they share the name.
+        `discarded_samples` is the distributor's counter, `strong_reads` the querier's metrics where both run in one
+        process: they share the names.
         """
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -343,6 +393,27 @@ class IngesterMetrics:
             last_committed_offset=gauge(reader + "last_committed_offset", "Last offset committed.", "partition"),
             offset_commit_requests=counter(reader + "offset_commit_requests", "Commits tried.", "partition"),
             offset_commit_failures=counter(reader + "offset_commit_failures", "Commits failed.", "partition"),
+            offset_commit_request_duration_seconds=histogram(
+                reader + "offset_commit_request_duration_seconds",
+                "Time (seconds) of a commit.",
+                REQUEST_SECONDS_BUCKETS,
+                "partition",
+            ),
+            receive_and_consume_delay_seconds=histogram(
+                reader + "receive_and_consume_delay_seconds",
+                "Time (seconds) from a record's stamp until it could be queried.",
+                REQUEST_SECONDS_BUCKETS,
+            ),
+            records_batch_wait_duration_seconds=histogram(
+                reader + "records_batch_wait_duration_seconds",
+                "Time (seconds) that a fetch with records was waited for.",
+                REQUEST_SECONDS_BUCKETS,
+            ),
+            records_batch_process_duration_seconds=histogram(
+                reader + "records_batch_process_duration_seconds",
+                "Time (seconds) to apply a fetch, waiting for a cut included.",
+                REQUEST_SECONDS_BUCKETS,
+            ),
             receive_delay_seconds=histogram(
                 reader + "receive_delay_seconds",
                 "Time (seconds) from a record's stamp to its receipt.",
@@ -360,4 +431,5 @@ class IngesterMetrics:
             missed_records=counter(reader + "missed_records", "Offsets that the log no longer had."),
             requests=counter(reader + "requests", "Records applied."),
             requests_failed=counter(reader + "requests_failed", "Records that could not be applied.", "cause"),
+            strong_reads=strong_reads or StrongReadMetrics.create(registry),
         )

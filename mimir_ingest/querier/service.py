@@ -227,9 +227,9 @@ class Querier:
         frames = await asyncio.gather(*(self.label_frame(tenant, s, start_ms, end_ms) for s in selectors))
         return frames[0] if len(frames) == 1 else await asyncio.to_thread(merge_frames, frames)
 
-    def metadata(self, tenant: str) -> dict[str, list[FamilyMetadata]]:
-        """Return metric families with what the heads know of them."""
-        return self._ingester.metadata(tenant)
+    async def metadata(self, tenant: str) -> dict[str, list[FamilyMetadata]]:
+        """Return metric families with what the heads know of them. Raises LogUnavailable."""
+        return await self._ingester.metadata(tenant)
 
     async def _read_blocks(
         self,

@@ -50,7 +50,7 @@ class World:
         self.registry = CollectorRegistry()
 
     @asynccontextmanager
-    async def ingester(self, *, ready: bool = True, **options):
+    async def ingester(self, *, ready: bool = True, partitions=None, **options):
         self.registry = CollectorRegistry()
         options = {
             "partition_settings": SETTINGS,
@@ -69,6 +69,7 @@ class World:
             **options,
         )
         await ingester.start()
+        await ingester.own(await self.log.partitions() if partitions is None else partitions)
         try:
             if ready:
                 await until(lambda: ingester.ready_reason() is None)

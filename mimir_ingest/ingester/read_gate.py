@@ -1,0 +1,128 @@
+"""Which partitions a read may be answered from, and what it has to wait for first (spec: ingest storage, section 6).
+
+    eventual      what the owner has, at once; with a greatest delay, only if nothing older than that can be missing
+    strong        once everything below the demanded offsets is applied, or an error after a while
+
+Only the partitions that a read asks for have to be readable. Waiting takes no thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Mapping
+
+from mimir_ingest.errors import LogUnavailable, ReadConsistencyUnmet
+from mimir_ingest.ingester.consumer import PartitionConsumer
+from mimir_ingest.ingester.reader_health import explain_unreadable
+from mimir_ingest.log.contract import PartitionLog
+from mimir_ingest.obs.metrics import StrongReadMetrics
+
+_DOUBT_S = 0.5
+"""why: what was acknowledged is applied within milliseconds; later, it is worth asking whether the offset exists."""
+
+_COMPONENT = "partition-reader"
+
+
+class ReadGate:
+    """Judges reads of the consumers in a mapping that its owner changes. Used from one event loop."""
+
+    def __init__(
+        self,
+        consumers: Mapping[int, PartitionConsumer],
+        partition_log: PartitionLog,
+        *,
+        timeout_s: float,
+        metrics: StrongReadMetrics,
+    ) -> None:
+        self._consumers = consumers
+        self._log = partition_log
+        self._timeout_s = timeout_s
+        self._metrics = metrics
+
+    async def admit(
+        self, partitions: Collection[int] | None, wait_offsets: Mapping[int, int] | None, max_delay_s: float | None
+    ) -> list[PartitionConsumer]:
+        """Return the consumers to read from, ascending, once they have what is demanded.
+
+        Parameters
+        ----------
+        partitions : to read; None is all that are owned
+        wait_offsets : partition → first offset that need not be contained; others' are passed over. None: eventual
+        max_delay_s : age (s) of the newest write that may be missing; counts for eventual reads only
+
+        Raises LogUnavailable for a partition that cannot be read here, ReadConsistencyUnmet.
+        """
+        asked = [self._readable(p, wait_offsets) for p in sorted(self._consumers if partitions is None else partitions)]
+        if wait_offsets is not None:
+            await self._wait([(c, wait_offsets[c.partition]) for c in asked if c.partition in wait_offsets])
+        elif max_delay_s is not None:
+            for consumer in asked:
+                await self._check_delay(consumer, max_delay_s)
+        return asked
+
+    def _readable(self, partition: int, wait_offsets: Mapping[int, int] | None) -> PartitionConsumer:
+        consumer = self._consumers.get(partition)
+        if consumer is None:
+            raise LogUnavailable(f"the ingester cannot answer: partition {partition} is not owned here")
+        reason = explain_unreadable(consumer.facts)
+        if reason is None:
+            return consumer
+        if wait_offsets is None:
+            raise LogUnavailable(f"the ingester cannot answer: {reason}")
+        state = "Starting" if consumer.failed is None else "Failed"
+        raise ReadConsistencyUnmet(
+            f"{reason}: wait for read consistency: partition reader service is not running (state: {state})"
+        )
+
+    async def _wait(self, demanded: list[tuple[PartitionConsumer, int]]) -> None:
+        began = time.monotonic()
+        metrics = self._metrics
+        metrics.requests.labels(_COMPONENT, "true", metrics.topic).inc()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for consumer, next_offset in demanded:
+                    group.create_task(self.wait_consumed(consumer, next_offset, self._timeout_s))
+        except* LogUnavailable as errors:
+            metrics.failures.labels(_COMPONENT, metrics.topic).inc()
+            raise errors.exceptions[0] from None
+        finally:
+            metrics.wait_duration_seconds.labels(_COMPONENT, metrics.topic).observe(time.monotonic() - began)
+
+    async def wait_consumed(self, consumer: PartitionConsumer, next_offset: int, timeout_s: float) -> None:
+        """Return once the partition's records below `next_offset` can be queried; a time-out of 0 is none.
+
+        Raises ReadConsistencyUnmet in time-out and for an offset that the log does not have, LogUnavailable when the
+        partition is not consumed any more.
+        """
+        try:
+            async with asyncio.timeout(timeout_s or None):
+                try:
+                    async with asyncio.timeout(_DOUBT_S):
+                        await consumer.wait_consumed(next_offset)
+                    return
+                except TimeoutError:
+                    end_offset = await self._log.end_offset(consumer.partition)
+                if next_offset > end_offset:
+                    raise ReadConsistencyUnmet(
+                        f"offset {next_offset - 1} of partition {consumer.partition} is past the log's end {end_offset}"
+                    )
+                await consumer.wait_consumed(next_offset)
+        except TimeoutError:
+            state = consumer.state
+            raise ReadConsistencyUnmet(
+                f"partition {consumer.partition} was not consumed up to offset {next_offset} within {timeout_s:g} s, "
+                f"it is at {'none' if state is None else state.next_offset}: wait for read consistency: "
+                "wait strong read consistency timeout exceeded: context deadline exceeded"
+            ) from None
+
+    async def _check_delay(self, consumer: PartitionConsumer, max_delay_s: float) -> None:
+        if consumer.delay_s() <= max_delay_s:
+            return
+        state = consumer.state
+        if state is not None and state.next_offset >= await self._log.end_offset(consumer.partition):
+            return
+        raise ReadConsistencyUnmet(
+            f"partition {consumer.partition}: enforce read consistency max delay: "
+            "partition reader is lagging behind more than the allowed max delay"
+        )
