@@ -1,7 +1,8 @@
 """Commands. With flags only, `mimir-ingest` serves, as Mimir does.
 
 Exit codes: 0 done, 1 it failed (a block that does not verify, a log that cannot be read), 2 the command line or the
-configuration cannot be used. What a user got wrong is told in a sentence on stderr, never as a traceback.
+configuration cannot be used; a command may have further ones. What a user got wrong is told in a sentence on stderr,
+never as a traceback.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from typing import Annotated, Any
 
 import structlog
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.exceptions import TyperException
 
 from mimir_ingest import __version__
 from mimir_ingest.commands.block import block_commands
 from mimir_ingest.commands.flags import FAILED, SERVER_FLAGS, UNUSABLE, read_settings
+from mimir_ingest.commands.kernels import warm_kernels
 from mimir_ingest.commands.log import log_commands
+from mimir_ingest.commands.replay import replay_command
 from mimir_ingest.config.errors import ConfigError
 from mimir_ingest.config.keys import registry
 from mimir_ingest.config.parse import CommandLine, parse_flags
@@ -30,7 +31,6 @@ from mimir_ingest.config.reference import render_help, render_reference
 from mimir_ingest.config.settings import Settings, load
 from mimir_ingest.config.validate import COMPONENTS
 from mimir_ingest.errors import IngestError
-from mimir_ingest.kernels.warm import warm as warm_kernels
 from mimir_ingest.obs import logging as logs
 
 commands = typer.Typer(
@@ -43,6 +43,7 @@ commands = typer.Typer(
 )
 commands.add_typer(block_commands, name="block")
 commands.add_typer(log_commands, name="log")
+commands.command("replay", context_settings=SERVER_FLAGS)(replay_command)
 _ONLY_SERVER_FLAGS = {**SERVER_FLAGS, "help_option_names": []}
 
 
@@ -90,7 +91,7 @@ def serve(argv: Sequence[str]) -> int:
     settings, line = load(argv, os.environ)
     logs.configure(form=settings.server.log_format, level=settings.server.log_level)
     _report(settings, line)
-    _warm(show=sys.stderr.isatty())
+    warm_kernels(show=sys.stderr.isatty())
     from mimir_ingest.app import run  # importing it loads every kernel, so it comes after the progress bar
 
     run(settings, leave=_leave)
@@ -115,20 +116,6 @@ def _report(settings: Settings, line: CommandLine) -> None:
         log.warning("flag has no effect here", flag=f"-{flag}", instead=reason)
     if line.has("print.config"):
         log.info("effective configuration", config=settings.effective.yaml("full"))
-
-
-def _warm(*, show: bool) -> int:
-    """Compile the kernels, or load them from the cache; with a progress bar on stderr."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, disable=not show, transient=not show) as progress:
-        task = progress.add_task("compiling kernels", total=None)
-
-        def on_module(name: str, done: int, total: int) -> None:
-            label = f"compiling kernels: {name} is done" if done < total else "kernels ready"
-            progress.update(task, completed=done, total=total, description=f"{label:<44}")
-
-        return warm_kernels(on_module)
 
 
 def command_list() -> list[tuple[str, str]]:
@@ -172,7 +159,7 @@ def config_command(
 @commands.command("warm")
 def warm_command() -> None:
     """Compile all kernels ahead of the first start, with a progress bar."""
-    count = _warm(show=True)
+    count = warm_kernels(show=True)
     print(f"{count} kernel modules are compiled", file=sys.stderr)
 
 

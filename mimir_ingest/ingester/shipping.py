@@ -15,7 +15,6 @@ from mimir_ingest.bucket.checkpoints import CheckpointStore
 from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.bucket.publish import publish_block
 from mimir_ingest.bucket.store import Bucket
-from mimir_ingest.errors import StoreUnavailable
 from mimir_ingest.ingester.checkpoint import PartitionFacts, decode_checkpoint, decode_facts, encode_checkpoint
 from mimir_ingest.ingester.cut import BlockRef, CutRequest, CutSummary, build_blocks, stays, summarize
 from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt
@@ -23,9 +22,6 @@ from mimir_ingest.tsdb.head import Head
 from mimir_ingest.tsdb.segment import Segment
 
 log = structlog.get_logger()
-
-KEPT_CHECKPOINTS = 4
-"""why: one is enough to resume; the ones before it stand in should it turn out to be damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +66,7 @@ class CutShipper:
                 on_upload()
             refs.append(ref)
         cuts = summarize(request, tuple(refs))
-        data = encode_checkpoint(request, cuts, stayed)
-        self._checkpoints.write(request.cut_offset, data)
-        if self._checkpoints.read(request.cut_offset) != data:
-            raise StoreUnavailable(
-                f"the checkpoint of partition {self._partition} at {request.cut_offset} reads back differently"
-            )
-        self._drop_old()
+        self._checkpoints.publish(request.cut_offset, encode_checkpoint(request, cuts, stayed))
         return ShippedCut(cuts, stayed, uploaded)
 
     def _merged_elsewhere(self, ref: BlockRef) -> bool:
@@ -102,10 +92,6 @@ class CutShipper:
                 cuts = (*cuts, CutSummary(request.cut_offset, request.record_time_ms, ()))
             return cuts
         return None
-
-    def _drop_old(self) -> None:
-        for offset in self._checkpoints.list()[:-KEPT_CHECKPOINTS]:
-            self._checkpoints.delete(offset)
 
     def cut_offsets(self) -> list[int]:
         """Return the offsets of all cuts with a checkpoint in the bucket, ascending."""

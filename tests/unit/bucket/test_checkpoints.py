@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mimir_ingest.bucket import layout
-from mimir_ingest.bucket.checkpoints import CheckpointStore, list_checkpointed_partitions
+from mimir_ingest.bucket.checkpoints import CheckpointStore, find_superseded, list_checkpointed_partitions
 from mimir_ingest.bucket.store import Bucket
-from mimir_ingest.errors import InvariantViolated
+from mimir_ingest.errors import InvariantViolated, StoreUnavailable
 
 
 def test_checkpoints_are_kept_by_cut_offset(bucket: Bucket) -> None:
@@ -26,6 +26,53 @@ def test_checkpoints_are_kept_by_cut_offset(bucket: Bucket) -> None:
     assert store.list() == [900, 12_345_678_901_234]
     assert list_checkpointed_partitions(bucket, "topic-x") == [3, 11]
     assert list_checkpointed_partitions(bucket, "topic-y") == []
+
+
+HOUR_MS = 3_600_000
+
+
+def test_the_newest_checkpoints_stay_and_the_first_of_each_day_for_eight_days() -> None:
+    every_two_hours = {offset: offset * 2 * HOUR_MS for offset in range(300)}
+    kept = sorted(every_two_hours.keys() - set(find_superseded(every_two_hours)))
+    assert kept == [*range(204, 289, 12), 296, 297, 298, 299]
+
+
+def test_what_stays_is_the_same_whether_checkpoints_come_one_by_one_or_are_looked_at_once() -> None:
+    written: dict[int, int] = {}
+    for offset in range(0, 900, 3):
+        written[offset] = offset * HOUR_MS // 3
+        for gone in find_superseded(written):
+            del written[gone]
+    hours = [offset // 3 for offset in sorted(written)]
+    assert hours == [*range(120, 289, 24), 296, 297, 298, 299]
+
+
+def test_a_few_checkpoints_all_stay() -> None:
+    assert find_superseded({1: 0, 2: 1, 3: 2, 4: 3}) == []
+    assert find_superseded({}) == []
+    assert find_superseded({1: 0, 2: 1, 3: 2, 4: 3, 5: 4}) == []
+    assert find_superseded({1: 0, 2: 1, 3: 2, 4: 3, 5: 4, 6: 5}) == [2]
+
+
+def test_publishing_reads_back_and_drops_what_is_superseded(bucket: Bucket) -> None:
+    store = CheckpointStore(bucket, "topic-x", 3)
+    for offset in range(10, 100, 10):
+        store.publish(offset, f"at {offset}".encode())
+    # All of one day (or two, at midnight): the first of a day stays besides the newest.
+    kept = store.list()
+    assert kept[0] == 10
+    assert kept[-4:] == [60, 70, 80, 90]
+    assert len(kept) in (5, 6)
+    assert store.read(90) == b"at 90"
+
+
+def test_a_checkpoint_that_reads_back_differently_is_an_error(tmp_path) -> None:
+    class Forgetful(Bucket):
+        def write_atomic(self, path: str, data: bytes) -> None:
+            super().write_atomic(path, data[:-1])
+
+    with pytest.raises(StoreUnavailable, match="reads back differently"):
+        CheckpointStore(Forgetful(str(tmp_path)), "topic-x", 3).publish(1, b"content")
 
 
 def test_a_checkpoint_s_path_is_the_documented_one() -> None:
