@@ -15,13 +15,13 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from mimir_ingest.api.pages import go_time, render_page, wants_json
 from mimir_ingest.api.params import Params
 from mimir_ingest.config.durations import format_duration
+from partitions.edits import forget_instance
 from partitions.errors import PartitionError
 from partitions.model import Entry, InstanceDesc, RingDesc
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
 """Go's zero time, for a time that was never set."""
-Edit = Callable[[RingDesc], Iterable[Entry]]
-Change = Callable[[Edit], Awaitable[RingDesc]]
+Change = Callable[[Callable[[RingDesc], Iterable[Entry]]], Awaitable[RingDesc]]
 """Applies an edit to the ring and returns once it shows."""
 
 
@@ -31,7 +31,6 @@ def instance_ring_router(
     *,
     view: Callable[[], RingDesc],
     change: Change,
-    forget: Callable[[str, str], Edit],
     heartbeat_timeout_ms: int,
     now_ms: Callable[[], int],
 ) -> APIRouter:
@@ -43,7 +42,6 @@ def instance_ring_router(
     ring : name of the ring in the model, such as `ingester`
     view : the newest view of the ring
     change : applies an edit
-    forget : (ring, instance id) → the edit that removes the instance
     heartbeat_timeout_ms : silence after which an instance is shown as UNHEALTHY
     now_ms : wall clock (ms since the Unix epoch)
     """
@@ -66,7 +64,7 @@ def instance_ring_router(
         instance = params.get("forget")
         if instance:
             try:
-                await change(forget(ring, instance))
+                await change(lambda desc: forget_instance(desc, ring, instance, now_ms()))
             except PartitionError as error:
                 return PlainTextResponse(
                     f"error forgetting instance '{instance}': {error.message}\n",
