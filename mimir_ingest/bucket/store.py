@@ -60,6 +60,11 @@ class Bucket:
         self._local = isinstance(self._fs, LocalFileSystem)
         self._library_errors = (OSError, aiohttp.ClientError, BotoCoreError, ClientError, *_extra_errors(protocol))
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return self._local
+
     def read(self, path: str) -> bytes:
         """Return an object."""
         with self._renaming(path):

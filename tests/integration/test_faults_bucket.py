@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 
 import boto3
+import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -187,3 +188,33 @@ def test_sigterm_does_not_wait_for_an_s3_that_does_not_answer(tmp_path, s3):
         program.start()
         wait_until(lambda: metric(program, UPLOADS) == 1, "the block")
         assert values(program, "kept", at) == [1.0]
+
+
+def test_a_process_that_starts_without_s3_takes_pushes_says_what_it_waits_for_and_is_ready_once_s3_is_there(
+    tmp_path, s3
+):
+    s3.create_bucket("late")
+    with s3_program(tmp_path, s3, "late") as program:
+        with s3.stopped():
+            program.start(wait=False)
+            at = now_ms()
+
+            def refused():
+                try:
+                    return program.http.get("/ready")
+                except httpx.TransportError:
+                    return None
+
+            def waits_for_s3():
+                answer = refused()
+                return answer is not None and "is catching up: recovering (" in answer.text
+
+            wait_until(waits_for_s3, "a reason in /ready")
+            assert refused().status_code == 503
+            assert program.push(one("kept", 1.0, at)).status_code == 200
+            answer = program.http.get("/prometheus/api/v1/query", params={"query": "kept", "time": at / 1000})
+            assert answer.status_code == 500
+            assert "recovering" in answer.json()["error"]
+        program.wait_ready()
+        wait_until(lambda: values(program, "kept", at) == [1.0], "the sample")
+        assert program.stop() == 0

@@ -1,5 +1,6 @@
 """A process refuses a bucket that it cannot use, and removes what dead writers left, not what living ones write."""
 
+import asyncio
 import os
 
 import pytest
@@ -57,4 +58,34 @@ async def test_a_bucket_that_cannot_be_written_is_refused_at_start(tmp_path):
     upkeep = BucketUpkeep(Bucket(str(tmp_path / "file" / "bucket")), now_ms=lambda: NOW_MS)
     with pytest.raises(StoreUnavailable, match="cannot be written: Not a directory"):
         await upkeep.start()
+    await upkeep.close()
+
+
+class Remote(Bucket):
+    """A store that does not answer at first."""
+
+    down = True
+
+    @property
+    def is_local(self):
+        return False
+
+    def check(self):
+        if self.down:
+            raise StoreUnavailable("s3://blocks: connection refused")
+
+
+async def test_a_store_that_does_not_answer_is_waited_for_and_says_so(tmp_path):
+    bucket = Remote(str(tmp_path))
+    old = NOW_MS - PARTIAL_MIN_AGE_MS - 1000
+    write(tmp_path / "team-a" / ULIDS[0] / "index", age_ms=old)
+    upkeep = BucketUpkeep(bucket, now_ms=lambda: NOW_MS, first_backoff_s=0.01)
+    await upkeep.start()
+    async with asyncio.timeout(20):
+        while upkeep.waits_for != "s3://blocks: connection refused":  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        bucket.down = False
+        while (tmp_path / "team-a").exists():
+            await asyncio.sleep(0.01)
+    assert upkeep.waits_for is None
     await upkeep.close()
