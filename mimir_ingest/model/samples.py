@@ -65,3 +65,36 @@ class SampleBudget:
             self._taken += samples
             if 0 < self._limit < self._taken:
                 raise QueryError(TOO_MANY_SAMPLES)
+
+    def give_back(self, samples: int) -> None:
+        """Count samples that are not held any more."""
+        with self._lock:
+            self._taken -= samples
+
+    def attempt(self) -> BudgetAttempt:
+        """Return a part for a read that may fail and be repeated elsewhere."""
+        return BudgetAttempt(self)
+
+
+class BudgetAttempt(SampleBudget):
+    """What one try at a read takes from a query's budget; `abandon` gives it back."""
+
+    def __init__(self, whole: SampleBudget) -> None:
+        super().__init__(0)
+        self._whole = whole
+        self._abandoned = False
+
+    def take(self, samples: int) -> None:
+        """Count samples, also with the whole. Raises QueryError if they are too many or the try was given up."""
+        with self._lock:
+            if self._abandoned:
+                raise QueryError("the read was given up", error_type="canceled")
+            self._taken += samples
+            self._whole.take(samples)
+
+    def abandon(self) -> None:
+        """Give everything back; readers that are still at work stop at their next samples. Idempotent."""
+        with self._lock:
+            self._abandoned = True
+            taken, self._taken = self._taken, 0
+        self._whole.give_back(taken)
