@@ -27,13 +27,23 @@ from mimir_ingest.ingester.replay.report import BlockFinding, ReplayReport, Verd
 from mimir_ingest.log.contract import Record
 from mimir_ingest.tsdb.block_writer import BuiltBlock
 
-CUT_BYTES_A_SAMPLE = 64
-"""why: what encoding a block takes beside the head, a sample of its range: decoded, ordered and encoded columns. Twice
-what was measured."""
+_BLOCK_BYTES_A_SAMPLE, _BLOCK_BYTES_A_SERIES = 64, 512
+"""why: what encoding a block was seen to take, its decoded, ordered and encoded columns and its files: 48 to 54 bytes a
+sample for long series, 200 a series more for short ones."""
 
 _RETRY_S = 1.0
 
 Answer = TypeVar("Answer")
+
+
+def largest_block_bytes(request: CutRequest) -> int:
+    """Return what building the largest of a cut's blocks may take, beside the head."""
+    sizes = [
+        held.samples * _BLOCK_BYTES_A_SAMPLE + min(len(head.live), held.samples) * _BLOCK_BYTES_A_SERIES
+        for head in request.heads
+        for held in head.cut.values()
+    ]
+    return max(sizes, default=0)
 
 
 class PartitionReplay:
@@ -88,7 +98,7 @@ class PartitionReplay:
             if applied.cut is not None:
                 self._end_cut(applied.cut)
             self.state.maintain()
-            self._check_memory(sum(head.nbytes for head in self.state.heads.values()), "its samples in memory")
+            self._check_memory(0)
         self.report.not_cut_samples = self.state.held_count
 
     def finish(self) -> ReplayReport:
@@ -114,9 +124,7 @@ class PartitionReplay:
 
     def _end_cut(self, request: CutRequest) -> None:
         compared = request.cut_offset > self.report.plan.from_offset
-        largest = max((held.samples for head in request.heads for held in head.cut.values()), default=0)
-        in_memory = sum(segment.nbytes for head in request.heads for segment in head.segments)
-        self._check_memory(in_memory + largest * CUT_BYTES_A_SAMPLE, f"a block of {largest} samples")
+        self._check_memory(largest_block_bytes(request))
         refs: list[BlockRef] = []
         whole = compared
         for head in request.heads:
@@ -191,9 +199,11 @@ class PartitionReplay:
             self._checkpoints.publish(cut_offset, data)
             self.report.checkpoints_shipped += 1
 
-    def _check_memory(self, needed_bytes: int, what: str) -> None:
+    def _check_memory(self, block_bytes: int) -> None:
+        needed_bytes = block_bytes + sum(head.nbytes for head in self.state.heads.values())
         if self.memory_limit_bytes and needed_bytes > self.memory_limit_bytes:
             raise MemoryBudgetExceeded(
                 f"partition {self.state.partition} needs about {needed_bytes >> 20} MiB at offset "
-                f"{self.state.next_offset} for {what}; the limit is {self.memory_limit_bytes >> 20} MiB"
+                f"{self.state.next_offset}, {block_bytes >> 20} of them for a block; "
+                f"the limit is {self.memory_limit_bytes >> 20} MiB"
             )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,24 @@ import pytest
 
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import LogError, LogUnavailable, MemoryBudgetExceeded, StoreUnavailable
+from mimir_ingest.ingester.cut import build_blocks
+from mimir_ingest.ingester.partition import PartitionState
+from mimir_ingest.ingester.replay.judge import largest_block_bytes
 from mimir_ingest.ingester.replay.plan import LogPlace
 from mimir_ingest.ingester.replay.report import Verdict
 from mimir_ingest.ingester.replay.run import ReplayRequest, replay_partition
 from mimir_ingest.ingester.settings import PartitionSettings
-from tests.support.partition_log import NO_LIMITS, TOPIC, Owner, files_of, random_log, settings_record
+from tests.support.partition_log import (
+    NO_LIMITS,
+    START_MS,
+    TOPIC,
+    Owner,
+    data_record,
+    files_of,
+    flush_record,
+    random_log,
+    settings_record,
+)
 from tests.support.recorded_log import RecordedLog
 
 ASK = ReplayRequest(3, None, None, ship=False, memory_limit_bytes=0, timeout_s=5)
@@ -220,6 +234,25 @@ async def test_more_memory_than_the_limit_is_never_taken(scene):
     with pytest.raises(MemoryBudgetExceeded, match="the limit is 0 MiB"):
         await scene.replay(memory_limit_bytes=10_000)
     assert (await scene.replay(memory_limit_bytes=64 << 20)).is_sound
+
+
+@pytest.mark.parametrize(("series", "records"), [(20_000, 3), (50, 300)])
+def test_building_a_block_takes_no_more_than_was_counted(series, records):
+    rows = [({"__name__": "m_total", "instance": f"host-{i:06d}"}, []) for i in range(series)]
+    state = PartitionState(TOPIC, 3, settings=PartitionSettings(), default_record_settings=lambda tenant: NO_LIMITS)
+    for offset in range(records):
+        at = START_MS + 1000 * offset
+        rows = [(labels, [(at + j, i * 1.7 + j) for j in range(10)]) for i, (labels, _) in enumerate(rows)]
+        state.apply([data_record(offset, "a", rows, at_ms=at)])
+    request = state.apply([flush_record(records, at_ms=at)]).cut
+    tracemalloc.start()
+    try:
+        for _, block in build_blocks(request):
+            assert block.meta["stats"]["numSamples"] == series * records * 10
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert largest_block_bytes(request) / 3 < peak < largest_block_bytes(request)
 
 
 async def test_a_broker_that_is_away_for_a_moment_is_waited_for_and_for_good_ends_it(scene):
