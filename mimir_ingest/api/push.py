@@ -25,7 +25,6 @@ from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.distributor.service import Distributor, Push
 from mimir_ingest.errors import IngestError, InvalidRequest
 from mimir_ingest.wire.offsets_header import READ_CONSISTENCY_OFFSETS, encode_offsets
-from mimir_ingest.wire.snappy import check_size
 
 _MEDIA_TYPE = "application/x-protobuf"
 _V1, _V2 = "prometheus.WriteRequest", "io.prometheus.write.v2.Request"
@@ -62,7 +61,7 @@ def check_content_type(header: str) -> None:
         raise InvalidRequest(f"got {header} content type; expected {_V1} or {_V2}")
 
 
-async def read_body(receive: Receive, push: Push, *, announced: int | None, max_bytes: int) -> bytes:
+async def read_body(receive: Receive, push: Push, *, announced: int | None) -> bytes:
     """Return the request's body; bytes that were not announced are counted as they come.
 
     Raises ClientGone, RequestTooLarge, LimitExceeded.
@@ -76,7 +75,7 @@ async def read_body(receive: Receive, push: Push, *, announced: int | None, max_
         chunk = message.get("body", b"")
         if chunk:
             size += len(chunk)
-            check_size(size, max_bytes=max_bytes, compressed=True)
+            push.written.check_size(size, compressed=True)
             if announced is None:
                 push.add_bytes(len(chunk))
             chunks.append(chunk)
@@ -125,9 +124,7 @@ class PushApplication:
         length = headers.get(b"content-length")
         announced = int(length) if length and length.isdigit() else None
         with self._distributor.admit(tenant, announced) as push:
-            body = await read_body(
-                receive, push, announced=announced, max_bytes=self._distributor.options.max_recv_msg_size
-            )
+            body = await read_body(receive, push, announced=announced)
             result = await push.run(
                 body,
                 skip_label_names=headers.get(b"x-mimir-skiplabelnamevalidation") == b"true",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from mimir_ingest.distributor.formats import WriteFormat
 from mimir_ingest.distributor.plan import PlannedWrite
 from mimir_ingest.distributor.rate_limit import RATE_LIMITED
 from mimir_ingest.obs.metrics import DistributorMetrics
@@ -18,13 +19,11 @@ class TenantCounters:
 
     metrics: DistributorMetrics
     tenant: str
-    requests_in: Counter
     samples_in: Counter
     received_requests: Counter
     received_samples: Counter
     latest_seen: Gauge
     samples_per_request: Histogram
-    body_size: Histogram
     newest_ms: int = 0
     """Largest valid timestamp so far."""
 
@@ -34,22 +33,20 @@ class TenantCounters:
         return cls(
             metrics,
             tenant,
-            metrics.requests_in.labels(tenant, "1.0"),
             metrics.samples_in.labels(tenant),
             metrics.received_requests.labels(tenant),
             metrics.received_samples.labels(tenant),
             metrics.latest_seen_sample_timestamp_seconds.labels(tenant),
             metrics.samples_per_request.labels(tenant),
-            metrics.uncompressed_request_body_size_bytes.labels(tenant, "push"),
         )
 
-    def count_in(self, write: DecodedWrite, *, compressed: int, decompressed: int) -> None:
+    def count_in(self, write: DecodedWrite, written: WriteFormat, *, compressed: int, decompressed: int) -> None:
         """Count a request as it came in; sizes in bytes."""
         metrics, samples, metadata = self.metrics, write.batch.sample_count, len(write.batch.metadata)
-        self.requests_in.inc()
+        metrics.requests_in.labels(self.tenant, written.version).inc()
         self.samples_in.inc(samples)
         self.samples_per_request.observe(samples)
-        self.body_size.observe(decompressed)
+        metrics.uncompressed_request_body_size_bytes.labels(self.tenant, written.handler).observe(decompressed)
         if compressed:
             metrics.request_body_compression_ratio.observe(decompressed / compressed)
         if metadata:

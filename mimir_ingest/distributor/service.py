@@ -2,9 +2,8 @@
 
     admit (limits, before the body is read) ─► decompress ─► decode ─► plan ─► append to every partition at once
 
-Decisions are made in `plan`; this module owns the tasks, the clock and the counters. Appends are detached from the
-request: when the sender goes away or `remote_timeout_s` passes they go on, and are bounded by `write_timeout_s` and the
-log's own buffer. Source: spec ingest-storage 2.2, 2.3, 2.5, 8.2.
+Decisions are made in `plan`, protocols are in `formats`, the log's part is in `appends`; this module owns the clock and
+the counters. Source: spec ingest-storage 8.2.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from types import TracebackType
 import structlog
 
 from mimir_ingest.distributor.admission import Admission, InstanceLimits
+from mimir_ingest.distributor.appends import RecordWriter
 from mimir_ingest.distributor.counters import TenantCounters
 from mimir_ingest.distributor.fence import fresh, may_acknowledge
+from mimir_ingest.distributor.formats import RemoteWriteV1, WriteFormat
 from mimir_ingest.distributor.limits import DistributorLimits
-from mimir_ingest.distributor.messages import with_id
 from mimir_ingest.distributor.plan import PlannedWrite, plan_write
 from mimir_ingest.distributor.rate_limit import RATE_LIMITED, RateLimiters
-from mimir_ingest.errors import IngestError, InvalidSeries, LimitExceeded, LogError, LogUnavailable, RecordTooLarge
+from mimir_ingest.errors import IngestError, InvalidSeries, LimitExceeded, LogUnavailable
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.obs.metrics import DistributorMetrics, WriterMetrics
-from mimir_ingest.wire import remote_write_v1, snappy
 from mimir_ingest.wire.record import VERSION_COLUMNAR
 from partitions.errors import NoActivePartition
 from partitions.ring import PartitionRing
@@ -109,15 +108,23 @@ class Distributor:
         self.options = options or DistributorOptions()
         self.limiters = RateLimiters(distributors=distributors)
         self.admission = Admission(instance_limits or InstanceLimits(), metrics, monotonic_s=monotonic_s)
+        self._remote_write_v1 = RemoteWriteV1(self.options.max_recv_msg_size)
         self.state = "New"
         """State of the service, in Mimir's words."""
-        self._log, self._ring, self._limits_for = log, ring, limits_for
-        self._metrics, self._writer = metrics, writer_metrics
+        self._ring, self._limits_for, self._metrics = ring, limits_for, metrics
+        self._writer = RecordWriter(
+            log,
+            writer_metrics,
+            version=self.options.record_version,
+            max_record_bytes=self.options.max_record_bytes,
+            remote_timeout_s=self.options.remote_timeout_s,
+            write_timeout_s=self.options.write_timeout_s,
+            monotonic_s=monotonic_s,
+        )
         self._now_ms, self._monotonic_s = now_ms, monotonic_s
         self._ring_confirmed_s = ring_confirmed_s or monotonic_s
         self._counters: dict[str, TenantCounters] = {}
         self._pool: ThreadPoolExecutor | None = None
-        self._appends: set[asyncio.Task[int]] = set()
 
     async def start(self) -> None:
         """Begin to take requests."""
@@ -130,14 +137,15 @@ class Distributor:
         if self.state == "Terminated":
             return
         self.state = "Stopping"
-        if self._appends:
-            await asyncio.wait(self._appends, timeout=self.options.write_timeout_s)
+        await self._writer.drain()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
         self.state = "Terminated"
 
-    def admit(self, tenant: str, content_length: int | None) -> Push:
+    def admit(self, tenant: str, content_length: int | None, written: WriteFormat | None = None) -> Push:
         """Begin a request before its body is read; `content_length` is the announced size in bytes.
+
+        `written` is the request's protocol; without it, remote write 1.0.
 
         Raises
         ------
@@ -150,9 +158,9 @@ class Distributor:
         """
         if self.state != "Running":
             raise IngestError(f"distributor is unavailable (current state: {self.state})", error_id="not-running")
-        push = Push(self, tenant)
+        push = Push(self, tenant, written or self._remote_write_v1)
         if content_length is not None:
-            snappy.check_size(content_length, max_bytes=self.options.max_recv_msg_size, compressed=True)
+            push.written.check_size(content_length, compressed=True)
         self.admission.enter()
         try:
             push.add_bytes(content_length or 0)
@@ -178,27 +186,28 @@ class Distributor:
         tenant: str,
         limits: DistributorLimits,
         body: bytes,
+        written: WriteFormat,
         *,
         skip_label_names: bool = False,
         skip_label_count: bool = False,
         add_bytes: Callable[[int], None] = lambda _: None,
     ) -> PushResult:
-        """Store a compressed remote write 1.0 request; see `Push.run`. `add_bytes` is told the decompressed size."""
+        """Store a request's body; see `Push.run`. `add_bytes` is told the decompressed size."""
         counters = self.counters(tenant)
         options = self.options
-        snappy.check_size(len(body), max_bytes=options.max_recv_msg_size, compressed=True)
-        size = snappy.decoded_length(body)
-        snappy.check_size(size, max_bytes=options.max_recv_msg_size, compressed=False)
+        written.check_size(len(body), compressed=True)
+        size = written.decoded_size(body)
+        written.check_size(size, compressed=False)
         add_bytes(size)
         confirmed_s, ring = self._ring_confirmed_s(), self._ring()  # in this order: the view is at least as new
         now_ms, now_s = self._now_ms(), self._monotonic_s()
         if not fresh(confirmed_s, now_s):
             raise _stale_ring(confirmed_s, now_s)
-        max_record_bytes = self._max_record_bytes()
+        max_record_bytes = self._writer.max_record_bytes
 
         def work() -> PlannedWrite:
-            write = remote_write_v1.decode(snappy.decompress(body, max_bytes=options.max_recv_msg_size))
-            counters.count_in(write, compressed=len(body), decompressed=size)
+            write = written.decode(body)
+            counters.count_in(write, written, compressed=len(body), decompressed=size)
             return plan_write(
                 write,
                 tenant,
@@ -232,7 +241,7 @@ class Distributor:
         if not planned.records:
             return PushResult({}, 0, planned.invalid)
         self.admission.count_items(planned.samples + planned.metadata)
-        offsets = await self._append(tenant, planned, max_record_bytes)
+        offsets = await self._writer.append(tenant.encode(), planned.records, split_at=max_record_bytes)
         self._check_fence(offsets, confirmed_s)
         return PushResult(offsets, planned.samples, planned.invalid)
 
@@ -248,84 +257,6 @@ class Distributor:
         ):
             raise _stale_ring(confirmed_s, now_s)
 
-    def _max_record_bytes(self) -> int:
-        """Return the size that records are split at: the setting, or what the log takes if that is less."""
-        return min(self.options.max_record_bytes, self._log.max_record_bytes)
-
-    async def _append(self, tenant: str, planned: PlannedWrite, max_record_bytes: int) -> dict[int, int]:
-        """Append all records at once, split at `max_record_bytes`; return the last offset of each partition.
-
-        Raises LogError.
-        """
-        key = tenant.encode()
-        started_s = self._monotonic_s()
-        tasks = [self._start_append(partition, key, value) for partition, value in planned.records]
-        self._writer.records_per_write_request.observe(len(tasks))
-        done, waiting = await asyncio.wait(
-            tasks, timeout=self.options.remote_timeout_s, return_when=asyncio.FIRST_EXCEPTION
-        )
-        partitions = [partition for partition, _ in planned.records]
-        failed = [(p, task.exception()) for p, task in zip(partitions, tasks, strict=True) if task in done]
-        failed = [(p, error) for p, error in failed if error is not None]
-        self._writer.latency_seconds.labels("failure" if failed or waiting else "success").observe(
-            self._monotonic_s() - started_s
-        )
-        if failed:
-            # A server error wins, so that the sender tries again and the rest gets another chance.
-            partition, error = min(failed, key=lambda f: isinstance(f[1], RecordTooLarge))
-            raise self._backend_error(partition, error, splits=self._max_record_bytes() < max_record_bytes)
-        if waiting:
-            partition = next(p for p, task in zip(partitions, tasks, strict=True) if task in waiting)
-            raise LogUnavailable(
-                "send data to partitions: exceeded configured distributor remote timeout: "
-                f"failed pushing to partition {partition}: context deadline exceeded",
-                error_id="remote-timeout",
-            )
-        offsets: dict[int, int] = {}
-        for partition, task in zip(partitions, tasks, strict=True):
-            offsets[partition] = max(offsets.get(partition, -1), task.result())
-        return offsets
-
-    def _start_append(self, partition: int, key: bytes, value: bytes) -> asyncio.Task[int]:
-        options, writer = self.options, self._writer
-        writer.produce_records_enqueued.inc()
-        writer.input_bytes.inc(len(value))
-        task = asyncio.ensure_future(
-            self._log.append(partition, key, value, options.record_version, timeout_s=options.write_timeout_s)
-        )
-        self._appends.add(task)
-
-        def ended(task: asyncio.Task[int]) -> None:
-            self._appends.discard(task)
-            error = None if task.cancelled() else task.exception()
-            if error is None and not task.cancelled():
-                writer.sent_bytes.inc(len(value))
-                return
-            writer.produce_records_failed.labels(_failure_reason(error)).inc()
-
-        task.add_done_callback(ended)
-        return task
-
-    def _backend_error(self, partition: int, error: BaseException, *, splits: bool) -> BaseException:
-        """Return the error that the sender gets for one partition's failure.
-
-        `splits`: the log takes smaller records than it did when these were made, so the request's next try differs.
-        """
-        where = f"send data to partitions: failed pushing to partition {partition}: "
-        if isinstance(error, RecordTooLarge) and splits:
-            return LogUnavailable(
-                f"{where}{error}; the next try is split into smaller records", error_id=error.error_id
-            )
-        if isinstance(error, RecordTooLarge):
-            text = (
-                "the write request contains a timeseries or metadata item which is larger that the maximum allowed "
-                f"size of {self._max_record_bytes()} bytes"
-            )
-            return RecordTooLarge(where + with_id(text, error.error_id))
-        if isinstance(error, LogError):
-            return LogUnavailable(f"{where}{error}", error_id=error.error_id)
-        return error
-
 
 def _stale_ring(confirmed_s: float, now_s: float) -> LogUnavailable:
     return LogUnavailable(
@@ -335,23 +266,15 @@ def _stale_ring(confirmed_s: float, now_s: float) -> LogUnavailable:
     )
 
 
-def _failure_reason(error: BaseException | None) -> str:
-    """Return the `reason` label of a record that the log did not take."""
-    if error is None:
-        return "canceled"
-    if isinstance(error, RecordTooLarge):
-        return "record-too-large"
-    return "timeout" if isinstance(error, LogUnavailable) else "other"
-
-
 class Push:
     """One admitted request. A context manager: leaving it gives back what it was counted for."""
 
-    __slots__ = ("_distributor", "limits", "size", "tenant")
+    __slots__ = ("_distributor", "limits", "size", "tenant", "written")
 
-    def __init__(self, distributor: Distributor, tenant: str) -> None:
+    def __init__(self, distributor: Distributor, tenant: str, written: WriteFormat) -> None:
         self._distributor = distributor
         self.tenant = tenant
+        self.written = written
         self.limits = DistributorLimits()
         self.size = 0
         """Bytes counted against the limit of inflight bytes."""
@@ -362,7 +285,7 @@ class Push:
         self.size += size
 
     async def run(self, body: bytes, *, skip_label_names: bool = False, skip_label_count: bool = False) -> PushResult:
-        """Store a compressed remote write 1.0 request, and return once the log has it.
+        """Store the request's body, and return once the log has it.
 
         `skip_label_names` and `skip_label_count` say that the request carries the header of that meaning. When
         cancelled, records already handed to the log may still be stored.
@@ -380,6 +303,7 @@ class Push:
             self.tenant,
             self.limits,
             body,
+            self.written,
             skip_label_names=skip_label_names,
             skip_label_count=skip_label_count,
             add_bytes=self.add_bytes,
