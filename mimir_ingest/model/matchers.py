@@ -146,6 +146,14 @@ class Matcher:
         """Whether the condition is `!=` or `!~`."""
         return self.type in (MatchType.NOT_EQUAL, MatchType.NOT_REGEXP)
 
+    def in_utf8(self) -> Matcher:
+        """Return an equivalent condition without lone surrogates in its value, for messages that hold text only."""
+        if not _SURROGATE.search(self.value):
+            return self
+        literal = self.type in (MatchType.EQUAL, MatchType.NOT_EQUAL)
+        pattern = _NOTHING if literal else _SURROGATE.sub(lambda _: _NOTHING, self.value)
+        return Matcher(MatchType.NOT_REGEXP if self.negative else MatchType.REGEXP, self.name, pattern)
+
     def matches(self, value: str) -> bool:
         """Whether one value satisfies the condition."""
         if self.type in (MatchType.EQUAL, MatchType.NOT_EQUAL):

@@ -1,17 +1,17 @@
-"""Remote read requests: an uncompressed `prometheus.ReadRequest` to values.
+"""Remote read requests: an uncompressed `prometheus.ReadRequest` to values and back.
 
-A cold path, in plain Python. Rules are those of Mimir's generated decoders (gogo/protobuf): the last of a repeated
+A cold path, in plain Python. Rules of decoding are those of Mimir's generated decoders (gogo/protobuf): the last of a repeated
 scalar wins, unknown fields are skipped, groups are refused; strings must be UTF-8. Source: spec http-api 6.9.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mimir_ingest.errors import InvalidRequest
-from mimir_ingest.model.labels import get_uvarint
+from mimir_ingest.model.labels import get_uvarint, put_uvarint
 from mimir_ingest.model.matchers import Matcher, MatchType, check_regexp
 
 
@@ -116,6 +116,35 @@ def negotiate(accepted: tuple[int, ...]) -> ResponseType:
         f"server does not support any of the requested response types: [{named}]; "
         "supported: map[SAMPLES:{} STREAMED_XOR_CHUNKS:{}]"
     )
+
+
+def encode_request(queries: Sequence[ReadQuery], accepted: Sequence[ResponseType]) -> bytes:
+    """Return the message of these queries, hints left out."""
+    out = bytearray()
+    for query in queries:
+        body = bytearray()
+        _put_number(body, 1, query.start_ms)
+        _put_number(body, 2, query.end_ms_incl)
+        for matcher in query.matchers:
+            condition = bytearray()
+            _put_number(condition, 1, _MATCH_TYPES.index(matcher.type))
+            _put_bytes(condition, 2, matcher.name.encode())
+            _put_bytes(condition, 3, matcher.value.encode())
+            _put_bytes(body, 3, condition)
+        _put_bytes(out, 1, body)
+    _put_bytes(out, 2, bytes(accepted))
+    return bytes(out)
+
+
+def _put_number(out: bytearray, number: int, value: int) -> None:
+    put_uvarint(out, number << 3)
+    put_uvarint(out, value & 0xFFFF_FFFF_FFFF_FFFF)
+
+
+def _put_bytes(out: bytearray, number: int, value: bytes | bytearray) -> None:
+    put_uvarint(out, number << 3 | _BYTES)
+    put_uvarint(out, len(value))
+    out += value
 
 
 def _query(data: memoryview) -> ReadQuery:

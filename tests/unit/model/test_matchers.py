@@ -99,3 +99,12 @@ def test_bytes_that_are_no_utf8_match_no_value():
     assert matcher.matches("a")
     assert not matcher.matches("\ufffd")
     assert matcher.match_all(VALUES).sum() == 1
+
+
+@pytest.mark.parametrize("kind", list(MatchType))
+@pytest.mark.parametrize("value", ["a", "b\udcff", "\udc80"])
+def test_a_condition_on_bytes_that_are_no_text_has_an_equal_one_on_text(kind, value):
+    matcher = Matcher(kind, "n", value)
+    sendable = matcher.in_utf8()
+    sendable.value.encode()
+    assert [sendable.matches(v) for v in ("", "a", "b")] == [matcher.matches(v) for v in ("", "a", "b")]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mimir_ingest.errors import InvalidRequest
 from mimir_ingest.model.matchers import Matcher, MatchType
-from mimir_ingest.wire.read_request import ReadHints, ReadQuery, ResponseType, decode_request, negotiate
+from mimir_ingest.wire.read_request import ReadHints, ReadQuery, ResponseType, decode_request, encode_request, negotiate
 from tests.support.protobuf_schema import ReadRequest
 
 INT64 = st.one_of(st.integers(-(2**63), 2**63 - 1), st.sampled_from([0, 1, -1, 1_700_000_000_000]))
@@ -180,3 +180,12 @@ def test_types_that_we_do_not_have_are_refused():
 )
 def test_positive_hints_narrow_the_range(hints, expected):
     assert ReadQuery(10, 20, (), hints).time_range() == expected
+
+
+@given(st.lists(QUERY, max_size=3), st.lists(st.sampled_from(ResponseType), max_size=2))
+def test_what_is_written_the_protobuf_library_reads(queries, accepted):
+    wanted = [expected_query(start, end, matchers, None) for start, end, matchers, _ in queries]
+    body = encode_request(wanted, accepted)
+    without_hints = message([(*query[:3], None) for query in queries], accepted)
+    assert ReadRequest.FromString(body) == without_hints
+    assert decode_request(body).queries == tuple(wanted)
