@@ -12,6 +12,7 @@ from mimir_ingest.kernels.crc32c import crc32c_inline
 from mimir_ingest.kernels.index_entries import put_be32, put_uvarint
 
 ENCODING_XOR, ENCODING_HISTOGRAM, ENCODING_FLOAT_HISTOGRAM = 1, 2, 3
+HISTOGRAM_ENCODINGS = (ENCODING_HISTOGRAM, ENCODING_FLOAT_HISTOGRAM)
 
 FRAME_OVERHEAD = 10
 """Bytes of a frame beyond its data, at most: five of length, one of encoding, four of checksum."""
@@ -20,9 +21,9 @@ BAD_LENGTH, BAD_CHECKSUM = 1, 2
 """Reasons in the status of `scan_frames`, which is `-(4 * frame + reason)`."""
 
 
-@kernel(i64(u8_in, i64_in, i64, u8_out, i64_out))
-def write_frames(data, ends, encoding, out, starts_out):
-    """Frame chunks `data[ends[i - 1]:ends[i]]` of one encoding, back to back; return the bytes written.
+@kernel(i64(u8_in, i64_in, u8_in, u8_out, i64_out))
+def write_frames(data, ends, encodings, out, starts_out):
+    """Frame chunks `data[ends[i - 1]:ends[i]]`, encoded as `encodings[i]`, back to back; return the bytes written.
 
     `starts_out` (int64[k]) gets the position of each frame in `out`.
     """
@@ -33,7 +34,7 @@ def write_frames(data, ends, encoding, out, starts_out):
         starts_out[i] = at
         at = put_uvarint(out, at, np.uint64(end - begin))
         body = at
-        out[at] = encoding
+        out[at] = encodings[i]
         at += 1
         out[at : at + end - begin] = data[begin:end]
         at += end - begin

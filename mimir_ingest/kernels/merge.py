@@ -76,3 +76,45 @@ def merge_series(group_offsets, parts, offsets, ts, values, at, ts_out, values_o
                         at[k - first] = i + 1
         offsets_out[group + 1] = written
     return written
+
+
+@kernel(i64(i64_in, i64_in, i64_in, i64_in, i64_out, i64_out, i64_out))
+def merge_order(group_offsets, parts, offsets, ts, at, rows_out, offsets_out):
+    """As `merge_series`, but say which samples stay instead of copying them.
+
+    Parameters
+    ----------
+    group_offsets, parts, offsets, ts, at
+        As `merge_series` takes them.
+    rows_out : int64[m], written
+        Input samples in the order of the result.
+    offsets_out : int64[g + 1], written
+        Group i has the rows `offsets_out[i]:offsets_out[i + 1]`.
+
+    Returns
+    -------
+    int64
+        Samples that stay.
+    """
+    written = 0
+    offsets_out[0] = 0
+    for group in range(len(group_offsets) - 1):
+        first, last = group_offsets[group], group_offsets[group + 1]
+        for k in range(first, last):
+            at[k - first] = offsets[parts[k]]
+        while True:
+            best = -1
+            for k in range(first, last):
+                i = at[k - first]
+                if i < offsets[parts[k] + 1] and (best < 0 or ts[i] < ts[best]):
+                    best = i
+            if best < 0:
+                break
+            rows_out[written] = best
+            written += 1
+            for k in range(first, last):
+                i = at[k - first]
+                if i < offsets[parts[k] + 1] and ts[i] == ts[best]:
+                    at[k - first] = i + 1
+        offsets_out[group + 1] = written
+    return written

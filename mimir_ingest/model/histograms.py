@@ -10,12 +10,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mimir_ingest.kernels.histogram_columns import HistogramColumns
+from mimir_ingest.kernels.histogram_plan import rank_among
+
 CUSTOM_BUCKETS_SCHEMA = -53
 MIN_SCHEMA, MAX_SCHEMA = -4, 8
 """Exponential schemas that are stored."""
 
 RESET_UNKNOWN, RESET, NO_RESET, GAUGE = 0, 1, 2, 3
 """Reset hints, by the numbers of the wire (spec 1.2)."""
+
+
+def histogram_weight(buckets: np.ndarray | int) -> np.ndarray | int:
+    """Return for how many float samples a histogram with so many buckets stands in a query's limit on samples.
+
+    Source: Prometheus's `FloatHistogram.Size` in units of a float sample: 16 bytes, spans left out.
+    """
+    return 10 + buckets // 2
 
 
 def gather_rows(offsets: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +102,12 @@ class Histograms:
         """Bytes of memory taken."""
         return sum(getattr(self, name).nbytes for name in self.__slots__)
 
+    @property
+    def columns(self) -> HistogramColumns:
+        """The columns as kernels take them."""
+        arrays = (getattr(self, name) for name in HistogramColumns._fields)
+        return HistogramColumns(*(_read_only(np.ascontiguousarray(array)) for array in arrays))
+
     def take(self, index: np.ndarray) -> Histograms:
         """Return the histograms at `index` (int64[k]; a mask of bool[n] will do too)."""
         index = np.asarray(index)
@@ -128,6 +145,12 @@ class Histograms:
         columns["bucket_offsets"] = _chained([part.bucket_offsets for part in parts])
         columns["custom_offsets"] = _chained([part.custom_offsets for part in parts])
         return cls(**columns)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _chained(offsets: Sequence[np.ndarray]) -> np.ndarray:
@@ -172,6 +195,13 @@ class HistogramSamples:
         """Return the samples of the mask (bool[m]); the series stay."""
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(mask)])[self.offsets]
         return HistogramSamples(offsets, self.timestamps[mask], self.values.take(mask))
+
+    def without_times_of(self, offsets: np.ndarray, timestamps: np.ndarray) -> HistogramSamples:
+        """Return the samples whose time no other sample of their series has; others: int64[n + 1], int64[k] (ms)."""
+        ranks = np.empty(self.sample_count, np.int64)
+        if not rank_among(self.offsets, self.timestamps, offsets, timestamps, ranks):
+            return self
+        return self.keep(ranks & 1 == 0)
 
     @classmethod
     def concat(cls, parts: Sequence[HistogramSamples]) -> HistogramSamples:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mimir_ingest.errors import QueryError
-from mimir_ingest.model.histograms import HistogramSamples
+from mimir_ingest.model.histograms import HistogramSamples, gather_rows
 from mimir_ingest.model.labels import LabelFrame
 
 TOO_MANY_SAMPLES = "query processing would load too many samples into memory in query execution"
@@ -48,6 +48,38 @@ class SeriesSamples:
     def sample_count(self) -> int:
         """Number of float samples."""
         return len(self.timestamps)
+
+    def in_label_order(self) -> SeriesSamples:
+        """Return the same series ordered by labels."""
+        order = self.labels.sort_order()
+        if (order[1:] > order[:-1]).all():
+            return self
+        rows, offsets = gather_rows(self.offsets, order)
+        return SeriesSamples(
+            self.labels.take(order),
+            offsets,
+            self.timestamps[rows],
+            self.values[rows],
+            None if self.histograms is None else self.histograms.take(order),
+        )
+
+
+def without_empty_series(samples: SeriesSamples) -> SeriesSamples:
+    """Return the series that have samples of either kind; `histograms` is None when there are none."""
+    counts = np.diff(samples.offsets)
+    histograms = samples.histograms
+    if histograms is not None:
+        if histograms.sample_count:
+            counts = counts + np.diff(histograms.offsets)
+        else:
+            histograms = None
+    if counts.all():
+        return samples if histograms is samples.histograms else replace(samples, histograms=None)
+    filled = np.flatnonzero(counts)
+    if histograms is not None:
+        histograms = replace(histograms, offsets=np.append(histograms.offsets[filled], histograms.offsets[-1]))
+    offsets = np.append(samples.offsets[filled], samples.offsets[-1])
+    return SeriesSamples(samples.labels.take(filled), offsets, samples.timestamps, samples.values, histograms)
 
 
 class SampleBudget:

@@ -1,16 +1,19 @@
 """Join what heads and blocks hold of the same series.
 
 Sources come in order of precedence: on equal timestamps the earlier source wins. Blocks stand before heads, since the
-lowest offset of the log wins and a block holds older offsets than the head.
+lowest offset of the log wins and a block holds older offsets than the head. Of a float and a native histogram at one
+time the float wins, wherever they come from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from mimir_ingest.kernels.merge import merge_series
+from mimir_ingest.kernels.merge import merge_order, merge_series
+from mimir_ingest.model.histograms import GAUGE, RESET_UNKNOWN, HistogramSamples
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.samples import SeriesSamples
 
@@ -21,7 +24,7 @@ def merge_samples(sources: Sequence[SeriesSamples]) -> SeriesSamples:
     if not sources:
         return SeriesSamples.empty()
     if len(sources) == 1:
-        return _in_label_order(sources[0])
+        return sources[0].in_label_order()
     frame = LabelFrame.concat([s.labels for s in sources])
     shifts = np.cumsum([0, *(s.sample_count for s in sources[:-1])])
     offsets = np.concatenate(
@@ -42,17 +45,29 @@ def merge_samples(sources: Sequence[SeriesSamples]) -> SeriesSamples:
     offsets_out = np.empty(len(first) + 1, np.int64)
     scratch = np.empty(int(np.diff(group_offsets).max()), np.int64)
     written = merge_series(group_offsets, parts, offsets, timestamps, values, scratch, ts_out, values_out, offsets_out)
-    return SeriesSamples(frame.take(first[by_label]), offsets_out, ts_out[:written], values_out[:written])
+    histograms = None
+    if any(s.histograms is not None for s in sources):
+        every = [HistogramSamples.empty(s.series_count) if s.histograms is None else s.histograms for s in sources]
+        histograms = _merge_histograms(HistogramSamples.concat(every), group_offsets, parts, scratch)
+        histograms = histograms.without_times_of(offsets_out, ts_out[:written])
+    return SeriesSamples(frame.take(first[by_label]), offsets_out, ts_out[:written], values_out[:written], histograms)
 
 
-def _in_label_order(samples: SeriesSamples) -> SeriesSamples:
-    order = samples.labels.sort_order()
-    if (order[1:] > order[:-1]).all():
-        return samples
-    sizes = np.diff(samples.offsets)[order]
-    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-    at = np.repeat(samples.offsets[:-1][order] - offsets[:-1], sizes) + np.arange(offsets[-1])
-    return SeriesSamples(samples.labels.take(order), offsets, samples.timestamps[at], samples.values[at])
+def _merge_histograms(
+    histograms: HistogramSamples, group_offsets: np.ndarray, parts: np.ndarray, scratch: np.ndarray
+) -> HistogramSamples:
+    """Merge groups of series (arguments: kernels.merge.merge_order)."""
+    rows, offsets = np.empty(histograms.sample_count, np.int64), np.empty(len(group_offsets), np.int64)
+    written = merge_order(group_offsets, parts, histograms.offsets, histograms.timestamps, scratch, rows, offsets)
+    rows = rows[:written]
+    # What a source says of a reset holds for the sample before it in that source, which may be another one now.
+    follows = np.zeros(written, bool)
+    follows[1:] = rows[1:] == rows[:-1] + 1
+    follows &= ~np.isin(rows, histograms.offsets)
+    follows[offsets[:-1][np.diff(offsets) > 0]] = True
+    values = histograms.values.take(rows)
+    hints = np.where(follows | (values.reset_hint == GAUGE), values.reset_hint, RESET_UNKNOWN).astype(np.uint8)
+    return HistogramSamples(offsets, histograms.timestamps[rows], replace(values, reset_hint=hints))
 
 
 def merge_frames(frames: Sequence[LabelFrame]) -> LabelFrame:

@@ -29,7 +29,7 @@ from mimir_ingest.promql.values import QueryResult
 from mimir_ingest.querier.hand_over import missing_blocks
 from mimir_ingest.querier.listings import BlockListings
 from mimir_ingest.querier.merge import merge_frames, merge_samples
-from mimir_ingest.tsdb.block_reader import BlockReader, BlockSelection
+from mimir_ingest.tsdb.block_reader import BlockReader
 
 _Part = TypeVar("_Part")
 
@@ -192,17 +192,12 @@ class Querier:
         """Return the distinct series and warnings; a single source's series stay in its order unless told otherwise."""
         head = await self._ingester.select(tenant, matchers, start_ms, end_ms, budget)
 
-        def read(reader: BlockReader) -> BlockSelection:
-            return reader.select_counted(matchers, start_ms, end_ms - 1, budget)
+        def read(reader: BlockReader) -> SeriesSamples:
+            return reader.select(matchers, start_ms, end_ms - 1, budget)
 
-        blocks, parts = await self._read_blocks(tenant, head.cuts, start_ms, end_ms, read)
-        warnings = [
-            f"native histograms are not supported: {part.histogram_chunks_skipped} chunks of them in block "
-            f"{block.ulid} were left out"
-            for block, part in zip(blocks, parts, strict=True)
-            if part.histogram_chunks_skipped
-        ]
-        sources = [s for s in (*(p.samples for p in parts), *head.series) if s.series_count]
+        _, parts = await self._read_blocks(tenant, head.cuts, start_ms, end_ms, read)
+        warnings: list[str] = []
+        sources = [s for s in (*parts, *head.series) if s.series_count]
         if not sources:
             return SeriesSamples.empty(), warnings
         if len(sources) == 1 and not in_label_order:

@@ -83,21 +83,23 @@ def _check_postings(reader: BlockReader, entries: SeriesEntries) -> list[str]:
 def _check_chunks(reader: BlockReader, entries: SeriesEntries) -> list[str]:
     data = reader.read_all_chunks(entries)
     floats = data.encodings == chunk_frames.ENCODING_XOR
+    histograms = np.isin(data.encodings, chunk_frames.HISTOGRAM_ENCODINGS)
     problems = []
-    known = (chunk_frames.ENCODING_XOR, chunk_frames.ENCODING_HISTOGRAM, chunk_frames.ENCODING_FLOAT_HISTOGRAM)
-    for encoding in np.setdiff1d(data.encodings, known).tolist():
+    for encoding in np.unique(data.encodings[~(floats | histograms)]).tolist():
         count = int(np.count_nonzero(data.encodings == encoding))
         problems.append(f"chunks: encoding {encoding} of {count} chunks is not known")
     offsets, timestamps, _ = reader.decode(data, floats, entries)
-    columns = entries.chunks[:, floats]
-    problems += _check_times(columns, offsets, timestamps)
+    problems += _check_times(entries.chunks[:, floats], offsets, timestamps)
+    offsets, histogram_times, _ = reader.decode_histograms(data, histograms, entries)
+    problems += _check_times(entries.chunks[:, histograms], offsets, histogram_times)
     # From one chunk of a series to its next, times must ascend, too.
     series = np.repeat(np.arange(len(entries.refs)), np.diff(entries.chunk_offsets))
     overlap = (series[1:] == series[:-1]) & (entries.chunks[0, 1:] <= entries.chunks[1, :-1])
     if overlap.any():
         at = int(entries.refs[series[int(np.argmax(overlap))]]) * 16
         problems.append(f"index: series at byte {at} has chunks that overlap")
-    return problems + _check_meta(reader, entries, len(timestamps), bool(floats.all()))
+    samples = len(timestamps) + len(histogram_times)
+    return problems + _check_meta(reader, entries, samples, bool((floats | histograms).all()))
 
 
 def _check_times(columns: np.ndarray, offsets: np.ndarray, timestamps: np.ndarray) -> list[str]:
@@ -124,14 +126,14 @@ def _check_times(columns: np.ndarray, offsets: np.ndarray, timestamps: np.ndarra
     return problems
 
 
-def _check_meta(reader: BlockReader, entries: SeriesEntries, sample_count: int, all_floats: bool) -> list[str]:
+def _check_meta(reader: BlockReader, entries: SeriesEntries, sample_count: int, all_known: bool) -> list[str]:
     meta = reader.meta
     chunks = entries.chunks
     facts = [
         ("stats.numSeries", meta.series_count, len(entries.refs)),
         ("stats.numChunks", meta.chunk_count, chunks.shape[1]),
     ]
-    if all_floats:
+    if all_known:
         facts.append(("stats.numSamples", meta.sample_count, sample_count))
     problems = [f"{META_FILE}: {name} is {said}, the block has {found}" for name, said, found in facts if said != found]
     if chunks.shape[1]:

@@ -62,13 +62,14 @@ def build_meta(
     max_time_ms: int,
     series_count: int,
     sample_count: int,
+    histogram_count: int,
     chunk_count: int,
     partition_range: PartitionRange,
     file_sizes: Mapping[str, int],
 ) -> dict:
     """Return the document of a block that was cut from a partition.
 
-    `file_sizes` are the block's other files by relative path; `max_time_ms` is exclusive.
+    `sample_count` counts floats; `file_sizes` are the block's other files by relative path; `max_time_ms` is exclusive.
     """
     files = [{"rel_path": path, "size_bytes": size} for path, size in file_sizes.items()]
     return {
@@ -76,8 +77,9 @@ def build_meta(
         "minTime": min_time_ms,
         "maxTime": max_time_ms,
         "stats": {
-            "numSamples": sample_count,
+            "numSamples": sample_count + histogram_count,
             "numFloatSamples": sample_count,
+            **({"numHistogramSamples": histogram_count} if histogram_count else {}),
             "numSeries": series_count,
             "numChunks": chunk_count,
         },

@@ -1,38 +1,29 @@
-"""Read any Prometheus or Mimir block: labels and float samples as columns.
+"""Read any Prometheus or Mimir block: labels, float samples and native histograms as columns.
 
 The index is held in memory; chunk segments are read by ranges through a function, so that the same reader serves a
-local directory, object storage and bytes in memory. Float chunks (XOR) are decoded; native histogram chunks are
-counted and left out, and any other encoding is refused by name.
+local directory, object storage and bytes in memory. A chunk encoding other than XOR and the two of histograms is
+refused by number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from mimir_ingest.errors import BlockCorrupt, QueryError
 from mimir_ingest.kernels import chunk_frames, xor_chunk
+from mimir_ingest.model.histogram_chunks import HistogramChunkCorrupt, count_samples, decode_chunks
+from mimir_ingest.model.histograms import Histograms, HistogramSamples, histogram_weight
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
-from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.model.samples import SampleBudget, SeriesSamples, without_empty_series
 from mimir_ingest.tsdb.block_check import find_problems
 from mimir_ingest.tsdb.block_meta import INDEX_FILE, META_FILE, TOMBSTONES_FILE, decode_meta, read_meta
 from mimir_ingest.tsdb.chunk_files import ChunkData, read_chunks, segment_path
 from mimir_ingest.tsdb.index_reader import IndexReader, SeriesEntries
 from mimir_ingest.tsdb.tombstones import decode_tombstones
-
-_HISTOGRAMS = (chunk_frames.ENCODING_HISTOGRAM, chunk_frames.ENCODING_FLOAT_HISTOGRAM)
-
-
-@dataclass(frozen=True, slots=True)
-class BlockSelection:
-    """The answer of one block, and what it leaves out."""
-
-    samples: SeriesSamples
-    histogram_chunks_skipped: int
-    """Chunks of native histograms among the selected ones."""
 
 
 class BlockReader:
@@ -70,39 +61,40 @@ class BlockReader:
         """Bytes that the open block holds, about."""
         return self.index.memory_bytes
 
-    def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms_incl: int) -> SeriesSamples:
-        """Return the float samples of the matching series within `[start_ms, end_ms_incl]`, in label order.
-
-        Series without samples there are left out. Raises `BlockCorrupt`, `QueryError` for an unknown chunk encoding,
-        and what reading a segment raises.
-        """
-        return self.select_counted(matchers, start_ms, end_ms_incl).samples
-
-    def select_counted(
+    def select(
         self,
         matchers: Sequence[Matcher],
         start_ms: int,
         end_ms_incl: int,
         budget: SampleBudget | None = None,
-    ) -> BlockSelection:
-        """As `select`, and say what was left out. QueryError if the samples are more than the budget has."""
+    ) -> SeriesSamples:
+        """Return the samples of the matching series within `[start_ms, end_ms_incl]`, in label order.
+
+        Series without samples there are left out. Raises `BlockCorrupt`, `QueryError` for an unknown chunk encoding or
+        more samples than the budget has, and what reading a segment raises.
+        """
         entries = self._entries(matchers, start_ms, end_ms_incl)
         data = read_chunks(entries.chunks[2], self._read_segment)
         floats = data.encodings == chunk_frames.ENCODING_XOR
-        histograms = np.isin(data.encodings, _HISTOGRAMS)
+        histograms = np.isin(data.encodings, chunk_frames.HISTOGRAM_ENCODINGS)
         if not (floats | histograms).all():
             encoding = int(data.encodings[~(floats | histograms)][0])
             raise QueryError(f"block {self.meta.ulid}: chunk encoding {encoding} is not supported")
-        kept = np.concatenate([[0], np.cumsum(floats)])
         if budget is not None:
-            whole = (entries.chunks[0] >= start_ms) & (entries.chunks[1] <= end_ms_incl) & floats
-            budget.take(int(self._count(data, whole, entries).sum()))
+            whole = (entries.chunks[0] >= start_ms) & (entries.chunks[1] <= end_ms_incl)
+            budget.take(int(self._count(data, whole & floats, entries).sum()))
+            if histograms.any():
+                budget.take(self._weigh_histograms(data, whole & histograms, entries))
         sample_offsets, timestamps, values = self.decode(data, floats, entries)
-        offsets = sample_offsets[kept[entries.chunk_offsets]]
-        samples = SeriesSamples(entries.labels, offsets, timestamps, values)
-        cut = self.tombstones or np.any(entries.chunks[0] < start_ms) or np.any(entries.chunks[1] > end_ms_incl)
-        mask = self._mask(entries, samples, start_ms, end_ms_incl) if cut else None
-        return BlockSelection(_trim(samples, mask), int(np.count_nonzero(histograms)))
+        offsets = sample_offsets[_before(floats)[entries.chunk_offsets]]
+        found = None
+        if histograms.any():
+            chunk_offsets, *columns = self.decode_histograms(data, histograms, entries)
+            found = HistogramSamples(chunk_offsets[_before(histograms)[entries.chunk_offsets]], *columns)
+        samples = SeriesSamples(entries.labels, offsets, timestamps, values, found)
+        if self.tombstones or np.any(entries.chunks[0] < start_ms) or np.any(entries.chunks[1] > end_ms_incl):
+            samples = self._cut(entries, samples, start_ms, end_ms_incl)
+        return without_empty_series(samples)
 
     def select_labels(
         self, matchers: Sequence[Matcher], start_ms: int | None = None, end_ms_incl: int | None = None
@@ -174,35 +166,66 @@ class BlockReader:
             _check_chunks(-(4 * int(np.argmax(wrong)) + xor_chunk.TRUNCATED), refs)
         return counts
 
-    def _mask(self, entries: SeriesEntries, samples: SeriesSamples, start_ms: int, end_ms_incl: int) -> np.ndarray:
-        mask = (samples.timestamps >= start_ms) & (samples.timestamps <= end_ms_incl)
+    def decode_histograms(
+        self, data: ChunkData, which: np.ndarray, entries: SeriesEntries
+    ) -> tuple[np.ndarray, np.ndarray, Histograms]:
+        """Decode the histogram chunks `which` (bool[k]); return (int64[chunks + 1] offsets, timestamps, histograms)."""
+        is_float = data.encodings[which] == chunk_frames.ENCODING_FLOAT_HISTOGRAM
+        with _naming_chunks(entries.chunks[2, which]):
+            return decode_chunks(data.buffer, data.starts[which], data.ends[which], is_float, resets_begin_chunks=True)
+
+    def _weigh_histograms(self, data: ChunkData, which: np.ndarray, entries: SeriesEntries) -> int:
+        """Return what the histogram chunks `which` (bool[k]) take of a query's samples."""
+        with _naming_chunks(entries.chunks[2, which]):
+            samples, buckets, _ = count_samples(data.buffer, data.starts[which], data.ends[which]).T
+        return int((samples * histogram_weight(buckets)).sum())
+
+    def _cut(self, entries: SeriesEntries, samples: SeriesSamples, start_ms: int, end_ms_incl: int) -> SeriesSamples:
+        """Return only the samples of the time range that no tombstone covers."""
+        mask = self._mask(entries, samples.offsets, samples.timestamps, start_ms, end_ms_incl)
+        offsets = _before(mask)[samples.offsets]
+        histograms = samples.histograms
+        if histograms is not None:
+            histograms = histograms.keep(
+                self._mask(entries, histograms.offsets, histograms.timestamps, start_ms, end_ms_incl)
+            )
+        return SeriesSamples(samples.labels, offsets, samples.timestamps[mask], samples.values[mask], histograms)
+
+    def _mask(
+        self, entries: SeriesEntries, offsets: np.ndarray, timestamps: np.ndarray, start_ms: int, end_ms_incl: int
+    ) -> np.ndarray:
+        mask = (timestamps >= start_ms) & (timestamps <= end_ms_incl)
         for ref, spans in self.tombstones.items():
             at = int(np.searchsorted(entries.refs, ref))
             if at < len(entries.refs) and entries.refs[at] == ref:
-                own = slice(int(samples.offsets[at]), int(samples.offsets[at + 1]))
+                own = slice(int(offsets[at]), int(offsets[at + 1]))
                 for low, high in spans:
-                    mask[own] &= (samples.timestamps[own] < low) | (samples.timestamps[own] > high)
+                    mask[own] &= (timestamps[own] < low) | (timestamps[own] > high)
         return mask
 
 
 def _check_chunks(status: int, refs: np.ndarray) -> None:
     if status < 0:
         chunk, reason = xor_chunk.explain_status(status)
-        ref = int(refs[chunk])
-        raise BlockCorrupt(f"{segment_path(ref >> 32)}: chunk at byte {ref & 0xFFFFFFFF}: {reason}")
+        raise _corrupt(int(refs[chunk]), reason)
 
 
-def _trim(samples: SeriesSamples, mask: np.ndarray | None) -> SeriesSamples:
-    """Return only the samples of the mask (all, without one), and only the series that have some."""
-    labels, offsets, timestamps, values = samples.labels, samples.offsets, samples.timestamps, samples.values
-    if mask is not None and not mask.all():
-        offsets = np.concatenate([[0], np.cumsum(mask)])[offsets]
-        timestamps, values = timestamps[mask], values[mask]
-    filled = np.diff(offsets) > 0
-    if not filled.all():
-        labels = labels.take(np.flatnonzero(filled))
-        offsets = np.concatenate([offsets[:1], offsets[1:][filled]])
-    return SeriesSamples(labels, offsets, timestamps, values)
+@contextmanager
+def _naming_chunks(refs: np.ndarray) -> Iterator[None]:
+    """Say of a corrupt histogram chunk where it lies."""
+    try:
+        yield
+    except HistogramChunkCorrupt as error:
+        raise _corrupt(int(refs[error.chunk]), error.reason) from error
+
+
+def _corrupt(ref: int, reason: str) -> BlockCorrupt:
+    return BlockCorrupt(f"{segment_path(ref >> 32)}: chunk at byte {ref & 0xFFFFFFFF}: {reason}")
+
+
+def _before(mask: np.ndarray) -> np.ndarray:
+    """Return int64[k + 1]: how many are chosen before each."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(mask)])
 
 
 def open_files(files: Mapping[str, bytes]) -> BlockReader:

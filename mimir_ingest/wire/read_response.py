@@ -61,7 +61,7 @@ def encode_samples(results: Sequence[SeriesSamples]) -> bytes:
 
 
 def _encode_result(samples: SeriesSamples) -> bytes:
-    samples = _sorted(samples)
+    samples = samples.in_label_order()
     pairs = _encode_pairs(samples.labels)
     refs = pairs.refs.reshape(-1)
     sizes = np.empty(samples.series_count, np.int64)
@@ -71,17 +71,6 @@ def _encode_result(samples: SeriesSamples) -> bytes:
         pairs.encoded, pairs.offsets, refs, samples.offsets, samples.timestamps, samples.values, sizes, out
     )
     return out.tobytes()
-
-
-def _sorted(samples: SeriesSamples) -> SeriesSamples:
-    """Return the series ordered by labels."""
-    order = samples.labels.sort_order()
-    if np.array_equal(order, np.arange(len(order))):
-        return samples
-    counts = np.diff(samples.offsets)[order]
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    rows = np.repeat(samples.offsets[:-1][order] - offsets[:-1], counts) + np.arange(offsets[-1])
-    return SeriesSamples(samples.labels.take(order), offsets, samples.timestamps[rows], samples.values[rows])
 
 
 def encode_frames(
@@ -98,7 +87,7 @@ def encode_frames(
     max_frame_bytes : int
         A series goes on in another frame, its labels repeated, once labels and chunks of one reach this size.
     """
-    samples = _sorted(samples)
+    samples = samples.in_label_order()
     pairs = _encode_pairs(samples.labels)
     at = 0
     while at < samples.series_count:

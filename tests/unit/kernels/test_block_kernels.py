@@ -147,21 +147,22 @@ def test_scans_of_arbitrary_bytes_end_in_a_status(body: bytes, refs: list[int]) 
         assert index_scan.scan_postings_offsets(data, 0, end, np.empty((6, count), np.int64)) <= end
 
 
-@given(st.lists(st.binary(max_size=300), max_size=5), st.integers(0, 255))
-def test_frames_equal_the_twin_and_are_found_again(chunks: list[bytes], encoding: int) -> None:
+@given(st.lists(st.tuples(st.binary(max_size=300), st.integers(0, 255)), max_size=5))
+def test_frames_equal_the_twin_and_are_found_again(pairs: list[tuple[bytes, int]]) -> None:
+    chunks, encodings = [c for c, _ in pairs], np.array([e for _, e in pairs], np.uint8)
     data = np.frombuffer(b"".join(chunks), np.uint8)
     ends = np.cumsum([len(c) for c in chunks]).astype(np.int64)
     out = np.empty(len(data) + chunk_frames.FRAME_OVERHEAD * len(chunks), np.uint8)
     starts = np.empty(len(chunks), np.int64)
-    size = chunk_frames.write_frames(data, ends, encoding, out, starts)
+    size = chunk_frames.write_frames(data, ends, encodings, out, starts)
     file = out[:size].tobytes()
-    assert file == b"".join(reference.frame(encoding, c) for c in chunks)
+    assert file == b"".join(reference.frame(encoding, c) for c, encoding in pairs)
     found = [np.empty(len(chunks), np.int64) for _ in range(3)]
     assert chunk_frames.scan_frames(out[:size], starts, np.full(len(chunks), size), *found) == 0
     for i, chunk in enumerate(chunks):
         assert file[found[0][i] : found[1][i]] == chunk
-        assert found[2][i] == encoding
-        assert reference.read_frame(file, int(starts[i]))[:2] == (encoding, chunk)
+        assert found[2][i] == encodings[i]
+        assert reference.read_frame(file, int(starts[i]))[:2] == (encodings[i], chunk)
 
 
 def test_a_frame_that_is_cut_off_says_how_much_is_missing_and_a_changed_one_is_refused() -> None:

@@ -17,7 +17,6 @@ from mimir_ingest.model.samples import TOO_MANY_SAMPLES
 from mimir_ingest.promql.parser import parse_expr
 from mimir_ingest.querier.listings import BlockListings
 from mimir_ingest.querier.service import Querier, QueryLimits
-from mimir_ingest.tsdb.block_reader import BlockReader, BlockSelection
 from tests.support.blocks import build, make_samples
 
 ALL = (Matcher(MatchType.REGEXP, "__name__", ".+"),)
@@ -79,19 +78,6 @@ async def test_a_block_that_cannot_be_found_at_all_is_an_error(bucket):
     publish(bucket, 1.0)
     with pytest.raises(BlockNotFound):
         await make_querier(Broken(bucket)).select("team-a", ALL, *EVER)
-
-
-async def test_histograms_that_are_left_out_are_a_warning(bucket, monkeypatch):
-    ulid = publish(bucket, 1.0)
-    plain = BlockReader.select_counted
-    monkeypatch.setattr(
-        BlockReader, "select_counted", lambda *args: BlockSelection(plain(*args).samples, histogram_chunks_skipped=3)
-    )
-    answer = await make_querier(BlockCatalog(bucket)).query(
-        "team-a", parse_expr("a"), start_ms=100_000, end_ms_incl=100_000, step_ms=0
-    )
-    assert answer.warnings == (f"native histograms are not supported: 3 chunks of them in block {ulid} were left out",)
-    assert answer.result.value.values.tolist() == [1.0]
 
 
 @pytest.mark.parametrize("expression", ["a[10m]", "sum(rate(a[10m]))", "a[10m] offset -1s"])

@@ -250,15 +250,10 @@ def _with_frame(encoding: int, position: int = 0) -> dict[str, bytes]:
     return files
 
 
-def test_histogram_chunks_are_counted_and_left_out() -> None:
+def test_a_chunk_under_another_encoding_is_corrupt() -> None:
     for encoding in (2, 3):
-        reader = open_files(_with_frame(encoding, position=1))
-        selection = reader.select_counted([], *EVER)
-        assert selection.histogram_chunks_skipped == 1
-        expected = to_python(SAMPLES)
-        expected[0][1][120:240] = []
-        assert to_python(selection.samples) == expected
-    assert open_files(BUILT.files).select_counted([], *EVER).histogram_chunks_skipped == 0
+        with pytest.raises(BlockCorrupt, match="chunks/000001: chunk at byte 8: "):
+            open_files(_with_frame(encoding)).select([], *EVER)
 
 
 def test_an_unknown_chunk_encoding_is_refused_by_name() -> None:

@@ -1,0 +1,205 @@
+"""Native histograms as Prometheus chunks and back: what head, blocks and remote read share.
+
+Encodings: kernels/histogram_encode.py. A chunk of float histograms and one of integer histograms differ in their
+encoding's number only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mimir_ingest.kernels import histogram_decode, histogram_encode
+from mimir_ingest.kernels.histogram_columns import HistogramColumns
+from mimir_ingest.kernels.histogram_plan import hint_resets, plan_histogram_chunks
+from mimir_ingest.model.histograms import NO_RESET, RESET_UNKNOWN, Histograms
+
+_WORKING_BYTES = 32 << 20
+"""Bytes that chunks encoded at a time may take at worst."""
+
+
+class HistogramChunkCorrupt(ValueError):
+    """Bytes that are no histogram chunk; whoever reads them says where they lie."""
+
+    def __init__(self, chunk: int, reason: str) -> None:
+        super().__init__(f"chunk {chunk}: {reason}")
+        self.chunk = chunk
+        """Its number in the call."""
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkPlan:
+    """How histograms are split into chunks."""
+
+    starts: np.ndarray
+    """int64[k + 1]: chunk j has the rows `starts[j]:starts[j + 1]`."""
+    headers: np.ndarray
+    """uint8[k]: what it says of counter resets, as a reset hint."""
+
+
+def plan_chunks(
+    values: Histograms,
+    offsets: np.ndarray,
+    *,
+    chunk_samples: int,
+    detect_resets: bool,
+    runs: np.ndarray | None = None,
+) -> ChunkPlan:
+    """Split each series' histograms into chunks.
+
+    Parameters
+    ----------
+    values : Histograms
+        In order of time within a series.
+    offsets : int64[n + 1]
+        Series i has the rows `offsets[i]:offsets[i + 1]`.
+    chunk_samples : int
+        Most rows of a chunk.
+    detect_resets : bool
+        Begin a chunk at every counter reset, as blocks do; else only where a hint says so.
+    runs : int64[rows], optional
+        A chunk has rows of one run only.
+    """
+    starts, headers = np.empty(len(values) + 1, np.int64), np.empty(len(values), np.uint8)
+    runs = np.empty(0, np.int64) if runs is None else runs
+    chunks = plan_histogram_chunks(values.columns, offsets, runs, chunk_samples, detect_resets, starts, headers)
+    return ChunkPlan(starts[: chunks + 1], headers[:chunks])
+
+
+def with_hints(values: Histograms, offsets: np.ndarray, runs: np.ndarray | None = None) -> Histograms:
+    """Return histograms with the reset hints that a reader of a block with them would see (arguments: plan_chunks)."""
+    plan = plan_chunks(values, offsets, chunk_samples=len(values) + 1, detect_resets=True, runs=runs)
+    hints = np.empty(len(values), np.uint8)
+    hint_resets(values.columns, plan.starts, plan.headers, hints)
+    return replace(values, reset_hint=hints)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChunks:
+    """k chunks back to back."""
+
+    data: np.ndarray
+    """uint8[...]."""
+    ends: np.ndarray
+    """int64[k]: chunk j is `data[ends[j - 1]:ends[j]]` (from 0 for j = 0)."""
+    is_float: np.ndarray
+    """bool[k]."""
+
+
+def encode_chunks(timestamps: np.ndarray, values: Histograms, plan: ChunkPlan) -> EncodedChunks:
+    """Encode histograms (timestamps: int64[rows], ms) as planned. A chunk has at most 65,535 of them."""
+    columns = values.columns
+    k = len(plan.headers)
+    scratch, layout = np.empty(len(values.bucket_index), np.int32), np.empty(len(values.bucket_index), np.int32)
+    layout_offsets = np.empty(2 * k + 1, np.int64)
+    histogram_encode.layout_histograms(columns, plan.starts, scratch, layout, layout_offsets)
+    state = np.empty(histogram_encode.STATE_WORDS * int(layout_offsets[-1]), np.uint64)
+    counts, buckets = np.diff(plan.starts), np.diff(layout_offsets[::2])
+    bounds = np.diff(values.custom_offsets)[plan.starts[:-1]]
+    # As `encode_histograms` asks for, and what it may write ahead.
+    worst = np.cumsum(144 + 28 * buckets + 10 * bounds + counts * (64 + 10 * buckets))
+    ends = np.empty(k, np.int64)
+    parts: list[np.ndarray] = []
+    first = done = 0
+    while first < k:
+        before = int(worst[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(worst, before + _WORKING_BYTES, side="right")))
+        out = np.empty(int(worst[last - 1]) - before, np.uint8)
+        size = histogram_encode.encode_histograms(
+            columns,
+            timestamps,
+            plan.starts[first : last + 1],
+            plan.headers[first:last],
+            layout,
+            layout_offsets[2 * first : 2 * last + 1],
+            state,
+            out,
+            ends[first:last],
+        )
+        if size < 0:
+            raise ValueError(f"{last - first} histogram chunks do not encode: status {size}")
+        ends[first:last] += done
+        parts.append(out[:size].copy())
+        done += size
+        first = last
+    data = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.uint8), *parts])
+    return EncodedChunks(data, ends, values.is_float[plan.starts[:-1]])
+
+
+def count_samples(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return int64[k, 3]: samples, buckets of the layout and custom bounds of each chunk `data[starts:ends]`.
+
+    Raises HistogramChunkCorrupt.
+    """
+    counts = np.empty(3 * len(starts), np.int64)
+    _checked(histogram_decode.measure_histograms(data, starts, ends, counts))
+    return counts.reshape(-1, 3)
+
+
+def decode_chunks(
+    data: np.ndarray, starts: np.ndarray, ends: np.ndarray, is_float: np.ndarray, *, resets_begin_chunks: bool
+) -> tuple[np.ndarray, np.ndarray, Histograms]:
+    """Expand chunks; empty buckets are left out.
+
+    Parameters
+    ----------
+    data : uint8[...]
+        May be hostile.
+    starts, ends, is_float : int64[k], int64[k], bool[k]
+        Chunk j is `data[starts[j]:ends[j]]`.
+    resets_begin_chunks : bool
+        Whether counters are known not to reset inside a chunk, which is so in Prometheus's own.
+
+    Returns
+    -------
+    sample_offsets, timestamps, values : int64[k + 1], int64[m] (ms), Histograms
+        Chunk j has the rows `sample_offsets[j]:sample_offsets[j + 1]`.
+
+    Raises
+    ------
+    HistogramChunkCorrupt
+    """
+    counts = count_samples(data, starts, ends)
+    samples, layouts, bounds = counts.T
+    sample_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(samples)])
+    m = int(sample_offsets[-1])
+    buckets = int(np.minimum(samples * layouts, 8 * (ends - starts)).sum())
+    out = HistogramColumns(
+        np.empty(m, np.int8),
+        np.empty(m, np.uint8),
+        np.empty(m, bool),
+        *(np.empty(m, np.float64) for _ in range(4)),
+        np.empty(2 * m + 1, np.int64),
+        np.empty(buckets, np.int32),
+        np.empty(buckets, np.float64),
+        np.empty(m + 1, np.int64),
+        np.empty(int((samples * bounds).sum()) + int(bounds.max(initial=0)), np.float64),
+    )
+    timestamps = np.empty(m, np.int64)
+    state = np.empty(histogram_decode.STATE_WORDS * int(layouts.max(initial=0)), np.uint64)
+    later = NO_RESET if resets_begin_chunks else RESET_UNKNOWN
+    _checked(
+        histogram_decode.decode_histograms(data, starts, ends, is_float, sample_offsets, later, state, timestamps, out)
+    )
+    used, used_bounds = int(out.bucket_offsets[-1]), int(out.custom_offsets[-1])
+    values = Histograms(
+        **{
+            **out._asdict(),
+            "bucket_index": _fitted(out.bucket_index, used),
+            "bucket_count": _fitted(out.bucket_count, used),
+            "custom_values": _fitted(out.custom_values, used_bounds),
+        }
+    )
+    return sample_offsets, timestamps, values
+
+
+def _fitted(column: np.ndarray, size: int) -> np.ndarray:
+    """Return the first entries, without memory that is mostly unused."""
+    return column[:size] if 2 * size > len(column) else column[:size].copy()
+
+
+def _checked(status: int) -> None:
+    if status < 0:
+        raise HistogramChunkCorrupt(*histogram_decode.explain_status(status))
