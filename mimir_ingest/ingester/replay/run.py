@@ -7,8 +7,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import structlog
-
 from mimir_ingest.bucket.checkpoints import CheckpointStore
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import LogError, LogUnavailable
@@ -21,8 +19,6 @@ from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.log.contract import PartitionLog, Record
 from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt
 from mimir_ingest.wire.record import RecordSettings
-
-_log = structlog.get_logger()
 
 _FETCH_BYTES = 8 << 20
 _POLL_S = 1.0
@@ -69,7 +65,9 @@ async def replay_partition(
                 known = await log.partitions()
             if request.partition not in known:
                 raise LogError(f"there is no partition {request.partition}; the log has {', '.join(map(str, known))}")
-            plan, state = await _begin(log, bucket, request, lambda tenant: default_record_settings(tenant, len(known)))
+            plan, state, damaged = await _begin(
+                log, bucket, request, lambda tenant: default_record_settings(tenant, len(known))
+            )
         except TimeoutError:
             raise LogUnavailable(f"the log did not answer within {request.timeout_s:g} s") from None
         replay = PartitionReplay(
@@ -81,7 +79,10 @@ async def replay_partition(
             timeout_s=request.timeout_s,
         )
         await _run(log, replay, request, on_progress)
-        return await asyncio.to_thread(replay.finish)
+        report = await asyncio.to_thread(replay.finish)
+        for offset in damaged.keys() - set(report.cut_offsets):
+            report.checkpoint_problems.append(f"the checkpoint at {offset} cannot be read: {damaged[offset]}")
+        return report
     finally:
         await log.close()
 
@@ -91,12 +92,13 @@ async def _begin(
     bucket: Bucket,
     request: ReplayRequest,
     default_record_settings: Callable[[str], RecordSettings],
-) -> tuple[ReplayPlan, PartitionState]:
-    """Choose where to begin, and return the state there; a damaged checkpoint is passed over."""
+) -> tuple[ReplayPlan, PartitionState, dict[int, str]]:
+    """Choose where to begin; return the state there too, and why damaged checkpoints were passed over."""
     partition, store = request.partition, CheckpointStore(bucket, log.topic_id, request.partition)
     async with asyncio.timeout(request.timeout_s):
         start, end = await log.start_offset(partition), await log.end_offset(partition)
         first, last = [await _offset(log, partition, place) for place in (request.first, request.end)]
+    damaged: dict[int, str] = {}
     checkpoints = set(await asyncio.to_thread(store.list))
     while True:
         plan = plan_replay(
@@ -113,20 +115,22 @@ async def _begin(
                 "can be rebuilt is not certain to be what owners made, so nothing is shipped"
             )
         if plan.checkpoint is None:
-            return plan, PartitionState(
+            state = PartitionState(
                 log.topic_id,
                 partition,
                 settings=PartitionSettings(),
                 default_record_settings=default_record_settings,
                 start_offset=plan.next_offset,
             )
+            return plan, state, damaged
         data = await asyncio.to_thread(store.read, plan.checkpoint)
         try:
             if data is not None:
                 facts, heads = await asyncio.to_thread(decode_checkpoint, data)
-                return plan, PartitionState.restore(facts, heads, default_record_settings=default_record_settings)
+                state = PartitionState.restore(facts, heads, default_record_settings=default_record_settings)
+                return plan, state, damaged
         except ColumnsFileCorrupt as error:
-            _log.warning("checkpoint is passed over", cut_offset=plan.checkpoint, reason=error.message)
+            damaged[plan.checkpoint] = error.message
         checkpoints.discard(plan.checkpoint)
 
 
