@@ -27,6 +27,7 @@ from mimir_ingest.api.push import PushApplication
 from mimir_ingest.api.query import QueryApi, query_router
 from mimir_ingest.api.read import ReadApplication
 from mimir_ingest.api.ready import ready_router
+from mimir_ingest.api.remote_write import RemoteWriteEdge
 from mimir_ingest.api.runtime_config import runtime_config_router
 from mimir_ingest.api.services import services_router
 from mimir_ingest.api.status import status_router
@@ -93,7 +94,8 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
         retry_after = RetryAfter(
             enabled=hints.enabled, min_backoff_s=hints.min_backoff.seconds, max_backoff_s=hints.max_backoff.seconds
         )
-        push = PushApplication(parts.distributor, tenants=tenants, retry_after=retry_after)
+        remote_write = RemoteWriteEdge(max_bytes=parts.settings.distributor.max_recv_msg_size)
+        push = PushApplication(parts.distributor, remote_write, tenants=tenants, retry_after=retry_after)
         routes.append(Route(PUSH_PATH, post, push))
     if parts.querier is not None:
         routes.append(Route(f"{prometheus}/api/v1/read", post, ReadApplication(parts.querier, tenants=tenants)))

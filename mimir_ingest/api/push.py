@@ -1,33 +1,26 @@
-"""`POST /api/v1/push` as a bare ASGI application (spec: http api 4.1; ingest storage 8.1 to 8.4).
+"""Pushes of every protocol, as a bare ASGI application (spec: http api 4.1; ingest storage 8.1 to 8.4).
 
 Everything that can be refused without the body is refused before it is read: tenant, content type, announced size,
-limits of the process, the tenant's request rate. An answer says where the data is in `X-Read-Consistency-Offsets`.
+limits of the process, the tenant's request rate. What a protocol reads and answers is its edge's part. An answer says
+where the data is in `X-Read-Consistency-Offsets`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import structlog
 
-from mimir_ingest.api.errors import (
-    CLIENT_CLOSED_REQUEST,
-    EMPTY_OK,
-    Answer,
-    Receive,
-    RetryAfter,
-    Scope,
-    Send,
-    error_answer,
-    text_answer,
-)
+from mimir_ingest.api.errors import CLIENT_CLOSED_REQUEST, Answer, Receive, RetryAfter, Scope, Send, text_answer
 from mimir_ingest.api.tenant import TenantResolver
-from mimir_ingest.distributor.service import Distributor, Push
-from mimir_ingest.errors import IngestError, InvalidRequest
+from mimir_ingest.distributor.formats import WriteFormat
+from mimir_ingest.distributor.service import Distributor, Push, PushResult
+from mimir_ingest.errors import IngestError
 from mimir_ingest.wire.offsets_header import READ_CONSISTENCY_OFFSETS, encode_offsets
+from partitions.errors import PartitionError
 
-_MEDIA_TYPE = "application/x-protobuf"
-_V1, _V2 = "prometheus.WriteRequest", "io.prometheus.write.v2.Request"
 _log = structlog.get_logger()
 
 
@@ -35,30 +28,22 @@ class ClientGone(Exception):
     """The client closed the connection before its body was complete."""
 
 
-def check_content_type(header: str) -> None:
-    """Raise InvalidRequest unless a body of this content type is read as remote write 1.0.
+class Edge(Protocol):
+    """What differs from protocol to protocol. `headers` are lower-case; the first of repeated ones counts."""
 
-    A type other than `application/x-protobuf` is read as 1.0, as in Mimir. Remote write 2.0 gets 415: senders then
-    fall back to 1.0.
-    """
-    media_type, *parameters = header.strip().split(";")
-    if media_type != _MEDIA_TYPE:
-        return
-    for parameter in parameters:
-        pair = parameter.split("=")
-        if len(pair) != 2:
-            raise InvalidRequest(
-                "as per https://www.rfc-editor.org/rfc/rfc9110#parameter expected parameters to be key-values, "
-                f"got {parameter} in {header} content-type"
-            )
-        if pair[0] != "proto" or pair[1] == _V1:
-            continue
-        if pair[1] == _V2:
-            raise InvalidRequest(
-                f"remote write 2.0 ({_V2}) is not supported by this server; send remote write 1.0 ({_V1})",
-                http_status=415,
-            )
-        raise InvalidRequest(f"got {header} content type; expected {_V1} or {_V2}")
+    def open(self, tenant: str, headers: Mapping[bytes, bytes], query: bytes) -> WriteFormat:
+        """Return how to read the body that these headers and query string announce. Raises InvalidRequest."""
+        ...
+
+    def stored(self, result: PushResult, written: WriteFormat, headers: Mapping[bytes, bytes]) -> Answer:
+        """Return the answer when the log has what was valid."""
+        ...
+
+    def refused(
+        self, error: IngestError | PartitionError, written: WriteFormat | None, headers: Mapping[bytes, bytes]
+    ) -> Answer:
+        """Return the answer to a request that was refused; `written` is None when it was not opened."""
+        ...
 
 
 async def read_body(receive: Receive, push: Push, *, announced: int | None) -> bytes:
@@ -84,16 +69,17 @@ async def read_body(receive: Receive, push: Push, *, announced: int | None) -> b
 
 
 class PushApplication:
-    """Answers push requests; routing and the method check are the caller's."""
+    """Answers push requests of one protocol; routing and the method check are the caller's."""
 
     def __init__(
         self,
         distributor: Distributor,
+        edge: Edge,
         *,
         tenants: TenantResolver,
         retry_after: RetryAfter | None = None,
     ) -> None:
-        self._distributor, self._tenants = distributor, tenants
+        self._distributor, self._edge, self._tenants = distributor, edge, tenants
         self._retry_after = retry_after or RetryAfter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,34 +89,36 @@ class PushApplication:
             answer = await self._answer(scope, headers, receive)
         except ClientGone:
             answer = text_answer(CLIENT_CLOSED_REQUEST, "context canceled")
-        except IngestError as error:
-            answer = error_answer(error)
-            if error.http_status >= 500:
-                _log.warning("push failed", status=error.http_status, id=error.error_id, err=error.message)
-        except Exception as error:
-            _log.exception("push failed", status=500, err=str(error))
-            answer = text_answer(500, "internal error")
-        if answer.status == 200:
+        if 200 <= answer.status < 300:
             await answer.send(send)
         else:
             hints = self._retry_after.headers(answer.status, headers.get(b"retry-attempt"))
             await answer.send(send, more_headers=hints)
 
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Answer:
-        tenant = self._tenants.single(scope["headers"])
-        content_type = headers.get(b"content-type")
-        if content_type:
-            check_content_type(content_type.decode("latin-1"))
-        length = headers.get(b"content-length")
-        announced = int(length) if length and length.isdigit() else None
-        with self._distributor.admit(tenant, announced) as push:
-            body = await read_body(receive, push, announced=announced)
-            result = await push.run(
-                body,
-                skip_label_names=headers.get(b"x-mimir-skiplabelnamevalidation") == b"true",
-                skip_label_count=headers.get(b"x-mimir-skiplabelcountvalidation") == b"true",
-            )
-        return _with_offsets(EMPTY_OK if result.error is None else error_answer(result.error), result.offsets)
+        written: WriteFormat | None = None
+        try:
+            tenant = self._tenants.single(scope["headers"])
+            written = self._edge.open(tenant, headers, scope.get("query_string", b""))
+            length = headers.get(b"content-length")
+            announced = int(length) if length and length.isdigit() else None
+            with self._distributor.admit(tenant, announced, written) as push:
+                body = await read_body(receive, push, announced=announced)
+                result = await push.run(
+                    body,
+                    skip_label_names=headers.get(b"x-mimir-skiplabelnamevalidation") == b"true",
+                    skip_label_count=headers.get(b"x-mimir-skiplabelcountvalidation") == b"true",
+                )
+            return _with_offsets(self._edge.stored(result, written, headers), result.offsets)
+        except ClientGone:
+            raise
+        except (IngestError, PartitionError) as error:
+            if error.http_status >= 500:
+                _log.warning("push failed", status=error.http_status, id=error.error_id, err=error.message)
+            return self._edge.refused(error, written, headers)
+        except Exception as error:
+            _log.exception("push failed", status=500, err=str(error))
+            return self._edge.refused(IngestError("internal error"), written, headers)
 
 
 def _with_offsets(answer: Answer, offsets: dict[int, int]) -> Answer:

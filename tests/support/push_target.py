@@ -10,6 +10,7 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from mimir_ingest.api.push import PushApplication
+from mimir_ingest.api.remote_write import RemoteWriteEdge
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.distributor.admission import InstanceLimits
 from mimir_ingest.distributor.limits import DistributorLimits
@@ -74,7 +75,11 @@ class PushTarget:
             now_ms=lambda: NOW_MS,
             monotonic_s=lambda: self.seconds,
         )
-        self.application = PushApplication(self.distributor, tenants=tenants or TenantResolver())
+        self.application = PushApplication(
+            self.distributor,
+            RemoteWriteEdge(max_bytes=self.distributor.options.max_recv_msg_size),
+            tenants=tenants or TenantResolver(),
+        )
 
     async def __aenter__(self) -> PushTarget:
         await self.distributor.start()
