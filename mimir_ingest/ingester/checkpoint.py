@@ -144,6 +144,12 @@ def decode_facts(data: bytes) -> PartitionFacts:
     return PartitionFacts.from_json(decode_columns(data, kind=KIND, version=VERSION).meta)
 
 
+def decode_held(data: bytes) -> int:
+    """Return how many samples a checkpoint holds: accepted before its cut, in no block. Raises ColumnsFileCorrupt."""
+    tenants = decode_columns(data, kind=KIND, version=VERSION).meta["tenants"]
+    return sum(samples for facts in tenants for _, samples, _ in facts["held"])
+
+
 def decode_checkpoint(data: bytes, *, seal_samples: int = 1 << 16) -> tuple[PartitionFacts, dict[str, Head]]:
     """Return the state that a checkpoint holds: facts, and a head a tenant. Raises ColumnsFileCorrupt."""
     file = decode_columns(data, kind=KIND, version=VERSION)

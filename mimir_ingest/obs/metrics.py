@@ -337,6 +337,7 @@ class IngesterMetrics:
     missed_records: Counter
     requests: Counter
     requests_failed: Counter
+    prepare_shutdown_requested: Gauge
     strong_reads: StrongReadMetrics
 
     @classmethod
@@ -431,5 +432,8 @@ class IngesterMetrics:
             missed_records=counter(reader + "missed_records", "Offsets that the log no longer had."),
             requests=counter(reader + "requests", "Records applied."),
             requests_failed=counter(reader + "requests_failed", "Records that could not be applied.", "cause"),
+            prepare_shutdown_requested=gauge(
+                "ingester_prepare_shutdown_requested", "1: the next shutdown ships everything and leaves for good."
+            ),
             strong_reads=strong_reads or StrongReadMetrics.create(registry),
         )
