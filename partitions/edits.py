@@ -156,16 +156,21 @@ def set_read_only(desc: RingDesc, ring: str, instance: str, read_only: bool, now
     return [replace(known, read_only=read_only, read_only_updated_ms=now_ms)]
 
 
+def unregister_instance(desc: RingDesc, ring: str, instance: str, now_ms: int) -> Edit:
+    """Remove an instance from a ring; what it owns stays its own, as over a restart."""
+    known = desc.entries.get(instance_key(ring, instance))
+    if known is None or known.deleted:
+        return []
+    return [replace(known, state=InstanceState.LEFT, heartbeat_ms=now_ms)]
+
+
 def forget_instance(desc: RingDesc, ring: str, instance: str, now_ms: int) -> Edit:
     """Remove an instance from a ring; from the ingesters' ring with all that it owns.
 
     What forgot an instance that is still there is undone by its next heartbeat and lifecycle step.
     """
-    known = desc.entries.get(instance_key(ring, instance))
-    if known is None or known.deleted:
-        return []
-    gone: Edit = [replace(known, state=InstanceState.LEFT, heartbeat_ms=now_ms)]
-    if ring == "ingester":
+    gone = unregister_instance(desc, ring, instance, now_ms)
+    if gone and ring == "ingester":
         for partition in desc.owned_by(instance):
             gone += remove_owner(desc, instance, partition, now_ms)
     return gone

@@ -6,6 +6,7 @@
     │  └─ RingPositionLost   it holds less than was read from it before
     ├─ RingConflict          a change lost against others again and again (retriable)
     ├─ OffsetWaitTimeout     an offset was not consumed in time (retriable)
+    ├─ ReaderNotRunning      nobody consumes the partition at the moment (retriable)
     ├─ EmptyRing             a read finds no partition at all (retriable)
     ├─ TooManyUnhealthyInstances   a partition has no healthy owner to read from (retriable)
     ├─ InvalidInstanceId     an instance id without a partition's number at its end
@@ -172,3 +173,16 @@ class EntryCorrupt(PartitionError):
         super().__init__(f"ring entry {key!r}: {reason}")
         self.key = key
         self.reason = reason
+
+
+class ReaderNotRunning(PartitionError):
+    """The partition is not consumed at the moment, so what a read asked for will not come."""
+
+    error_id = "partition-reader-not-running"
+    retriable = True
+
+    def __init__(self, *, partition: int, reason: str) -> None:
+        super().__init__(
+            f"partition {partition}: wait for read consistency: partition reader service is not running ({reason})"
+        )
+        self.partition, self.reason = partition, reason
