@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mimir_ingest.wire import remote_write_v1, snappy
+from mimir_ingest.errors import RequestTooLarge
+from mimir_ingest.wire import gzipped, influx, remote_write_v1, snappy
 from mimir_ingest.wire.remote_write_v1 import DecodedWrite
 
 
@@ -54,3 +55,38 @@ class RemoteWriteV1:
     def decode(self, body: bytes) -> DecodedWrite:
         """Return the request's columns. Raises InvalidRequest, RequestTooLarge."""
         return remote_write_v1.decode(snappy.decompress(body, max_bytes=self.max_bytes))
+
+
+@dataclass(frozen=True, slots=True)
+class InfluxLines:
+    """One request of Influx line protocol, plain or gzipped."""
+
+    max_bytes: int
+    precision: str
+    """Unit of timestamps: the parameter of the same name."""
+    gzip: bool
+    now_ms: int
+    """Time of points without one."""
+    handler: str = "influx"
+    version: str = "influx"
+
+    def check_size(self, size: int, *, compressed: bool) -> None:
+        """Raise RequestTooLarge."""
+        if size > self.max_bytes:
+            raise RequestTooLarge(
+                f"the Influx request is larger than the allowed limit of {self.max_bytes} bytes; see "
+                "-distributor.max-influx-request-size"
+            )
+
+    def decoded_size(self, body: bytes) -> int:
+        """Return the size that the body announces."""
+        return min(gzipped.announced_size(body), self.max_bytes) if self.gzip else len(body)
+
+    def decode(self, body: bytes) -> DecodedWrite:
+        """Return the points' columns. Raises InvalidRequest, RequestTooLarge."""
+        if self.gzip:
+            try:
+                body = gzipped.decompress(body, max_bytes=self.max_bytes)
+            except gzipped.TooLong:
+                self.check_size(self.max_bytes + 1, compressed=False)
+        return DecodedWrite(influx.decode(body, precision=self.precision, now_ms=self.now_ms), 0, 0, False, False)

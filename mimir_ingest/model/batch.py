@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mimir_ingest.kernels.gather import gather_bytes, gather_samples
+from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.model.histograms import HistogramSamples
 
 STALE_NAN_BITS = 0x7FF0000000000002
@@ -103,6 +105,29 @@ class WriteBatch:
             values,
             source=self.source,
             histograms=self.histograms.take(index) if self.histograms is not None else None,
+        )
+
+    @classmethod
+    def of_samples(
+        cls,
+        label_sets: Sequence[bytes],
+        timestamps: Sequence[int],
+        values: Sequence[float],
+        metadata: MetadataColumns | None = None,
+    ) -> WriteBatch:
+        """Return a batch of rows with one sample each; `label_sets` are canonical label bytes. Cold paths only."""
+        labels = np.frombuffer(b"".join(label_sets), np.uint8)
+        offsets = np.cumsum([0, *map(len, label_sets)]).astype(np.int64)
+        hashes = np.empty(len(label_sets), np.uint64)
+        xxh64_spans(labels, offsets, hashes)
+        return cls(
+            labels,
+            offsets,
+            hashes,
+            np.arange(len(label_sets) + 1, dtype=np.int64),
+            np.array(timestamps, np.int64),
+            np.array(values, np.float64),
+            metadata or MetadataColumns.empty(),
         )
 
     @classmethod

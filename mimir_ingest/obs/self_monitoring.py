@@ -10,7 +10,6 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from mimir_ingest.errors import IngestError
-from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.model.batch import METRIC_TYPES, MetadataColumns, WriteBatch
 from mimir_ingest.model.labels import METRIC_NAME, encode_label_bytes
 
@@ -37,24 +36,12 @@ def batch_of(registry: CollectorRegistry, target: Mapping[str, str], *, now_ms: 
             values.append(sample.value)
     sets.append(encode_label_bytes({METRIC_NAME: "up", **target}))
     values.append(1.0)
-    labels = np.frombuffer(b"".join(sets), np.uint8)
-    offsets = np.cumsum([0, *map(len, sets)]).astype(np.int64)
-    hashes = np.empty(len(sets), np.uint64)
-    xxh64_spans(labels, offsets, hashes)
     metadata = MetadataColumns(
         np.array(types, np.uint8),
         np.frombuffer(b"".join(texts), np.uint8),
         np.cumsum([0, *map(len, texts)]).astype(np.int64),
     )
-    return WriteBatch(
-        labels,
-        offsets,
-        hashes,
-        np.arange(len(sets) + 1, dtype=np.int64),
-        np.full(len(sets), now_ms, np.int64),
-        np.array(values, np.float64),
-        metadata,
-    )
+    return WriteBatch.of_samples(sets, [now_ms] * len(sets), values, metadata)
 
 
 async def run_self_monitoring(

@@ -9,7 +9,7 @@ import cramjam
 import httpx
 from prometheus_client import CollectorRegistry
 
-from mimir_ingest.api.push import PushApplication
+from mimir_ingest.api.push import Edge, PushApplication
 from mimir_ingest.api.remote_write import RemoteWriteEdge
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.distributor.admission import InstanceLimits
@@ -59,6 +59,7 @@ class PushTarget:
         options: DistributorOptions | None = None,
         instance_limits: InstanceLimits | None = None,
         tenants: TenantResolver | None = None,
+        edge: Edge | None = None,
     ) -> None:
         self.log = log or MemoryLog()
         self.registry = CollectorRegistry()
@@ -77,7 +78,7 @@ class PushTarget:
         )
         self.application = PushApplication(
             self.distributor,
-            RemoteWriteEdge(max_bytes=self.distributor.options.max_recv_msg_size),
+            edge or RemoteWriteEdge(max_bytes=self.distributor.options.max_recv_msg_size),
             tenants=tenants or TenantResolver(),
         )
 
@@ -88,14 +89,14 @@ class PushTarget:
     async def __aexit__(self, *error: object) -> None:
         await self.distributor.close()
 
-    async def post(self, body: bytes, **headers: str) -> httpx.Response:
+    async def post(self, body: bytes, query: str = "", **headers: str) -> httpx.Response:
         """Send a body as it is, for tenant `t` unless a header says otherwise."""
         sent = {"X-Scope-OrgID": "t", "Content-Type": "application/x-protobuf"} | {
             name.replace("_", "-"): value for name, value in headers.items()
         }
         transport = httpx.ASGITransport(self.application)
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
-            return await client.post("/api/v1/push", content=body, headers=sent)
+            return await client.post(f"/api/v1/push{query}", content=body, headers=sent)
 
     async def push(self, *series: Series, metadata: Iterable[Metadata] = (), **headers: str) -> httpx.Response:
         """Send series and metadata."""
