@@ -14,6 +14,7 @@ from mimir_ingest.kernels import remote_write as kernels
 from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.kernels.label_order import sort_labels
 from mimir_ingest.model.batch import SOURCE_API, MetadataColumns, WriteBatch
+from mimir_ingest.wire.histograms import TIME_SERIES, HistogramFacts, find_histograms
 from mimir_ingest.wire.protobuf import describe
 
 
@@ -23,15 +24,17 @@ class DecodedWrite:
 
     batch: WriteBatch
     """Series in the order received. Label bytes are sorted by name, without empty values; a name may occur twice.
-    A series that has only native histograms or exemplars has a row without samples."""
+    A series that has only exemplars has a row without samples."""
     exemplar_count: int
     """Exemplars in the body: checked for their form, not kept."""
     histogram_count: int
-    """Native histograms in the body: checked for their form, not kept."""
+    """Native histograms in the body; the batch has all of them, in the same order."""
     skip_label_name_validation: bool
     """Field 1000: the client asks not to check label names."""
     skip_label_count_validation: bool
     """Field 1001: the client asks not to count labels."""
+    histogram_facts: HistogramFacts | None = None
+    """About the batch's histograms; None without any."""
 
 
 def decode(body: bytes | memoryview) -> DecodedWrite:
@@ -56,6 +59,7 @@ def decode(body: bytes | memoryview) -> DecodedWrite:
     if refusals:
         # The first one in the body, as a decoder that works front to back gives it.
         raise InvalidRequest(min(refusals)[1])
+    histograms, facts = find_histograms(data, 0, TIME_SERIES, batch.series_count, int(found[kernels.HISTOGRAMS]))
     source = int(counts[kernels.SOURCE])
     return DecodedWrite(
         WriteBatch(
@@ -67,11 +71,13 @@ def decode(body: bytes | memoryview) -> DecodedWrite:
             batch.values,
             metadata,
             source if source in (0, 1, 2) else SOURCE_API,
+            histograms,
         ),
         int(found[kernels.EXEMPLARS]),
         int(found[kernels.HISTOGRAMS]),
         bool(counts[kernels.SKIP_LABEL_NAMES]),
         bool(counts[kernels.SKIP_LABEL_COUNT]),
+        facts,
     )
 
 

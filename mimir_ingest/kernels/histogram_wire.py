@@ -1,0 +1,321 @@
+"""Native histograms of write requests to columns, and how far each is from being one that can be stored.
+
+Works on requests whose form another kernel has checked (remote_write.py, symbolized.py); histograms are rare there, so
+they are found by a second walk that reads tags and lengths only. Layout: spec ingest-storage 1.2, `Histogram`,
+`BucketSpan`; a float histogram is one whose last count is `count_float`. Twin: tests/reference/histogram_wire.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mimir_ingest.kernels._jit import i64, i64_in, i64_out, inline_checked, kernel, u8_in
+from mimir_ingest.kernels.histogram_columns import histograms_out
+from mimir_ingest.kernels.varint import read_length, read_tag, read_uvarint, skip_field
+from mimir_ingest.kernels.words import as_float64, load64
+
+OK, SPAN_NEGATIVE_OFFSET, SPANS_BUCKETS_MISMATCH = range(3)
+"""Problems that columns cannot show; such a histogram comes out without buckets."""
+
+TIMESTAMP, SCHEMA, BUCKETS, PROBLEM, SIDE, WANTED, FOUND, FACTS = range(8)
+"""Facts of a histogram: ms; schema as received; deltas or counts received; a problem, its side (0 negative, 1 positive)
+and what the message about it names: number and offset of the span, or buckets of the spans and buckets received."""
+
+_MIN_INDEX, _MAX_INDEX = -(1 << 31), (1 << 31) - 1
+_U0, _U1 = np.uint64(0), np.uint64(1)
+
+
+@kernel(i64(u8_in, i64, i64, i64, i64_out, i64_out, i64_out), boundscheck=True)
+def locate_histograms(data, begin, series_field, histogram_field, starts_out, ends_out, offsets_out):
+    """Find the histograms of each series.
+
+    Parameters
+    ----------
+    data, begin
+        A request, checked, from `data[begin]` on.
+    series_field, histogram_field : int64
+        Fields of the series in the request, and of the histograms in a series.
+    starts_out, ends_out : int64[m], written
+        Histogram j is `data[starts_out[j]:ends_out[j]]`.
+    offsets_out : int64[series + 1], written
+        Series i has the histograms `offsets_out[i]:offsets_out[i + 1]`.
+
+    Returns
+    -------
+    int64
+        Histograms, m.
+    """
+    error = np.empty(4, np.int64)
+    found = series = 0
+    offsets_out[0] = 0
+    at, n = begin, len(data)
+    while at < n:
+        field, wire_type, at = read_tag(data, at, n, error)
+        if field != series_field:
+            at = skip_field(data, at, n, wire_type, error)
+            continue
+        size, at = read_length(data, at, n)
+        end = at + size
+        while at < end:
+            field, wire_type, at = read_tag(data, at, end, error)
+            if field == histogram_field:
+                size, at = read_length(data, at, end)
+                starts_out[found] = at
+                ends_out[found] = at + size
+                found += 1
+                at += size
+            else:
+                at = skip_field(data, at, end, wire_type, error)
+        series += 1
+        offsets_out[series] = found
+    return found
+
+
+@inline_checked
+def _list_size(data, at, end, wire_type, is_double):
+    """Return (entries of the repeated scalar at `data[at:]`, next position)."""
+    if wire_type != 2:
+        if is_double:
+            return 1, at + 8
+        _, at = read_uvarint(data, at, end)
+        return 1, at
+    size, at = read_length(data, at, end)
+    if is_double:
+        return size // 8, at + size
+    count = 0
+    for i in range(at, at + size):
+        count += data[i] < 0x80
+    return count, at + size
+
+
+@kernel(i64(u8_in, i64_in, i64_in, i64_out), boundscheck=True)
+def measure_histograms(data, starts, ends, totals_out):
+    """Count what histograms may hold, before memory is taken for it.
+
+    `totals_out` (int64[2]) gets upper bounds of the buckets and of the custom bounds of all of them. Returns 0.
+    """
+    error = np.empty(4, np.int64)
+    totals_out[:] = 0
+    for row in range(len(starts)):
+        at, end = starts[row], ends[row]
+        deltas = counts = 0
+        while at < end:
+            field, wire_type, at = read_tag(data, at, end, error)
+            if field in (9, 12):
+                size, at = _list_size(data, at, end, wire_type, False)
+                deltas += size
+            elif field in (10, 13):
+                size, at = _list_size(data, at, end, wire_type, True)
+                counts += size
+            elif field == 16:
+                size, at = _list_size(data, at, end, wire_type, True)
+                totals_out[1] += size
+            else:
+                at = skip_field(data, at, end, wire_type, error)
+        totals_out[0] += max(deltas, counts)
+    return 0
+
+
+@inline_checked
+def _unzigzag(value):
+    return np.int64((value >> _U1) ^ (_U0 - (value & _U1)))
+
+
+@inline_checked
+def _read_double(data, at):
+    return as_float64(load64(data, at))
+
+
+@inline_checked
+def _read_scalars(data, at, end, row, out, facts, error):
+    """Read what is neither a span nor a list of a histogram; return the sizes of the four lists of buckets."""
+    negative_deltas = negative_counts = positive_deltas = positive_counts = 0
+    float_zeros = False
+    while at < end:
+        field, wire_type, at = read_tag(data, at, end, error)
+        if field in (1, 4, 6, 14, 15):
+            value, at = read_uvarint(data, at, end)
+            if field == 1:
+                out.count[row], out.is_float[row] = np.float64(value), False
+            elif field == 4:
+                facts[SCHEMA] = np.int64(np.int32(_unzigzag(value & np.uint64(0xFFFFFFFF))))
+            elif field == 6:
+                out.zero_count[row], float_zeros = np.float64(value), False
+            elif field == 14:
+                out.reset_hint[row] = np.uint8(value) if value < np.uint64(4) else 0
+            else:
+                facts[TIMESTAMP] = np.int64(value)
+        elif field in (2, 3, 5, 7):
+            value = _read_double(data, at)
+            at += 8
+            if field == 2:
+                out.count[row], out.is_float[row] = value, True
+            elif field == 3:
+                out.sum[row] = value
+            elif field == 5:
+                out.zero_threshold[row] = value
+            else:
+                out.zero_count[row], float_zeros = value, True
+        elif field in (9, 12):
+            size, at = _list_size(data, at, end, wire_type, False)
+            if field == 9:
+                negative_deltas += size
+            else:
+                positive_deltas += size
+        elif field in (10, 13):
+            size, at = _list_size(data, at, end, wire_type, True)
+            if field == 10:
+                negative_counts += size
+            else:
+                positive_counts += size
+        else:
+            at = skip_field(data, at, end, wire_type, error)
+    if float_zeros != out.is_float[row]:
+        # The zero count of the other kind reads as its default.
+        out.zero_count[row] = 0.0
+    if out.is_float[row]:
+        return negative_counts, positive_counts
+    return negative_deltas, positive_deltas
+
+
+@inline_checked
+def _read_span(data, at, end, error):
+    """Return (offset, length) of the BucketSpan at `data[at:end]`."""
+    offset, length = np.int64(0), np.int64(0)
+    while at < end:
+        field, wire_type, at = read_tag(data, at, end, error)
+        if field == 1:
+            value, at = read_uvarint(data, at, end)
+            offset = np.int64(np.int32(_unzigzag(value & np.uint64(0xFFFFFFFF))))
+        elif field == 2:
+            value, at = read_uvarint(data, at, end)
+            length = np.int64(np.uint32(value))
+        else:
+            at = skip_field(data, at, end, wire_type, error)
+    return offset, length
+
+
+@inline_checked
+def _read_spans(data, at, end, wanted, count, first_must_not_be_negative, index_out, to, facts, error):
+    """Write the numbers of `count` buckets at `index_out[to:]`; return a problem, described in `facts`."""
+    index, spans, found = np.int64(0), np.int64(0), np.int64(0)
+    outside = False
+    while at < end:
+        field, wire_type, at = read_tag(data, at, end, error)
+        if field != wanted:
+            at = skip_field(data, at, end, wire_type, error)
+            continue
+        size, at = read_length(data, at, end)
+        offset, length = _read_span(data, at, at + size, error)
+        at += size
+        spans += 1
+        if offset < 0 and (spans > 1 or first_must_not_be_negative):
+            facts[WANTED], facts[FOUND] = spans, offset
+            return SPAN_NEGATIVE_OFFSET
+        index += offset
+        for i in range(min(length, count - found)):
+            index_out[to + found + i] = np.int32(index + i)
+        found += length
+        index += length
+        outside |= length > 0 and not _MIN_INDEX <= index - length <= index - 1 <= _MAX_INDEX
+    if found != count or outside:
+        facts[WANTED], facts[FOUND] = found, count
+        return SPANS_BUCKETS_MISMATCH
+    return OK
+
+
+@inline_checked
+def _read_buckets(data, at, end, wanted, is_float, count_out, to, error):
+    """Write the absolute counts of the deltas or counts in the field `wanted`."""
+    running = _U0
+    while at < end:
+        field, wire_type, at = read_tag(data, at, end, error)
+        if field != wanted:
+            at = skip_field(data, at, end, wire_type, error)
+            continue
+        stop = at + 1
+        if wire_type == 2:
+            size, at = read_length(data, at, end)
+            stop = at + size
+        while at < stop:
+            if is_float:
+                count_out[to] = _read_double(data, at)
+                at += 8
+            else:
+                value, at = read_uvarint(data, at, end)
+                running += np.uint64(_unzigzag(value))
+                count_out[to] = np.float64(np.int64(running))
+            to += 1
+
+
+@inline_checked
+def _read_bounds(data, at, end, values_out, to, error):
+    """Write the custom bounds; return the next position of the output."""
+    while at < end:
+        field, wire_type, at = read_tag(data, at, end, error)
+        if field != 16:
+            at = skip_field(data, at, end, wire_type, error)
+            continue
+        stop = at + 1
+        if wire_type == 2:
+            size, at = read_length(data, at, end)
+            stop = at + size
+        while at < stop:
+            values_out[to] = _read_double(data, at)
+            at += 8
+            to += 1
+    return to
+
+
+@kernel(i64(u8_in, i64_in, i64_in, histograms_out, i64_out), boundscheck=True)
+def fill_histograms(data, starts, ends, out, facts_out):
+    """Write histograms as columns.
+
+    Parameters
+    ----------
+    data, starts, ends
+        As `locate_histograms` found them.
+    out : histograms, m rows, written
+        With room for the buckets and bounds that `measure_histograms` counted. A schema that no int8 holds is -128.
+    facts_out : int64[FACTS * m], written
+        A row of facts each: TIMESTAMP, …
+
+    Returns
+    -------
+    int64
+        Histograms with a problem.
+    """
+    error = np.empty(4, np.int64)
+    problems = buckets = bounds = 0
+    out.bucket_offsets[0] = out.custom_offsets[0] = 0
+    for row in range(len(starts)):
+        at, end = starts[row], ends[row]
+        facts = facts_out[FACTS * row : FACTS * row + FACTS]
+        facts[:] = 0
+        out.reset_hint[row] = 0
+        out.is_float[row] = False
+        out.zero_threshold[row] = out.zero_count[row] = out.count[row] = out.sum[row] = 0.0
+        negative, positive = _read_scalars(data, at, end, row, out, facts, error)
+        schema = facts[SCHEMA]
+        out.schema[row] = schema if -128 <= schema <= 127 else -128
+        facts[BUCKETS] = negative + positive
+        for side in range(2):
+            count = negative if side == 0 else positive
+            # Custom buckets begin at zero.
+            problem = _read_spans(
+                data, at, end, 8 + 3 * side, count, schema == -53, out.bucket_index, buckets, facts, error
+            )
+            if problem != OK and facts[PROBLEM] == OK:
+                facts[PROBLEM], facts[SIDE] = problem, side
+            if facts[PROBLEM] == OK:
+                field = 9 + 3 * side + (1 if out.is_float[row] else 0)
+                _read_buckets(data, at, end, field, out.is_float[row], out.bucket_count, buckets, error)
+                buckets += count
+            out.bucket_offsets[2 * row + side + 1] = buckets
+        if facts[PROBLEM] != OK:
+            problems += 1
+            buckets = out.bucket_offsets[2 * row]
+            out.bucket_offsets[2 * row + 1] = out.bucket_offsets[2 * row + 2] = buckets
+        bounds = _read_bounds(data, at, end, out.custom_values, bounds, error)
+        out.custom_offsets[row + 1] = bounds
+    return problems
