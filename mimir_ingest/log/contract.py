@@ -60,6 +60,14 @@ class PartitionLog(ABC):
         """Return the numbers of all partitions, ascending."""
 
     @abstractmethod
+    async def add_partitions(self, total: int) -> None:
+        """Add partitions until there are `total`; nothing if there are as many already, none is ever removed.
+
+        Every open log of the topic then names them in `partitions()` and can append to them and read them. Safe to
+        race. Raises LogUnavailable; not retriable when the log refuses to grow.
+        """
+
+    @abstractmethod
     async def append(self, partition: int, key: bytes, value: bytes, version: int, *, timeout_s: float) -> int:
         """Append a record; return its offset once it is durable. Raises LogUnavailable, RecordTooLarge."""
 

@@ -140,6 +140,11 @@ class EmbeddedLog(PartitionLog):
         self._refresh()
         return sorted(self._ranges)
 
+    async def add_partitions(self, total: int) -> None:
+        """See PartitionLog."""
+        await self._run_task(lambda connection: store.add_partitions(connection, total))
+        self._refresh()
+
     async def append(self, partition: int, key: bytes, value: bytes, version: int, *, timeout_s: float) -> int:
         """See PartitionLog. Cancelled or late, a record that is not yet in a transaction is withdrawn."""
         if len(value) > self._max_record_bytes:

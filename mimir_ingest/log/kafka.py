@@ -35,7 +35,13 @@ from mimir_ingest.log.kafka_cluster import (
 from mimir_ingest.log.kafka_producer import KafkaWriter
 from mimir_ingest.log.kafka_reader import PastEnd, ReaderPool, encode_headers
 from mimir_ingest.log.kafka_security import KafkaSecurity, build_client_arguments
-from mimir_ingest.log.kafka_topic import BATCH_OVERHEAD_BYTES, MAX_MESSAGE_BYTES, describe_misfits, ensure_topic
+from mimir_ingest.log.kafka_topic import (
+    BATCH_OVERHEAD_BYTES,
+    MAX_MESSAGE_BYTES,
+    describe_misfits,
+    ensure_topic,
+    grow_topic,
+)
 
 _BATCH_BYTES = 4 << 20
 # why: counts uncompressed bytes; some eight columnar records. A larger record travels alone.
@@ -192,6 +198,10 @@ class KafkaLog(PartitionLog):
         """See PartitionLog."""
         description = await self._opened().describe_topic(self._topic, timeout_s=self._read_timeout_s)
         return sorted(description.leaders)
+
+    async def add_partitions(self, total: int) -> None:
+        """See PartitionLog. Needs the right to alter the topic."""
+        await grow_topic(self._opened(), self._topic, total=total, timeout_s=self._read_timeout_s)
 
     async def append(self, partition: int, key: bytes, value: bytes, version: int, *, timeout_s: float) -> int:
         """See PartitionLog. RecordTooLarge comes late only when the broker's limit was lowered since the last look."""

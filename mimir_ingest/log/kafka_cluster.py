@@ -18,7 +18,7 @@ import aiokafka.errors as kafka_errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.conn import AIOKafkaConnection, collect_hosts, create_conn
 from aiokafka.errors import KafkaError
-from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.admin import CreatePartitionsRequest, DescribeConfigsRequest
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest
@@ -198,6 +198,17 @@ class KafkaCluster:
                     raise_for_code(code, message)
 
         await self._retried(f"creating topic {topic}", run, timeout_s=timeout_s)
+
+    async def create_partitions(self, topic: str, *, total: int, timeout_s: float) -> None:
+        """Make the topic have `total` partitions, placed by Kafka. Raises LogUnavailable, also if it has as many."""
+
+        async def run(client: AIOKafkaClient) -> None:
+            request = CreatePartitionsRequest([(topic, (total, None))], int(self._request_timeout_s * 1000), False)
+            answer = await client.send(self._any_node(client), request)
+            for _, code, message in answer.topic_errors:
+                raise_for_code(code, message)
+
+        await self._retried(f"adding partitions to topic {topic}", run, timeout_s=timeout_s)
 
     async def topic_settings(self, topic: str, *, timeout_s: float) -> dict[str, str]:
         """Return the topic's effective settings."""

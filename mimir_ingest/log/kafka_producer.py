@@ -214,6 +214,9 @@ class KafkaWriter:
     ) -> asyncio.Future[Any]:
         try:
             known = await generation.producer.partitions_for(self._topic)
+            if partition not in known:  # the topic may have grown since the metadata came
+                await generation.producer.client.force_metadata_update()
+                known = await generation.producer.partitions_for(self._topic)
             if partition not in known:
                 raise LogUnavailable(f"Kafka: topic {self._topic} has no partition {partition}, it has {len(known)}")
             future = await generation.producer.send(

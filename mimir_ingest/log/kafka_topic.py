@@ -8,6 +8,7 @@ import structlog
 
 from mimir_ingest.errors import LogUnavailable
 from mimir_ingest.log.kafka_cluster import KafkaCluster
+from mimir_ingest.log.kafka_protocol import TopicDescription
 
 MAX_MESSAGE_BYTES = 16_000_000
 """`max.message.bytes` of topics created here; Mimir's largest produce batch."""
@@ -40,15 +41,39 @@ async def ensure_topic(cluster: KafkaCluster, topic: str, *, create: bool, parti
         settings = topic_settings(replication_factor=int(replicas or 1))
         await cluster.create_topic(topic, partitions=partitions, settings=settings, timeout_s=timeout_s)
         log.info("created the Kafka topic", topic=topic, partitions=partitions, **settings)
+    return (await _wait_for_leaders(cluster, topic, partitions=1, timeout_s=timeout_s)).topic_id
+
+
+async def grow_topic(cluster: KafkaCluster, topic: str, *, total: int, timeout_s: float) -> None:
+    """Add partitions until there are `total`, and wait until each has a leader; another process may do the same.
+
+    Raises LogUnavailable; not retriable when Kafka refuses to.
+    """
+    description = await cluster.describe_topic(topic, timeout_s=timeout_s)
+    if len(description.leaders) < total:
+        try:
+            await cluster.create_partitions(topic, total=total, timeout_s=timeout_s)
+            log.info("added partitions to the Kafka topic", topic=topic, before=len(description.leaders), total=total)
+        except LogUnavailable:
+            if len((await cluster.describe_topic(topic, timeout_s=timeout_s)).leaders) < total:
+                raise
+    await _wait_for_leaders(cluster, topic, partitions=total, timeout_s=timeout_s)
+
+
+async def _wait_for_leaders(
+    cluster: KafkaCluster, topic: str, *, partitions: int, timeout_s: float
+) -> TopicDescription:
+    """Return the topic once it has that many partitions, and all of them leaders."""
+    description = await cluster.describe_topic(topic, timeout_s=timeout_s)
     try:
         async with asyncio.timeout(timeout_s):
-            while not description.exists or min(description.leaders.values(), default=-1) < 0:
+            while len(description.leaders) < partitions or min(description.leaders.values(), default=-1) < 0:
                 await asyncio.sleep(0.1)
                 description = await cluster.describe_topic(topic, timeout_s=timeout_s)
     except TimeoutError:
         leaderless = [partition for partition, leader in description.leaders.items() if leader < 0]
         raise LogUnavailable(f"Kafka: partitions {leaderless} of topic {topic} have no leader") from None
-    return description.topic_id
+    return description
 
 
 def topic_settings(*, replication_factor: int) -> dict[str, str]:

@@ -135,13 +135,18 @@ def _fill(connection: sqlite3.Connection, directory: Path, partitions: int) -> N
                 f"{directory / FILE_NAME} has schema version {version}, this program knows {SCHEMA_VERSION}; "
                 "start the program that wrote it, or set another -ingest-storage.embedded.path"
             )
-        have = connection.execute("SELECT count(*) FROM partitions").fetchone()[0]
-        connection.executemany("INSERT INTO partitions VALUES (?, 0, 0, 0)", [(p,) for p in range(have, partitions)])
+        add_partitions(connection, partitions)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def add_partitions(connection: sqlite3.Connection, total: int) -> None:
+    """Add partitions until there are `total`, inside the caller's transaction."""
+    have = connection.execute("SELECT count(*) FROM partitions").fetchone()[0]
+    connection.executemany("INSERT INTO partitions VALUES (?, 0, 0, 0)", [(p,) for p in range(have, total)])
 
 
 def _sync_directory(folder: Path) -> None:

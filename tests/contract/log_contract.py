@@ -111,6 +111,26 @@ class LogContract:
         assert [await log.end_offset(partition) for partition in range(PARTITIONS)] == [2, 0, 1]
         assert [record.value for record in await read_all(log, 2)] == [b"c"]
 
+    async def test_partitions_can_be_added_and_every_open_log_uses_them(self, place):
+        log, other = await place.open(), await place.open()
+        await put(other, 0, b"a")
+        await log.add_partitions(PARTITIONS + 2)
+        for one in (log, other):
+            assert await one.partitions() == list(range(PARTITIONS + 2))
+        waiting = asyncio.create_task(log.read(PARTITIONS + 1, 0, max_bytes=MANY, max_wait_s=30))
+        assert await put(other, PARTITIONS + 1, b"b", b"c") == [0, 1]
+        assert (await asyncio.wait_for(waiting, 20))[0].value == b"b"
+        assert [record.value for record in await read_all(other, PARTITIONS + 1)] == [b"b", b"c"]
+        assert [await other.end_offset(partition) for partition in range(PARTITIONS + 2)] == [1, 0, 0, 0, 2]
+        await log.add_partitions(1)
+        assert await other.partitions() == list(range(PARTITIONS + 2))
+
+    async def test_logs_may_add_partitions_at_the_same_time(self, place):
+        logs = [await place.open() for _ in range(3)]
+        await asyncio.gather(*(log.add_partitions(PARTITIONS + 1 + number // 2) for number, log in enumerate(logs)))
+        for partition in (PARTITIONS, PARTITIONS + 1):
+            assert [await put(log, partition, b"x") for log in logs] == [[0], [1], [2]]
+
     async def test_a_partition_that_is_not_there_fails_as_unavailable(self, place):
         log = await place.open()
         with pytest.raises(LogUnavailable, match="no partition 7"):

@@ -158,6 +158,7 @@ async def test_a_topic_name_that_kafka_refuses_stops_the_start(place):
 
 async def test_the_topic_id_is_kafkas_own(place):
     log = await place.make_started()
+    await put(log, 0, b"a")  # at the latest with its first record, Kafka writes the file
     files = list((place.broker.directory / "data" / f"{place.topic}-0").glob("partition.metadata"))
     written = dict(line.split(": ") for line in files[0].read_text().splitlines())["topic_id"]
     assert log.topic_id == base64.urlsafe_b64decode(written + "==").hex()

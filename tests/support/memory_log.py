@@ -30,6 +30,10 @@ class MemoryLog(PartitionLog):
     async def partitions(self) -> list[int]:
         return list(self.records)
 
+    async def add_partitions(self, total: int) -> None:
+        for partition in range(len(self.records), total):
+            self.records[partition] = []
+
     async def append(self, partition: int, key: bytes, value: bytes, version: int, *, timeout_s: float) -> int:
         if len(value) > self._max_record_bytes:
             raise RecordTooLarge(f"record of {len(value)} bytes")
