@@ -15,7 +15,9 @@ from mimir_ingest.kernels.varint import read_length, read_tag, read_uvarint, ski
 from mimir_ingest.kernels.words import as_float64, load64
 
 OK, SPAN_NEGATIVE_OFFSET, SPANS_BUCKETS_MISMATCH = range(3)
-"""Problems that columns cannot show; such a histogram comes out without buckets."""
+"""Problems that columns cannot show; such a histogram comes out without buckets and with NO_SCHEMA."""
+
+NO_SCHEMA = -128
 
 TIMESTAMP, SCHEMA, BUCKETS, PROBLEM, SIDE, WANTED, FOUND, FACTS = range(8)
 """Facts of a histogram: ms; schema as received; deltas or counts received; a problem, its side (0 negative, 1 positive)
@@ -276,7 +278,8 @@ def fill_histograms(data, starts, ends, out, facts_out):
     data, starts, ends
         As `locate_histograms` found them.
     out : histograms, m rows, written
-        With room for the buckets and bounds that `measure_histograms` counted. A schema that no int8 holds is -128.
+        With room for the buckets and bounds that `measure_histograms` counted. A schema that no int8 holds becomes
+        NO_SCHEMA.
     facts_out : int64[FACTS * m], written
         A row of facts each: TIMESTAMP, …
 
@@ -297,7 +300,7 @@ def fill_histograms(data, starts, ends, out, facts_out):
         out.zero_threshold[row] = out.zero_count[row] = out.count[row] = out.sum[row] = 0.0
         negative, positive = _read_scalars(data, at, end, row, out, facts, error)
         schema = facts[SCHEMA]
-        out.schema[row] = schema if -128 <= schema <= 127 else -128
+        out.schema[row] = schema if -128 < schema <= 127 else NO_SCHEMA
         facts[BUCKETS] = negative + positive
         for side in range(2):
             count = negative if side == 0 else positive
@@ -314,6 +317,7 @@ def fill_histograms(data, starts, ends, out, facts_out):
             out.bucket_offsets[2 * row + side + 1] = buckets
         if facts[PROBLEM] != OK:
             problems += 1
+            out.schema[row] = NO_SCHEMA
             buckets = out.bucket_offsets[2 * row]
             out.bucket_offsets[2 * row + 1] = out.bucket_offsets[2 * row + 2] = buckets
         bounds = _read_bounds(data, at, end, out.custom_values, bounds, error)

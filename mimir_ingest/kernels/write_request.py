@@ -56,14 +56,16 @@ def _string_field(tag, source, at, size, out, to):
     return to + size
 
 
-@kernel(i64(u8_in, i64_in, i64_in, i64_in, f64_in, i64_out), boundscheck=True)
-def measure_series(labels, label_offsets, sample_offsets, timestamps, values, sizes_out):
+@kernel(i64(u8_in, i64_in, i64_in, i64_in, f64_in, i64_in, i64_out), boundscheck=True)
+def measure_series(labels, label_offsets, sample_offsets, timestamps, values, more_offsets, sizes_out):
     """Work out the size of each series as a TimeSeries.
 
     Parameters
     ----------
     labels, label_offsets, sample_offsets, timestamps, values
         Columns of model.batch.WriteBatch with n series.
+    more_offsets : int64[n + 1] or int64[0]
+        Series i has further fields, `more_offsets[i + 1] - more_offsets[i]` bytes of them.
     sizes_out : int64[n], written
         Bytes of each TimeSeries, without its tag and length.
 
@@ -87,18 +89,22 @@ def measure_series(labels, label_offsets, sample_offsets, timestamps, values, si
             size += 1 + uvarint_size(np.uint64(pair)) + pair
         for i in range(sample_offsets[series], sample_offsets[series + 1]):
             size += 2 + _sample_size(timestamps[i], values[i])
+        if len(more_offsets) > 0:
+            size += more_offsets[series + 1] - more_offsets[series]
         sizes_out[series] = size
     return 0
 
 
-@kernel(i64(u8_in, i64_in, i64_in, i64_in, f64_in, i64_in, u8_out), boundscheck=True)
-def write_series(labels, label_offsets, sample_offsets, timestamps, values, sizes, out):
+@kernel(i64(u8_in, i64_in, i64_in, i64_in, f64_in, u8_in, i64_in, i64_in, u8_out), boundscheck=True)
+def write_series(labels, label_offsets, sample_offsets, timestamps, values, more, more_offsets, sizes, out):
     """Write each series as field 1 of a WriteRequest.
 
     Parameters
     ----------
-    labels, label_offsets, sample_offsets, timestamps, values, sizes
+    labels, label_offsets, sample_offsets, timestamps, values, more_offsets, sizes
         As `measure_series` took them and filled them.
+    more : uint8[...]
+        Further fields, which follow the samples.
     out : uint8[...], written
         Exactly as long as the result.
 
@@ -143,6 +149,10 @@ def write_series(labels, label_offsets, sample_offsets, timestamps, values, size
             if timestamp != 0:
                 out[to] = 0x10
                 to = write_uvarint(np.uint64(timestamp), out, to + 1)
+        if len(more_offsets) > 0:
+            size = more_offsets[series + 1] - more_offsets[series]
+            copy_over(more, more_offsets[series], size, out, to)
+            to += size
     return to
 
 

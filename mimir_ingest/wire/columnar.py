@@ -19,16 +19,23 @@ import numpy as np
 from mimir_ingest.errors import RecordCorrupt, RecordVersionUnsupported
 from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.model.batch import METRIC_TYPES, SOURCE_OTLP, MetadataColumns, WriteBatch
+from mimir_ingest.model.histograms import GAUGE, Histograms, HistogramSamples
 
-LAYOUT = 1
+LAYOUT, HISTOGRAM_LAYOUT = 1, 2
+"""Without and with sections of native histograms. A record without histograms has layout 1."""
 _HEADER = struct.Struct("<HHIqqq")
 _SECTION = struct.Struct("<IIQQ")
 _MAX_SECTIONS = 64
 
 LABELS, LABEL_OFFSETS, HASHES, SAMPLE_OFFSETS, TIMESTAMPS, VALUES = 1, 2, 3, 4, 5, 6
 METADATA_TYPES, METADATA_TEXT, METADATA_OFFSETS = 7, 8, 9
+HISTOGRAM_OFFSETS, HISTOGRAM_TIMESTAMPS, SCHEMAS, RESET_HINTS, FLOAT_KINDS = 10, 11, 12, 13, 14
+ZERO_THRESHOLDS, ZERO_COUNTS, COUNTS, SUMS = 15, 16, 17, 18
+BUCKET_OFFSETS, BUCKET_INDEXES, BUCKET_COUNTS, CUSTOM_OFFSETS, CUSTOM_VALUES = 19, 20, 21, 22, 23
 PLAIN, CONSTANT = 0, 1
 """Form of a section: one entry a row, or one entry that all rows share (timestamps only)."""
+
+_TIMES = (TIMESTAMPS, HISTOGRAM_TIMESTAMPS)
 
 _NAMES = {
     LABELS: "labels",
@@ -40,6 +47,20 @@ _NAMES = {
     METADATA_TYPES: "metadata types",
     METADATA_TEXT: "metadata text",
     METADATA_OFFSETS: "metadata offsets",
+    HISTOGRAM_OFFSETS: "histogram offsets",
+    HISTOGRAM_TIMESTAMPS: "histogram timestamps",
+    SCHEMAS: "histogram schemas",
+    RESET_HINTS: "reset hints",
+    FLOAT_KINDS: "histogram kinds",
+    ZERO_THRESHOLDS: "zero thresholds",
+    ZERO_COUNTS: "zero counts",
+    COUNTS: "histogram counts",
+    SUMS: "histogram sums",
+    BUCKET_OFFSETS: "bucket offsets",
+    BUCKET_INDEXES: "bucket indexes",
+    BUCKET_COUNTS: "bucket counts",
+    CUSTOM_OFFSETS: "custom bound offsets",
+    CUSTOM_VALUES: "custom bounds",
 }
 _DTYPES = {
     LABELS: np.dtype("u1"),
@@ -51,7 +72,24 @@ _DTYPES = {
     METADATA_TYPES: np.dtype("u1"),
     METADATA_TEXT: np.dtype("u1"),
     METADATA_OFFSETS: np.dtype("<u4"),
+    HISTOGRAM_OFFSETS: np.dtype("<u4"),
+    HISTOGRAM_TIMESTAMPS: np.dtype("<i8"),
+    SCHEMAS: np.dtype("i1"),
+    RESET_HINTS: np.dtype("u1"),
+    FLOAT_KINDS: np.dtype("u1"),
+    ZERO_THRESHOLDS: np.dtype("<f8"),
+    ZERO_COUNTS: np.dtype("<f8"),
+    COUNTS: np.dtype("<f8"),
+    SUMS: np.dtype("<f8"),
+    BUCKET_OFFSETS: np.dtype("<u4"),
+    BUCKET_INDEXES: np.dtype("<i4"),
+    BUCKET_COUNTS: np.dtype("<f8"),
+    CUSTOM_OFFSETS: np.dtype("<u4"),
+    CUSTOM_VALUES: np.dtype("<f8"),
 }
+
+
+_Sections = dict[int, tuple[np.ndarray, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +121,29 @@ def _columns(batch: WriteBatch) -> Iterator[tuple[int, int, np.ndarray]]:
         yield METADATA_TYPES, PLAIN, batch.metadata.types
         yield METADATA_TEXT, PLAIN, batch.metadata.text
         yield METADATA_OFFSETS, PLAIN, batch.metadata.offsets
+    if batch.histograms is not None and batch.histograms.sample_count:
+        yield from _histogram_columns(batch.histograms)
+
+
+def _histogram_columns(samples: HistogramSamples) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield (kind, form, column) of what native histograms need."""
+    values, first = samples.values, samples.timestamps[:1]
+    one_time = bool((samples.timestamps == first).all())
+    yield HISTOGRAM_OFFSETS, PLAIN, samples.offsets
+    yield HISTOGRAM_TIMESTAMPS, CONSTANT if one_time else PLAIN, first if one_time else samples.timestamps
+    yield SCHEMAS, PLAIN, values.schema
+    yield RESET_HINTS, PLAIN, values.reset_hint
+    yield FLOAT_KINDS, PLAIN, values.is_float
+    yield ZERO_THRESHOLDS, PLAIN, values.zero_threshold
+    yield ZERO_COUNTS, PLAIN, values.zero_count
+    yield COUNTS, PLAIN, values.count
+    yield SUMS, PLAIN, values.sum
+    yield BUCKET_OFFSETS, PLAIN, values.bucket_offsets
+    yield BUCKET_INDEXES, PLAIN, values.bucket_index
+    yield BUCKET_COUNTS, PLAIN, values.bucket_count
+    if len(values.custom_values):
+        yield CUSTOM_OFFSETS, PLAIN, values.custom_offsets
+        yield CUSTOM_VALUES, PLAIN, values.custom_values
 
 
 def encode_columnar(batch: WriteBatch, settings: RecordSettings) -> bytes:
@@ -95,7 +156,7 @@ def encode_columnar(batch: WriteBatch, settings: RecordSettings) -> bytes:
         padded += [column.data, bytes(-column.nbytes % 8)]
         at += column.nbytes + -column.nbytes % 8
     header = _HEADER.pack(
-        LAYOUT,
+        HISTOGRAM_LAYOUT if any(kind >= HISTOGRAM_OFFSETS for kind, _, _ in columns) else LAYOUT,
         batch.source,
         len(columns),
         settings.max_series,
@@ -137,12 +198,46 @@ def decode_columnar(value: bytes) -> tuple[WriteBatch, RecordSettings]:
         label_offsets,
         _column(sections, HASHES),
         sample_offsets,
-        _timestamps(sections, len(values)),
+        _timestamps(sections, TIMESTAMPS, len(values)),
         values,
         MetadataColumns(types, text, _offsets(sections, METADATA_OFFSETS, 3 * len(types), len(text))),
         source,
+        _histograms(sections, series) if SCHEMAS in sections else None,
     )
     return batch, settings
+
+
+def _histograms(sections: _Sections, series: int) -> HistogramSamples:
+    """Return the native histograms of a record, their columns consistent with each other."""
+    schema = _column(sections, SCHEMAS)
+    m = len(schema)
+    index, custom_values = _column(sections, BUCKET_INDEXES), _column(sections, CUSTOM_VALUES)
+    for kind in (RESET_HINTS, FLOAT_KINDS, ZERO_THRESHOLDS, ZERO_COUNTS, COUNTS, SUMS):
+        if len(_column(sections, kind)) != m:
+            raise RecordCorrupt(f"record: section {_NAMES[kind]} has {len(_column(sections, kind))} entries for {m}")
+    if len(_column(sections, BUCKET_COUNTS)) != len(index):
+        raise RecordCorrupt(f"record: {len(_column(sections, BUCKET_COUNTS))} bucket counts for {len(index)} indexes")
+    if (_column(sections, RESET_HINTS) > GAUGE).any() or (_column(sections, FLOAT_KINDS) > 1).any():
+        raise RecordCorrupt("record: histograms with an unknown reset hint or kind")
+    bucket_offsets = _offsets(sections, BUCKET_OFFSETS, 2 * m, len(index))
+    ascends = np.append(True, index[1:] > index[:-1])
+    ascends[bucket_offsets[:-1][np.diff(bucket_offsets) > 0]] = True
+    if not ascends.all():
+        raise RecordCorrupt(f"record: section {_NAMES[BUCKET_INDEXES]} does not ascend at entry {np.argmin(ascends)}")
+    values = Histograms(
+        schema,
+        _column(sections, RESET_HINTS),
+        _column(sections, FLOAT_KINDS).view(bool),
+        *(_column(sections, kind) for kind in (ZERO_THRESHOLDS, ZERO_COUNTS, COUNTS, SUMS)),
+        bucket_offsets,
+        index,
+        _column(sections, BUCKET_COUNTS),
+        _offsets(sections, CUSTOM_OFFSETS, m, len(custom_values)),
+        custom_values,
+    )
+    return HistogramSamples(
+        _offsets(sections, HISTOGRAM_OFFSETS, series, m), _timestamps(sections, HISTOGRAM_TIMESTAMPS, m), values
+    )
 
 
 def _check_hashes(labels: np.ndarray, offsets: np.ndarray, hashes: np.ndarray) -> None:
@@ -158,15 +253,14 @@ def _check_hashes(labels: np.ndarray, offsets: np.ndarray, hashes: np.ndarray) -
         raise RecordCorrupt(f"record: series {row} at byte {offsets[row]} of its labels has another hash than it says")
 
 
-_Sections = dict[int, tuple[np.ndarray, int]]
-
-
 def _read_header(value: bytes) -> tuple[_Sections, int, RecordSettings]:
     if len(value) < _HEADER.size:
         raise RecordCorrupt(f"record: header at byte 0 wants {_HEADER.size} bytes, {len(value)} are left")
     layout, source, count, series, window, grace = _HEADER.unpack_from(value)
-    if layout != LAYOUT:
-        raise RecordVersionUnsupported(f"columnar record of layout {layout}; this program knows {LAYOUT}: update it")
+    if layout not in (LAYOUT, HISTOGRAM_LAYOUT):
+        raise RecordVersionUnsupported(
+            f"columnar record of layout {layout}; this program knows up to {HISTOGRAM_LAYOUT}: update it"
+        )
     if source > SOURCE_OTLP:
         raise RecordCorrupt(f"record: header with the unknown source {source}")
     if count > _MAX_SECTIONS or _HEADER.size + count * _SECTION.size > len(value):
@@ -176,7 +270,8 @@ def _read_header(value: bytes) -> tuple[_Sections, int, RecordSettings]:
     sections: _Sections = {}
     for i in range(count):
         kind, form, start, size = _SECTION.unpack_from(value, _HEADER.size + i * _SECTION.size)
-        if kind not in _DTYPES or form not in (PLAIN, CONSTANT) or (form == CONSTANT and kind != TIMESTAMPS):
+        known = kind in _DTYPES and (kind < HISTOGRAM_OFFSETS or layout == HISTOGRAM_LAYOUT)
+        if not known or form not in (PLAIN, CONSTANT) or (form == CONSTANT and kind not in _TIMES):
             raise RecordVersionUnsupported(f"record section {kind} of form {form} is not known: update this program")
         name, dtype = _NAMES[kind], _DTYPES[kind]
         if start + size > len(value):
@@ -205,10 +300,10 @@ def _offsets(sections: _Sections, kind: int, rows: int, total: int) -> np.ndarra
     return offsets
 
 
-def _timestamps(sections: _Sections, samples: int) -> np.ndarray:
-    column, form = sections.get(TIMESTAMPS, (np.empty(0, np.int64), PLAIN))
+def _timestamps(sections: _Sections, kind: int, samples: int) -> np.ndarray:
+    column, form = sections.get(kind, (np.empty(0, np.int64), PLAIN))
     if form == CONSTANT and len(column) == 1:
         return np.full(samples, column[0], np.int64)
     if form == CONSTANT or len(column) != samples:
-        raise RecordCorrupt(f"record: {len(column)} timestamps for {samples} values")
+        raise RecordCorrupt(f"record: {len(column)} {_NAMES[kind]} for {samples} values")
     return column

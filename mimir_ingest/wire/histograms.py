@@ -23,7 +23,7 @@ class HistogramFacts:
     """What was received of m histograms and columns do not show."""
 
     schema: np.ndarray
-    """int64[m]: as sent; in the columns it is -128 where an int8 cannot hold it."""
+    """int64[m]: as sent; in the columns it is -128 where there is a problem or an int8 cannot hold it."""
     buckets: np.ndarray
     """int64[m]: counts or deltas sent, empty ones included."""
     problem: np.ndarray

@@ -2,7 +2,7 @@
 
 Versions 0 and 1 have the shape of remote write 1.0 and equal bytes; they are written and read. Version 2 has a symbol
 table and is read: references under 64 index a table that all programs share, others the record's own symbols.
-Exemplars and native histograms are checked and not kept.
+Exemplars are checked and not kept.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from mimir_ingest.errors import InvalidRequest, InvariantViolated, RecordCorrupt
 from mimir_ingest.kernels import write_request as kernels
 from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.wire import remote_write_v1, symbolized
+from mimir_ingest.wire.histograms import TIME_SERIES, encode_histograms
 
 _COMMON_SLOTS = 64
 COMMON_SYMBOLS = (
@@ -56,11 +57,24 @@ COMMON_SYMBOLS = (
 """The table that version 2 shares between all programs (spec ingest-storage 1.3); the rest of its 64 slots is free."""
 
 
-def _measure(batch: WriteBatch) -> tuple[np.ndarray, np.ndarray]:
+def _histogram_fields(batch: WriteBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bytes of all native histograms as fields of a TimeSeries, and each series' part; empty without any."""
+    if batch.histograms is None or not batch.histograms.sample_count:
+        return np.empty(0, np.uint8), np.empty(0, np.int64)
+    return encode_histograms(batch.histograms, TIME_SERIES[1])
+
+
+def _measure(batch: WriteBatch, histogram_offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the sizes of series and metadata items, each without its tag and length."""
     series, metadata = np.empty(batch.series_count, np.int64), np.empty(len(batch.metadata), np.int64)
     status = kernels.measure_series(
-        batch.labels, batch.label_offsets, batch.sample_offsets, batch.timestamps, batch.values, series
+        batch.labels,
+        batch.label_offsets,
+        batch.sample_offsets,
+        batch.timestamps,
+        batch.values,
+        histogram_offsets,
+        series,
     )
     if status < 0:
         raise InvariantViolated(f"series {-1 - status} of a batch has malformed label bytes")
@@ -81,7 +95,7 @@ def _framed(sizes: np.ndarray) -> np.ndarray:
 
 def item_sizes(batch: WriteBatch) -> tuple[np.ndarray, np.ndarray]:
     """Return int64[n] and int64[k]: the bytes that each series and each metadata item takes in a WriteRequest."""
-    series, metadata = _measure(batch)
+    series, metadata = _measure(batch, _histogram_fields(batch)[1])
     return _framed(series), _framed(metadata)
 
 
@@ -89,7 +103,8 @@ def encode_mimir(batch: WriteBatch, version: int) -> bytes:
     """Return the record value of a batch in version 0 or 1. Raises RecordVersionUnsupported for another version."""
     if version not in (0, 1):
         raise RecordVersionUnsupported(f"this program does not write records of version {version}")
-    series, metadata = _measure(batch)
+    histograms, histogram_offsets = _histogram_fields(batch)
+    series, metadata = _measure(batch, histogram_offsets)
     source = bytes((0x10, batch.source)) if batch.source else b""
     behind_series = int(_framed(series).sum())
     before_metadata = behind_series + len(source)
@@ -100,6 +115,8 @@ def encode_mimir(batch: WriteBatch, version: int) -> bytes:
         batch.sample_offsets,
         batch.timestamps,
         batch.values,
+        histograms,
+        histogram_offsets,
         series,
         value[:behind_series],
     )

@@ -13,6 +13,7 @@ import numpy as np
 
 from mimir_ingest.errors import RecordVersionUnsupported
 from mimir_ingest.model.batch import WriteBatch
+from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.wire.columnar import RecordSettings, decode_columnar, encode_columnar
 from mimir_ingest.wire.control import Control, decode_control, encode_flush, encode_settings
 from mimir_ingest.wire.mimir_record import decode_mimir, encode_mimir, item_sizes
@@ -40,7 +41,7 @@ VERSION_COLUMNAR = 0x4D490001
 VERSION_CONTROL = 0x4D490002
 
 _COLUMNAR_FIXED_BYTES = 512
-"""Header, section table and padding of a columnar value."""
+"""Header, section table and padding of a columnar value without histograms; with them it takes twice that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,14 @@ def split_for_size(batch: WriteBatch, version: int, max_bytes: int) -> list[Writ
     log refuses that one.
     """
     if version == VERSION_COLUMNAR:
+        fixed = _COLUMNAR_FIXED_BYTES
         samples = np.diff(batch.sample_offsets)
         series = np.diff(batch.label_offsets) + 16 * samples + 16
+        if batch.histograms is not None:
+            series += _histogram_bytes(batch.histograms)
+            fixed = 2 * _COLUMNAR_FIXED_BYTES
         metadata = np.diff(batch.metadata.offsets[::3]) + 13
-        room = max_bytes - _COLUMNAR_FIXED_BYTES
+        room = max_bytes - fixed
     else:
         series, metadata = item_sizes(batch)
         room = max_bytes - 16  # why: the fields for source and flags
@@ -87,6 +92,13 @@ def split_for_size(batch: WriteBatch, version: int, max_bytes: int) -> list[Writ
     for first, last in _greedy(metadata, room):
         parts.append(WriteBatch.empty(batch.metadata.take(np.arange(first, last)), batch.source))
     return parts
+
+
+def _histogram_bytes(samples: HistogramSamples) -> np.ndarray:
+    """Return int64[series]: what each series' native histograms take in a columnar value, its offsets included."""
+    values = samples.values
+    sizes = 59 + 12 * (np.diff(values.bucket_offsets[::2])) + 8 * np.diff(values.custom_offsets)
+    return 4 + np.diff(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])[samples.offsets])
 
 
 def _greedy(sizes: np.ndarray, room: int) -> list[tuple[int, int]]:

@@ -119,7 +119,7 @@ def section(i: int) -> int:
 @pytest.mark.parametrize(
     ("at", "form", "number", "error", "text"),
     [
-        (0, "<H", 2, RecordVersionUnsupported, "columnar record of layout 2; this program knows 1"),
+        (0, "<H", 3, RecordVersionUnsupported, "columnar record of layout 3; this program knows up to 2"),
         (2, "<H", 3, RecordCorrupt, "header with the unknown source 3"),
         (352, "<B", 8, RecordCorrupt, "metadata types has the unknown type 8"),
         (4, "<I", 65, RecordCorrupt, "table of 65 sections"),
