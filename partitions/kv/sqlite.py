@@ -13,6 +13,7 @@ Tables
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sqlite3
 import time
@@ -73,6 +74,8 @@ class SqliteRingStore(RingStore):
         self._threads: tuple[ThreadPoolExecutor, ThreadPoolExecutor] | None = None
         self._connections: list[sqlite3.Connection] = []
         self._seen_version = -1
+        self._seen_end = 0
+        self._news = asyncio.Event()
 
     async def start(self) -> None:
         """See RingStore."""
@@ -86,6 +89,7 @@ class SqliteRingStore(RingStore):
     async def close(self) -> None:
         """See RingStore; an append that has its transaction is finished."""
         threads, self._threads = self._threads, None
+        self._news.set()
         if threads is None:
             return
 
@@ -99,7 +103,9 @@ class SqliteRingStore(RingStore):
 
     async def append(self, records: Sequence[RingRecord]) -> int:
         """See RingStore; all or nothing. Cancelled, it may still happen."""
-        return await self._in_thread(1, lambda: self._write(records))
+        end = await self._in_thread(1, lambda: self._write(records))
+        self._news.set()
+        return end
 
     async def read(self, position: int, *, max_wait_s: float) -> tuple[list[RingRecord], int]:
         """See RingStore."""
@@ -107,7 +113,10 @@ class SqliteRingStore(RingStore):
         deadline_s = loop.time() + max_wait_s
         end = await self.end()
         while end == position and loop.time() < deadline_s:
-            await asyncio.sleep(min(POLL_S, max(0.0, deadline_s - loop.time())))
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(POLL_S, deadline_s - loop.time())):
+                    await self._news.wait()
             if self._changed():
                 end = await self.end()
         if position > end:
@@ -120,7 +129,11 @@ class SqliteRingStore(RingStore):
         """See RingStore."""
         self._check_open()
         with self._renamed_errors():
-            return _read_end(self._poller)
+            end = _read_end(self._poller)
+        if end != self._seen_end:
+            self._seen_end = end
+            self._news.set()
+        return end
 
     def _changed(self) -> bool:
         """Return whether any connection but the poller's has committed something since the last call."""

@@ -1,7 +1,11 @@
 """Ring stores by recipe, also in other processes, and one whose answers can be delayed or made to fail.
 
-`python -m tests.support.ring_stores append <recipe> <writer> <count>` appends values 0 to count - 1 under one key, and
-prints the position after each.
+As a program, `python -m tests.support.ring_stores <mode> <recipe> <writer> …`:
+
+    append <count>              values 0 to count - 1 under one key; prints the position after each
+    contend <skew ms> <count>   a watcher that toggles partition 0, which others toggle too, and creates partitions of
+                                its own, from 100 times its number on; prints [version of the toggle, created] after
+                                each round. The number is the last character of the writer's name.
 """
 
 from __future__ import annotations
@@ -10,15 +14,22 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from partitions import edits
 from partitions.errors import RingUnavailable
 from partitions.kv.contract import RingRecord, RingStore
 from partitions.kv.memory import MemoryRing, MemoryRingStore
+from partitions.model import Entry, PartitionState, RingDesc, partition_key
+from partitions.watch import RingWatcher
 
 SHARED_KEY = "partition/7"
+SHARED_PARTITION = 0
 
 
 def open_ring_store(recipe: dict[str, Any]) -> RingStore:
@@ -90,7 +101,32 @@ async def append_values(recipe: dict[str, Any], writer: str, count: str) -> None
     await store.close()
 
 
-MODES = {"append": append_values}
+async def contend(recipe: dict[str, Any], writer: str, skew_ms: str, count: str) -> None:
+    """Change the ring against others."""
+
+    def now_ms() -> int:
+        return time.time_ns() // 1_000_000 + int(skew_ms)
+
+    def toggle(desc: RingDesc) -> list[Entry]:
+        if SHARED_PARTITION not in desc.partitions:
+            return edits.create_partition(desc, SHARED_PARTITION, now_ms())
+        is_active = desc.partitions[SHARED_PARTITION].state is PartitionState.ACTIVE
+        state = PartitionState.INACTIVE if is_active else PartitionState.ACTIVE
+        return edits.change_state(desc, SHARED_PARTITION, state, now_ms())
+
+    watcher = RingWatcher(open_ring_store(recipe), writer=writer, now_ms=now_ms)
+    await watcher.start()
+    for number in range(int(count)):
+        await watcher.change(toggle)
+        version = watcher.slots[partition_key(SHARED_PARTITION)][writer].state_version
+        own = 100 * int(writer[-1]) + number
+        await watcher.change(lambda desc, own=own: edits.create_partition(desc, own, now_ms()))
+        print(json.dumps([version, own]), flush=True)
+    await watcher.close()
+
+
+MODES = {"append": append_values, "contend": contend}
 
 if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     asyncio.run(MODES[sys.argv[1]](json.loads(sys.argv[2]), *sys.argv[3:]))
