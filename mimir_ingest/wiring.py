@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.config.errors import ConfigError
@@ -23,6 +23,9 @@ from mimir_ingest.distributor.service import DistributorOptions
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.querier.service import QueryLimits
 from mimir_ingest.wire.record import VERSION_COLUMNAR
+
+if TYPE_CHECKING:
+    from mimir_ingest.log.kafka_security import KafkaSecurity
 
 FETCH_BYTES = 8 << 20
 """Values that an ingester asks of a partition at a time. why: some 30,000 samples, 4 ms of work for a kernel."""
@@ -85,28 +88,34 @@ def make_log(storage: IngestStorageSection) -> PartitionLog:
     )
 
 
+def kafka_security(kafka: KafkaSection) -> KafkaSecurity:
+    """Return how clients of Kafka encrypt and authenticate."""
+    from mimir_ingest.log.kafka_security import KafkaSecurity
+
+    return KafkaSecurity(
+        tls_enabled=kafka.tls_enabled,
+        tls_ca_path=kafka.tls_ca_path,
+        tls_cert_path=kafka.tls_cert_path,
+        tls_key_path=kafka.tls_key_path,
+        tls_insecure_skip_verify=kafka.tls_insecure_skip_verify,
+        tls_min_version=kafka.tls_min_version,
+        tls_cipher_suites=kafka.tls_cipher_suites,
+        sasl_mechanism=kafka.sasl_mechanism,
+        sasl_username=kafka.sasl_username,
+        sasl_password=kafka.sasl_password.get_secret_value(),
+        oauthbearer_token=kafka.sasl_oauthbearer_token.get_secret_value(),
+        oauthbearer_token_path=kafka.sasl_oauthbearer_file_path,
+        oauthbearer_extensions=kafka.sasl_oauthbearer_extensions,
+    )
+
+
 def _kafka_log(kafka: KafkaSection) -> PartitionLog:
     from mimir_ingest.log.kafka import KafkaLog
-    from mimir_ingest.log.kafka_security import KafkaSecurity
 
     return KafkaLog(
         kafka.address,
         kafka.topic,
-        security=KafkaSecurity(
-            tls_enabled=kafka.tls_enabled,
-            tls_ca_path=kafka.tls_ca_path,
-            tls_cert_path=kafka.tls_cert_path,
-            tls_key_path=kafka.tls_key_path,
-            tls_insecure_skip_verify=kafka.tls_insecure_skip_verify,
-            tls_min_version=kafka.tls_min_version,
-            tls_cipher_suites=kafka.tls_cipher_suites,
-            sasl_mechanism=kafka.sasl_mechanism,
-            sasl_username=kafka.sasl_username,
-            sasl_password=kafka.sasl_password.get_secret_value(),
-            oauthbearer_token=kafka.sasl_oauthbearer_token.get_secret_value(),
-            oauthbearer_token_path=kafka.sasl_oauthbearer_file_path,
-            oauthbearer_extensions=kafka.sasl_oauthbearer_extensions,
-        ),
+        security=kafka_security(kafka),
         client_id=kafka.client_id or "mimir-ingest",
         client_rack=kafka.client_rack,
         dial_timeout_s=kafka.dial_timeout.seconds,
@@ -200,6 +209,9 @@ def _distributor_limits(limits: Limits) -> DistributorLimits:
         enforce_metadata_metric_name=limits.enforce_metadata_metric_name,
         max_metadata_length=limits.max_metadata_length,
         max_global_series_per_user=limits.max_global_series_per_user,
+        max_native_histogram_buckets=limits.max_native_histogram_buckets,
+        reduce_native_histogram_over_max_buckets=limits.reduce_native_histogram_over_max_buckets,
+        native_histograms_ingestion_enabled=limits.native_histograms_ingestion_enabled,
     )
 
 

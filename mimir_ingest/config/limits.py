@@ -53,6 +53,12 @@ class Limits:
     """How far in the past a sample may be, beyond the out-of-order window; 0 is no limit."""
     enforce_metadata_metric_name: bool
     """Refuse metadata without a metric name."""
+    max_native_histogram_buckets: int
+    """Buckets of a native histogram, empty ones included."""
+    reduce_native_histogram_over_max_buckets: bool
+    """Lower the resolution of a native histogram with too many buckets, instead of refusing it."""
+    native_histograms_ingestion_enabled: bool
+    """Whether native histograms are stored; else they are validated, counted and dropped."""
     max_global_series_per_user: int
     """Series in memory of the tenant, over all partitions."""
     out_of_order_time_window: Duration

@@ -42,7 +42,8 @@ class TenantCounters:
 
     def count_in(self, write: DecodedWrite, written: WriteFormat, *, compressed: int, decompressed: int) -> None:
         """Count a request as it came in; sizes in bytes."""
-        metrics, samples, metadata = self.metrics, write.batch.sample_count, len(write.batch.metadata)
+        metrics, metadata = self.metrics, len(write.batch.metadata)
+        samples = write.batch.sample_count + write.histogram_count
         metrics.requests_in.labels(self.tenant, written.version).inc()
         self.samples_in.inc(samples)
         self.samples_per_request.observe(samples)
@@ -54,8 +55,6 @@ class TenantCounters:
         if write.exemplar_count:
             metrics.exemplars_in.labels(self.tenant).inc(write.exemplar_count)
             metrics.exemplars_per_request.labels(self.tenant).observe(write.exemplar_count)
-        if write.histogram_count:
-            metrics.dropped_native_histograms.labels(self.tenant).inc(write.histogram_count)
 
     def count_planned(self, planned: PlannedWrite, *, now_ms: int) -> None:
         """Count what was decided about a request."""
@@ -64,19 +63,24 @@ class TenantCounters:
             metrics.discarded_samples.labels(tenant, "", reason).inc(count)
         for reason, count in planned.discarded_metadata.items():
             metrics.discarded_metadata.labels(tenant, reason).inc(count)
+        if planned.dropped_histograms:
+            metrics.dropped_native_histograms.labels(tenant).inc(planned.dropped_histograms)
         if planned.newest_ms is not None:
             if planned.newest_ms > self.newest_ms:
                 self.newest_ms = planned.newest_ms
                 self.latest_seen.set(planned.newest_ms / 1000)
             metrics.sample_delay_seconds.observe((now_ms - planned.newest_ms) / 1000)
         if planned.rejected:
-            if planned.samples:
-                metrics.discarded_samples.labels(tenant, "", RATE_LIMITED).inc(planned.samples)
+            if planned.samples or planned.histograms:
+                metrics.discarded_samples.labels(tenant, "", RATE_LIMITED).inc(planned.samples + planned.histograms)
             if planned.metadata:
                 metrics.discarded_metadata.labels(tenant, RATE_LIMITED).inc(planned.metadata)
             return
         if planned.records:
             self.received_requests.inc()
-            self.received_samples.inc(planned.samples)
+            self.received_samples.inc(planned.samples + planned.histograms)
+            if planned.histograms:
+                metrics.received_native_histogram_samples.labels(tenant).inc(planned.histograms)
+                metrics.received_native_histogram_buckets.labels(tenant).inc(planned.histogram_buckets)
             if planned.metadata:
                 metrics.received_metadata.labels(tenant).inc(planned.metadata)

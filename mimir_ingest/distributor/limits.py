@@ -18,7 +18,7 @@ class DistributorLimits:
     request_burst_size: int = 0
     """Requests at once; 0 is no limit."""
     ingestion_rate: float = 10_000.0
-    """Items (samples, exemplars, metadata) a second over all distributors."""
+    """Items (samples, histograms, exemplars, metadata) a second over all distributors."""
     ingestion_burst_size: int = 200_000
     """Items at once, at each distributor."""
     ingestion_burst_factor: float = 0.0
@@ -41,3 +41,9 @@ class DistributorLimits:
     """Bytes of a metadata item's metric name, help or unit."""
     max_global_series_per_user: int = 150_000
     """Series in memory over all partitions; travels in each record as the partition's share. 0 is no limit."""
+    max_native_histogram_buckets: int = 0
+    """Buckets of a native histogram, empty ones included; 0 is no limit."""
+    reduce_native_histogram_over_max_buckets: bool = True
+    """Lower the resolution of a native histogram with more buckets, instead of refusing it."""
+    native_histograms_ingestion_enabled: bool = True
+    """Whether native histograms are stored; else they are validated and dropped."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 
 from mimir_ingest.model.labels import METRIC_NAME, get_uvarint, go_quote
 
@@ -88,6 +89,23 @@ def series_text(metric: bytes, pairs: Iterable[tuple[bytes, bytes]]) -> str:
         if len(text) > _CUT:
             return clean(text)
     return clean(text + "}" if opened else text or "{}")
+
+
+def whole_series_text(label_bytes: bytes) -> str:
+    """Print a label set as `series_text` does, however long it is."""
+    pairs = [(name, value) for name, value in read_labels(label_bytes) if name != METRIC_NAME_BYTES]
+    labels = ", ".join(f"{lenient(name)}={_quote(lenient(value))}" for name, value in pairs)
+    return clean(lenient(read_metric_name(label_bytes)) + (f"{{{labels}}}" if pairs else "")) or "{}"
+
+
+def rfc3339(timestamp_ms: int) -> str:
+    """Return a time as Go prints it: UTC, milliseconds without zeros at the end; the number itself beyond year 9999."""
+    try:
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=timestamp_ms)
+    except OverflowError:
+        return str(timestamp_ms)
+    fraction = f".{timestamp_ms % 1000:03d}".rstrip("0").rstrip(".")
+    return moment.strftime("%Y-%m-%dT%H:%M:%S") + fraction + "Z"
 
 
 def _quote(text: str) -> str:

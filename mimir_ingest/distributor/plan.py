@@ -29,7 +29,11 @@ class PlannedWrite:
     records: tuple[tuple[int, bytes], ...]
     """(partition, value), partitions ascending, a partition's records in the order of the request."""
     samples: int
-    """Valid samples."""
+    """Valid float samples."""
+    histograms: int
+    """Valid native histograms."""
+    histogram_buckets: int
+    """Buckets of them."""
     metadata: int
     """Valid metadata items."""
     newest_ms: int | None
@@ -44,6 +48,8 @@ class PlannedWrite:
     """By reason."""
     shortened: int
     """Series with shortened label values."""
+    dropped_histograms: int
+    """Valid native histograms of a tenant that stores none."""
 
 
 def plan_write(
@@ -83,6 +89,7 @@ def plan_write(
         now_ms=now_ms,
         skip_label_names=skip_label_names and write.skip_label_name_validation,
         skip_label_count=skip_label_count and write.skip_label_count_validation,
+        histogram_facts=write.histogram_facts,
     )
     metadata = validate_metadata(series.batch.metadata, limits)
     batch = series.batch
@@ -90,7 +97,10 @@ def plan_write(
         batch = replace(batch, metadata=metadata.items)
     records: tuple[tuple[int, bytes], ...] = ()
     rejected = None
-    items = batch.sample_count + len(batch.metadata)
+    histograms = batch.histograms
+    if histograms is not None and not histograms.sample_count:
+        histograms = None
+    items = batch.sample_count + len(batch.metadata) + (histograms.sample_count if histograms is not None else 0)
     if items:
         try:
             take_items(items)
@@ -103,16 +113,20 @@ def plan_write(
                 for partition, part in route(batch, tenant, ring)
                 for value in encode_records(part, settings, version=version, max_bytes=max_record_bytes)
             )
+    times = [batch.timestamps] + ([histograms.timestamps] if histograms is not None else [])
     return PlannedWrite(
         records,
         batch.sample_count,
+        histograms.sample_count if histograms is not None else 0,
+        len(histograms.values.bucket_index) if histograms is not None else 0,
         len(batch.metadata),
-        int(batch.timestamps.max()) if batch.sample_count else None,
+        max((int(ts.max()) for ts in times if len(ts)), default=None),
         series.first_error or metadata.first_error,
         rejected,
         series.discarded,
         metadata.discarded,
         series.shortened,
+        series.dropped_histograms,
     )
 
 

@@ -65,9 +65,11 @@ class PushResult:
     offsets: dict[int, int]
     """Offset of the request's last record in each partition; empty when nothing was written."""
     samples: int
-    """Samples in the log."""
+    """Float samples in the log."""
     error: InvalidSeries | None
     """The first broken validation rule; the rest of the request is in the log."""
+    histograms: int = 0
+    """Native histograms in the log."""
 
 
 class Distributor:
@@ -240,10 +242,10 @@ class Distributor:
             )
         if not planned.records:
             return PushResult({}, 0, planned.invalid)
-        self.admission.count_items(planned.samples + planned.metadata)
+        self.admission.count_items(planned.samples + planned.histograms + planned.metadata)
         offsets = await self._writer.append(tenant.encode(), planned.records, split_at=max_record_bytes)
         self._check_fence(offsets, confirmed_s)
-        return PushResult(offsets, planned.samples, planned.invalid)
+        return PushResult(offsets, planned.samples, planned.invalid, planned.histograms)
 
     def _check_fence(self, partitions: Iterable[int], routed_confirmed_s: float) -> None:
         """Refuse to acknowledge records whose partitions may be gone. Raises LogUnavailable."""

@@ -13,6 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mimir_ingest.distributor.histograms import (
+    JudgedHistograms,
+    judge_histograms,
+    rule_error,
+    rule_reason,
+    without_repeated_times,
+)
 from mimir_ingest.distributor.limits import MIN_SHORTENED_BYTES, DistributorLimits
 from mimir_ingest.distributor.messages import (
     MAX_QUOTED_BYTES,
@@ -27,9 +34,17 @@ from mimir_ingest.distributor.messages import (
 )
 from mimir_ingest.errors import InvalidSeries, InvariantViolated
 from mimir_ingest.kernels.hashing import xxh64_spans
-from mimir_ingest.kernels.validate import UNORDERED, WITHOUT_SAMPLES, SeriesRule, check_series
+from mimir_ingest.kernels.validate import (
+    MAX_TIMESTAMP,
+    MIN_TIMESTAMP,
+    UNORDERED,
+    WITHOUT_SAMPLES,
+    SeriesRule,
+    check_series,
+)
 from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.model.labels import put_uvarint
+from mimir_ingest.wire.histograms import HistogramFacts
 
 RULE_IDS = {
     SeriesRule.MISSING_METRIC_NAME: "err-mimir-missing-metric-name",
@@ -66,6 +81,8 @@ class ValidSeries:
     """Discarded samples by reason. A series that fails without any sample counts as one."""
     shortened: int
     """Series with label values that were cut or replaced by their hash."""
+    dropped_histograms: int
+    """Valid native histograms of a tenant that stores none."""
 
 
 def validate_series(
@@ -75,16 +92,31 @@ def validate_series(
     now_ms: int,
     skip_label_names: bool = False,
     skip_label_count: bool = False,
+    histogram_facts: HistogramFacts | None = None,
 ) -> ValidSeries:
-    """Drop the series that break a rule, later samples of a repeated timestamp, and series left without samples."""
+    """Drop the series that break a rule, later samples of a repeated timestamp, and series left without samples.
+
+    `histogram_facts` belong to the batch's native histograms.
+    """
     n = batch.series_count
+    column = _limit_column(limits, now_ms, skip_label_names, skip_label_count)
+    judged = None
+    if batch.histograms is not None and histogram_facts is not None:
+        judged = judge_histograms(
+            batch.histograms,
+            histogram_facts,
+            limits,
+            oldest_ms=int(column[MIN_TIMESTAMP]),
+            newest_ms=int(column[MAX_TIMESTAMP]),
+        )
+        batch = replace(batch, histograms=judged.samples)
     codes, at, counts = np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(2, np.int64)
     failed = check_series(
         batch.labels,
         batch.label_offsets,
         batch.sample_offsets,
         batch.timestamps,
-        _limit_column(limits, now_ms, skip_label_names, skip_label_count),
+        column,
         codes,
         at,
         counts,
@@ -92,9 +124,9 @@ def validate_series(
     if failed < 0:
         raise InvariantViolated(f"label bytes of a decoded batch of {n} series do not parse: status {failed}")
     first_error, discarded, shortened = None, {}, 0
-    if failed:
+    if failed or (judged is not None and judged.rules.any()):
         broken = (codes != SeriesRule.OK) & (codes != SeriesRule.VALUES_TO_SHORTEN)
-        first_error, discarded = _explain(batch, limits, codes, at, broken)
+        first_error, discarded, broken = _explain(batch, limits, codes, at, broken, judged)
         to_shorten = np.flatnonzero(codes == SeriesRule.VALUES_TO_SHORTEN)
         shortened = len(to_shorten)
         if shortened:
@@ -102,15 +134,24 @@ def validate_series(
         stays = ~broken
     else:
         stays = np.ones(n, bool)
+    dropped = 0
+    if batch.histograms is not None and not limits.native_histograms_ingestion_enabled:
+        dropped = int(np.diff(batch.histograms.offsets)[stays].sum())
+        batch = replace(batch, histograms=None)
     if counts[WITHOUT_SAMPLES]:
-        stays &= np.diff(batch.sample_offsets) > 0
+        filled = np.diff(batch.sample_offsets) > 0
+        stays &= filled if batch.histograms is None else filled | (np.diff(batch.histograms.offsets) > 0)
     if not stays.all():
         batch = replace(batch.take(np.flatnonzero(stays)), metadata=batch.metadata)
+    repeated = 0
     if counts[UNORDERED]:
         batch, repeated = _drop_repeated_timestamps(batch)
-        if repeated:
-            discarded[DUPLICATE_TIMESTAMP] = repeated
-    return ValidSeries(batch, first_error, discarded, shortened)
+    if batch.histograms is not None:
+        histograms, again = without_repeated_times(batch.histograms)
+        batch, repeated = replace(batch, histograms=histograms), repeated + again
+    if repeated:
+        discarded[DUPLICATE_TIMESTAMP] = repeated
+    return ValidSeries(batch, first_error, discarded, shortened, dropped)
 
 
 def _limit_column(limits: DistributorLimits, now_ms: int, skip_label_names: bool, skip_label_count: bool) -> np.ndarray:
@@ -136,20 +177,38 @@ def _limit_column(limits: DistributorLimits, now_ms: int, skip_label_names: bool
 
 
 def _explain(
-    batch: WriteBatch, limits: DistributorLimits, codes: np.ndarray, at: np.ndarray, broken: np.ndarray
-) -> tuple[InvalidSeries | None, dict[str, int]]:
-    """Return the error of the first series that breaks a rule, and the discarded samples by reason."""
+    batch: WriteBatch,
+    limits: DistributorLimits,
+    codes: np.ndarray,
+    at: np.ndarray,
+    broken: np.ndarray,
+    judged: JudgedHistograms | None,
+) -> tuple[InvalidSeries | None, dict[str, int], np.ndarray]:
+    """Return the error of the first series that breaks a rule, the discarded samples by reason, and all such series."""
     told = broken & (codes != SeriesRule.NO_LABELS)
-    rows = np.flatnonzero(told)
-    if not len(rows):
-        return None, {}
-    samples = np.maximum(np.diff(batch.sample_offsets)[rows], 1)
-    by_rule = np.bincount(codes[rows], weights=samples, minlength=len(SeriesRule))
+    samples = np.diff(batch.sample_offsets)
+    bad_histogram = np.full(len(codes), -1, np.int64)
+    if judged is not None:
+        samples = samples + np.diff(judged.samples.offsets)
+        bad_histogram = np.where(broken, -1, judged.broken_series())
+    samples = np.maximum(samples, 1)
+    by_rule = np.bincount(codes[told], weights=samples[told], minlength=len(SeriesRule))
     discarded = {discard_reason(RULE_IDS[SeriesRule(r)]): int(by_rule[r]) for r in np.flatnonzero(by_rule)}
+    rows = np.flatnonzero(told | (bad_histogram >= 0))
+    if not len(rows):
+        return None, {}, broken
+    for row in np.flatnonzero(bad_histogram >= 0).tolist():
+        reason = rule_reason(int(judged.rules[bad_histogram[row]]))
+        discarded[reason] = discarded.get(reason, 0) + int(samples[row])
     row = int(rows[0])
     label_bytes = batch.labels[batch.label_offsets[row] : batch.label_offsets[row + 1]].tobytes()
-    text = rule_text(SeriesRule(int(codes[row])), int(at[row]), label_bytes, batch.timestamps, limits)
-    return InvalidSeries(text, error_id=RULE_IDS[SeriesRule(int(codes[row]))]), discarded
+    if bad_histogram[row] >= 0:
+        error = rule_error(judged, int(bad_histogram[row]), label_bytes, limits)
+    else:
+        rule = SeriesRule(int(codes[row]))
+        text = rule_text(rule, int(at[row]), label_bytes, batch.timestamps, limits)
+        error = InvalidSeries(text, error_id=RULE_IDS[rule])
+    return error, discarded, broken | (bad_histogram >= 0)
 
 
 def rule_text(rule: SeriesRule, at: int, label_bytes: bytes, timestamps: np.ndarray, limits: DistributorLimits) -> str:

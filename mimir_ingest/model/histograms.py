@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mimir_ingest.kernels.histogram_check import check_histograms, compact_histograms
 from mimir_ingest.kernels.histogram_columns import HistogramColumns
-from mimir_ingest.kernels.histogram_plan import rank_among
+from mimir_ingest.kernels.histogram_plan import STALE, rank_among
 
 CUSTOM_BUCKETS_SCHEMA = -53
 MIN_SCHEMA, MAX_SCHEMA = -4, 8
@@ -107,6 +108,41 @@ class Histograms:
         """The columns as kernels take them."""
         arrays = (getattr(self, name) for name in HistogramColumns._fields)
         return HistogramColumns(*(_read_only(np.ascontiguousarray(array)) for array in arrays))
+
+    @property
+    def stale(self) -> np.ndarray:
+        """bool[n]: which are staleness markers."""
+        return np.ascontiguousarray(self.sum).view(np.uint64) == STALE
+
+    def compacted(self) -> Histograms:
+        """Return the histograms as they are stored, so that equal ones have equal columns.
+
+        Without empty buckets; stale ones have nothing but their sum; that there was no reset is for the reader to find
+        out, since the sender may not have seen the sample before.
+        """
+        n, b = len(self), len(self.bucket_index)
+        schema, offsets, facts = np.empty(n, np.int8), np.empty(2 * n + 1, np.int64), np.empty(3 * n, np.float64)
+        index, count = np.empty(b, np.int32), np.empty(b, np.float64)
+        used = compact_histograms(self.columns, schema, offsets, index, count, facts)
+        kept = np.isin(self.reset_hint, (RESET, GAUGE)) & ~self.stale
+        return Histograms(
+            schema,
+            np.where(kept, self.reset_hint, RESET_UNKNOWN).astype(np.uint8),
+            self.is_float,
+            *(facts.reshape(n, 3).T),
+            self.sum,
+            offsets,
+            index[:used],
+            count[:used],
+            self.custom_offsets,
+            self.custom_values,
+        )
+
+    def faults(self) -> np.ndarray:
+        """Return uint8[n]: what is wrong with each (kernels.histogram_check.HistogramFault)."""
+        faults = np.empty(len(self), np.uint8)
+        check_histograms(self.columns, faults)
+        return faults
 
     def take(self, index: np.ndarray) -> Histograms:
         """Return the histograms at `index` (int64[k]; a mask of bool[n] will do too)."""

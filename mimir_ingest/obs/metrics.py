@@ -134,6 +134,8 @@ class DistributorMetrics:
     received_requests: Counter
     received_samples: Counter
     received_metadata: Counter
+    received_native_histogram_samples: Counter
+    received_native_histogram_buckets: Counter
     dropped_native_histograms: Counter
     discarded_samples: Counter
     discarded_metadata: Counter
@@ -175,8 +177,14 @@ class DistributorMetrics:
             received_metadata=counter(
                 "distributor_received_metadata", "Valid metadata items within the rate limits.", "user"
             ),
+            received_native_histogram_samples=counter(
+                "distributor_received_native_histogram_samples", "Valid native histograms within the limits.", "user"
+            ),
+            received_native_histogram_buckets=counter(
+                "distributor_received_native_histogram_buckets", "Buckets of these native histograms.", "user"
+            ),
             dropped_native_histograms=counter(
-                "distributor_dropped_native_histograms", "Native histograms that were not kept.", "user"
+                "distributor_dropped_native_histograms", "Native histograms of tenants that store none.", "user"
             ),
             discarded_samples=counter("discarded_samples", "Samples that were discarded.", "user", "group", "reason"),
             discarded_metadata=counter("discarded_metadata", "Metadata items that were discarded.", "user", "reason"),
