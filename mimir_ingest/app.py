@@ -1,10 +1,10 @@
-"""The composition root: builds the components of one process, starts them in order, stops them in reverse.
+"""The composition root: starts the parts of one process in order, and stops them in reverse.
 
-    start   HTTP listener ─► runtime configuration ─► bucket ─► log ─► ingester ─► distributor ─► own metrics
-    stop    not ready ─► shutdown delay ─► HTTP listener ─► own metrics ─► distributor ─► ingester ─► log ─► bucket
+    start   listeners ─► runtime configuration ─► ring ─► log ─► bucket ─► ingester ─► distributor ─► querier
+    stop    not ready ─► shutdown delay ─► HTTP listener ─► own metrics ─► the rest in reverse
 
 The listener comes first, so that `/ready` can say what is being waited for. A component that fails stops the process
-with its cause.
+with its cause. What a target needs is in `modules`, how it is built in `assembly`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import contextlib
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import structlog
 import uvloop
@@ -23,42 +23,22 @@ import uvloop
 from mimir_ingest import __version__, wiring
 from mimir_ingest.api.application import Endpoints, build_application
 from mimir_ingest.api.server import HttpServer
-from mimir_ingest.bucket.discover import BlockCatalog
-from mimir_ingest.bucket.upkeep import BucketUpkeep
-from mimir_ingest.config.runtime import RuntimeConfigWatcher
+from mimir_ingest.assembly import Parts, assemble, now_ms
 from mimir_ingest.config.settings import Settings
-from mimir_ingest.distributor.plan import record_settings
+from mimir_ingest.config.targets import components
 from mimir_ingest.distributor.service import Distributor
 from mimir_ingest.errors import IngestError, StoreUnavailable
-from mimir_ingest.ingester.service import Ingester
-from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.model.batch import WriteBatch
-from mimir_ingest.obs.metrics import (
-    DistributorMetrics,
-    IngesterMetrics,
-    ProcessMetrics,
-    RuntimeConfigMetrics,
-    WriterMetrics,
-    new_registry,
-)
+from mimir_ingest.modules import start_order
+from mimir_ingest.obs.metrics import ProcessMetrics, new_registry
 from mimir_ingest.obs.self_monitoring import run_self_monitoring
 from mimir_ingest.obs.services import ServiceRegistry, ServiceState
-from mimir_ingest.querier.service import Querier
+from mimir_ingest.ring_wiring import describe_ring_store
 from mimir_ingest.wire import snappy
 from mimir_ingest.wire.record import VERSION_V0, encode_mimir
-from partitions.model import PartitionState
-from partitions.ring import PartitionRing
-
-BLOCK_LIST_MAX_AGE_S = 60.0
-"""How old a tenant's list of blocks may be when a query reads it. why: blocks of this program's own cuts are asked for
-by name, so age only delays blocks that others upload; a listing of a bucket costs one request a thousand blocks."""
+from partitions.bootstrap import first_partitions
 
 _log = structlog.get_logger()
-
-
-def now_ms() -> int:
-    """Return the wall clock, ms since the Unix epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def run(settings: Settings, *, leave: Callable[[IngestError | None], None] = lambda error: None) -> None:
@@ -84,70 +64,18 @@ class Process:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._modules = start_order(components(settings.target))
         self._stop = asyncio.Event()
         self.registry = new_registry()
         ProcessMetrics.create(self.registry, version=__version__, revision="", branch="")
         self.services = ServiceRegistry(on_change=_report_state)
-        self.runtime = RuntimeConfigWatcher(
-            files=settings.runtime_config.file,
-            period_s=settings.runtime_config.period.seconds,
-            defaults=settings.limits,
-            metrics=RuntimeConfigMetrics.create(self.registry),
-        )
-        self.log: PartitionLog = wiring.make_log(settings.ingest_storage)
-        self.services.explain("log", lambda: self.log.waits_for)
-        self.bucket = wiring.make_bucket(settings.blocks_storage)
-        self._bucket_upkeep = BucketUpkeep(self.bucket, now_ms=now_ms)
-        self._ring = PartitionRing.build({})
-        limits_for = wiring.distributor_limits(self.runtime.for_tenant)
-        catalog = BlockCatalog(self.bucket)
-        distributor_metrics = DistributorMetrics.create(self.registry)
-        self.distributor = Distributor(
-            self.log,
-            ring=lambda: self._ring,
-            limits_for=limits_for,
-            metrics=distributor_metrics,
-            writer_metrics=WriterMetrics.create(self.registry),
-            options=wiring.distributor_options(settings),
-            instance_limits=wiring.instance_limits(settings),
-            now_ms=now_ms,
-        )
-        self.ingester = Ingester(
-            self.log,
-            self.bucket,
-            catalog=catalog,
-            metrics=IngesterMetrics.create(self.registry, discarded_samples=distributor_metrics.discarded_samples),
-            default_record_settings=lambda tenant: record_settings(
-                limits_for(tenant), partitions=len(self._ring.active_partitions)
-            ),
-            **wiring.ingester_options(settings),
-        )
-        self.querier = Querier(
-            ingester=self.ingester,
-            catalog=catalog,
-            limits=wiring.query_limits(settings),
-            max_concurrent=settings.querier.max_concurrent,
-            block_list_max_age_s=BLOCK_LIST_MAX_AGE_S,
-        )
+        server = settings.server
         self._http = HttpServer(
-            build_application(self._endpoints()),
-            host=settings.server.http_listen_address,
-            port=settings.server.http_listen_port,
-            idle_timeout_s=settings.server.http_server_idle_timeout.seconds,
-            graceful_timeout_s=settings.server.graceful_shutdown_timeout.seconds,
+            host=server.http_listen_address,
+            port=server.http_listen_port,
+            idle_timeout_s=server.http_server_idle_timeout.seconds,
+            graceful_timeout_s=server.graceful_shutdown_timeout.seconds,
             tls=wiring.server_tls(settings),
-        )
-
-    def _endpoints(self) -> Endpoints:
-        return Endpoints(
-            settings=self._settings,
-            services=self.services,
-            registry=self.registry,
-            runtime=self.runtime,
-            distributor=self.distributor,
-            ingester=self.ingester,
-            querier=self.querier,
-            now_ms=now_ms,
         )
 
     async def run(self) -> None:
@@ -155,14 +83,16 @@ class Process:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._request_stop)
-        for name in ("server", "runtime-config", "bucket", "log", "distributor", "ingester", "querier"):
+        for name in self._modules:
             self.services.set_state(name, ServiceState.NEW)
         starting: asyncio.Task | None = None
         try:
             self.services.set_state("server", ServiceState.STARTING)
-            port = await self._http.start()
+            port = self._http.listen()
+            parts = assemble(self._settings, self.registry, self._modules, http_port=port)
+            await self._http.serve(build_application(self._endpoints(parts)))
             self.services.set_state("server", ServiceState.RUNNING)
-            starting = asyncio.create_task(self._serve_components(port), name="components")
+            starting = asyncio.create_task(self._serve_components(parts, port), name="components")
             stopping = asyncio.create_task(self._stop.wait(), name="wait for a signal")
             await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
@@ -180,57 +110,101 @@ class Process:
             raise starting.exception()
         _log.info("stopped")
 
-    async def _serve_components(self, port: int) -> None:
+    def _endpoints(self, parts: Parts) -> Endpoints:
+        return Endpoints(
+            settings=self._settings,
+            services=self.services,
+            registry=self.registry,
+            runtime=parts.runtime,
+            watcher=parts.watcher,
+            ring_store=describe_ring_store(self._settings.ingest_storage),
+            distributor=parts.distributor,
+            ingester=parts.ingester,
+            querier=parts.querier,
+            now_ms=now_ms,
+        )
+
+    async def _serve_components(self, parts: Parts, port: int) -> None:
         """Start the components in order, serve until cancelled or until one of them fails, stop them in reverse."""
+        self.services.explain("ring", lambda: parts.watcher.waits_for)
+        if (log := parts.log) is not None:
+            self.services.explain("log", lambda: log.waits_for)
         async with contextlib.AsyncExitStack() as stack:
-            enter = stack.enter_async_context
-            await enter(self._running("runtime-config", self.runtime.start, self.runtime.close))
-            await enter(self._running("bucket", self._start_bucket, self._bucket_upkeep.close))
-            await enter(self._running("log", self.log.start, self.log.close))
-            partitions = await self.log.partitions()
-            self._ring = PartitionRing.build(dict.fromkeys(partitions, PartitionState.ACTIVE))
-            await enter(self._running("ingester", self.ingester.start, self._stop_ingester))
-            await self.ingester.own(partitions)
-            await enter(self._running("distributor", self.distributor.start, self.distributor.close))
-            await enter(self._running("querier", _nothing, _nothing))
-            _log.info("running", target=self._settings.target, partitions=len(partitions))
+            for name in self._modules:
+                if name != "server":
+                    start, close = self._life_of(name, parts)
+                    await stack.enter_async_context(self._running(name, start, close))
+            _log.info("running", target=self._settings.target, partitions=len(parts.watcher.desc.partitions))
             self._announce(port)
-            if self._settings.self_monitoring.enabled:
-                await self._write_own_metrics(port)
+            if self._settings.self_monitoring.enabled and parts.distributor is not None:
+                await self._write_own_metrics(parts, port)
             await asyncio.Future()
 
-    async def _start_bucket(self) -> None:
+    def _life_of(self, name: str, parts: Parts) -> tuple[Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]:
+        """Return how a module is started and closed."""
+        match name:
+            case "runtime-config":
+                return parts.runtime.start, parts.runtime.close
+            case "ring":
+                return parts.watcher.start, parts.watcher.close
+            case "log":
+                return partial(self._start_log, parts), parts.log.close
+            case "bucket":
+                return partial(self._start_bucket, parts), parts.bucket_upkeep.close
+            case "ingester":
+                return partial(self._start_ingester, parts), partial(self._stop_ingester, parts)
+            case "distributor":
+                return parts.distributor.start, parts.distributor.close
+            case _:
+                return _nothing, _nothing
+
+    async def _start_log(self, parts: Parts) -> None:
+        """Open the log; where partitions are leased, the first process gives the ring its partitions."""
+        await parts.log.start()
+        settings = self._settings
+        if parts.ingester is not None and settings.ingester.partition_ring.ownership == "leases":
+            existing = await parts.log.partitions()
+            storage = settings.ingest_storage
+            wanted = storage.embedded.partitions if storage.log == "embedded" else 0
+            await parts.watcher.change(lambda desc: first_partitions(desc, existing, wanted, now_ms()))
+
+    async def _start_ingester(self, parts: Parts) -> None:
+        await parts.ingester.start()
+        await parts.ingester.own(await parts.log.partitions())
+
+    async def _start_bucket(self, parts: Parts) -> None:
         try:
-            await self._bucket_upkeep.start()
+            await parts.bucket_upkeep.start()
         except StoreUnavailable as error:
             backend = self._settings.blocks_storage.backend
             key = "blocks_storage.filesystem.dir" if backend == "filesystem" else f"blocks_storage.{backend}"
             raise StoreUnavailable(f"blocks have no place to go: {error.message}; see {key}") from error
 
-    async def _stop_ingester(self) -> None:
+    async def _stop_ingester(self, parts: Parts) -> None:
         """Stop consuming; first cut and ship everything held, if that is configured and can be done."""
-        if self._settings.blocks_storage.tsdb.flush_blocks_on_shutdown and self.ingester.ready_reason() is None:
+        ingester = parts.ingester
+        if self._settings.blocks_storage.tsdb.flush_blocks_on_shutdown and ingester.ready_reason() is None:
             try:
-                await self.ingester.flush(None, wait=True)
+                await ingester.flush(None, wait=True)
             except IngestError as error:
                 _log.error("not everything was shipped; the log still has it", err=error.message)
-        await self.ingester.close()
+        await ingester.close()
 
-    async def _write_own_metrics(self, port: int) -> None:
+    async def _write_own_metrics(self, parts: Parts, port: int) -> None:
         monitoring = self._settings.self_monitoring
         await run_self_monitoring(
             self.registry,
-            self._push_own,
+            partial(self._push_own, parts.distributor),
             tenant=monitoring.tenant if self._settings.multitenancy_enabled else self._settings.no_auth_tenant,
             target={"job": "mimir-ingest", "instance": f"{wiring.instance_id(self._settings)}:{port}"},
             interval_s=monitoring.interval.seconds,
             now_ms=now_ms,
         )
 
-    async def _push_own(self, tenant: str, batch: WriteBatch) -> None:
+    async def _push_own(self, distributor: Distributor, tenant: str, batch: WriteBatch) -> None:
         """Store a batch of this program's own, the way a sender's request is stored."""
         body = snappy.compress(encode_mimir(batch, VERSION_V0))
-        with self.distributor.admit(tenant, len(body)) as push:
+        with distributor.admit(tenant, len(body)) as push:
             await push.run(body)
 
     @contextlib.asynccontextmanager
@@ -275,19 +249,24 @@ class Process:
         scheme = "https" if settings.server.http_tls_config.cert_file else "http"
         base = f"{scheme}://localhost:{port}{settings.server.http_path_prefix.rstrip('/')}"
         monitoring = settings.self_monitoring
-        lines = [
-            f"push to   {base}/api/v1/push   (remote write)",
-            f"query at  {base}{settings.api.prometheus_http_prefix}   (a Prometheus data source in Grafana)",
-            f"look at   {base}/",
-        ]
+        lines = []
+        if "distributor" in self._modules:
+            lines.append(f"push to   {base}/api/v1/push   (remote write)")
+        if "querier" in self._modules:
+            lines.append(
+                f"query at  {base}{settings.api.prometheus_http_prefix}   (a Prometheus data source in Grafana)"
+            )
+        lines.append(f"look at   {base}/")
         if settings.multitenancy_enabled:
             lines.append("tenants are told apart by the header X-Scope-OrgID (-auth.multitenancy-enabled=false: none)")
-        if monitoring.enabled and settings.multitenancy_enabled:
+        if not monitoring.enabled or "distributor" not in self._modules or "querier" not in self._modules:
+            pass
+        elif settings.multitenancy_enabled:
             lines.append(
                 f"try       curl -H 'X-Scope-OrgID: {monitoring.tenant}' "
                 f"'{base}{settings.api.prometheus_http_prefix}/api/v1/query?query=up'"
             )
-        elif monitoring.enabled:
+        else:
             lines.append(f"try       curl '{base}{settings.api.prometheus_http_prefix}/api/v1/query?query=up'")
         print("\n".join(lines), flush=True)
 

@@ -19,15 +19,19 @@ from mimir_ingest.api.build_info import build_info
 from mimir_ingest.api.config import config_router
 from mimir_ingest.api.errors import Application, RetryAfter
 from mimir_ingest.api.index import index_router, standard_groups
+from mimir_ingest.api.influx import InfluxEdge
 from mimir_ingest.api.ingester import ingester_router
+from mimir_ingest.api.instance_ring import instance_ring_router
 from mimir_ingest.api.instrument import Instrument, RouteNames
 from mimir_ingest.api.metrics import metrics_router
 from mimir_ingest.api.middleware import CleanPath, Gzip, Route, Router, StripPrefix, plain_routing
+from mimir_ingest.api.partition_ring import partition_ring_router
 from mimir_ingest.api.push import PushApplication
 from mimir_ingest.api.query import QueryApi, query_router
 from mimir_ingest.api.read import ReadApplication
 from mimir_ingest.api.ready import ready_router
 from mimir_ingest.api.remote_write import RemoteWriteEdge
+from mimir_ingest.api.ring_store import ring_store_router
 from mimir_ingest.api.runtime_config import runtime_config_router
 from mimir_ingest.api.services import services_router
 from mimir_ingest.api.status import status_router
@@ -40,6 +44,8 @@ from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.obs.metrics import ServerMetrics
 from mimir_ingest.obs.services import ReadySince, ServiceRegistry
 from mimir_ingest.querier.service import Querier
+from partitions.model import RingDesc
+from partitions.watch import RingWatcher
 
 PUSH_PATH = "/api/v1/push"
 
@@ -54,6 +60,9 @@ class Endpoints:
     services: ServiceRegistry
     registry: CollectorRegistry
     runtime: RuntimeConfigWatcher
+    watcher: RingWatcher
+    ring_store: str
+    """Where the rings are kept, for people."""
     distributor: Distributor | None
     ingester: Ingester | None
     querier: Querier | None
@@ -97,6 +106,11 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
         remote_write = RemoteWriteEdge(max_bytes=parts.settings.distributor.max_recv_msg_size)
         push = PushApplication(parts.distributor, remote_write, tenants=tenants, retry_after=retry_after)
         routes.append(Route(PUSH_PATH, post, push))
+        options = parts.settings.distributor
+        if options.influx_endpoint_enabled:
+            influx = InfluxEdge(max_bytes=options.max_influx_request_size, now_ms=parts.now_ms)
+            lines = PushApplication(parts.distributor, influx, tenants=tenants, retry_after=retry_after)
+            routes.append(Route(f"{PUSH_PATH}/influx/write", post, lines))
     if parts.querier is not None:
         routes.append(Route(f"{prometheus}/api/v1/read", post, ReadApplication(parts.querier, tenants=tenants)))
     return routes
@@ -129,6 +143,7 @@ def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list
         services_router(parts.services),
         ready_router(parts.services, _ingester_reason(parts)),
         status_router(info, prometheus_prefix=prometheus),
+        *_ring_routers(parts),
     ]
     if parts.ingester is not None:
         routers.append(ingester_router(parts.ingester, parts.services))
@@ -138,6 +153,35 @@ def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list
     if settings.server.register_instrumentation:
         routers.append(metrics_router(parts.registry))
     return routers
+
+
+def _ring_routers(parts: Endpoints) -> list[APIRouter]:
+    """Return the pages of the rings; every process watches these."""
+    settings, watcher = parts.settings, parts.watcher
+
+    def view() -> RingDesc:
+        return watcher.desc
+
+    routers = [
+        instance_ring_router(
+            f"/{ring}/ring",
+            ring,
+            view=view,
+            change=watcher.change,
+            heartbeat_timeout_ms=timeout.ms,
+            now_ms=parts.now_ms,
+        )
+        for ring, timeout in (
+            ("distributor", settings.distributor.ring.heartbeat_timeout),
+            ("ingester", settings.ingester.ring.heartbeat_timeout),
+        )
+    ]
+    timeout_ms = settings.ingester.ring.heartbeat_timeout.ms
+    return [
+        *routers,
+        partition_ring_router(view=view, change=watcher.change, now_ms=parts.now_ms),
+        ring_store_router(store=parts.ring_store, view=view, heartbeat_timeout_ms=timeout_ms, now_ms=parts.now_ms),
+    ]
 
 
 def _ingester_reason(parts: Endpoints) -> ReadySince | None:

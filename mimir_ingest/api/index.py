@@ -46,6 +46,13 @@ def standard_groups(running: Collection[str], *, runtime_config: bool) -> list[I
                 IndexLink("Only values that differ from the defaults", "config?mode=diff"),
             ),
         ),
+        IndexGroup("Distributor", 4, (IndexLink("Ring status", "distributor/ring"),)),
+        IndexGroup(
+            "Ingester",
+            4,
+            (IndexLink("Ring status", "ingester/ring"), IndexLink("Partition ring status", "ingester/partition-ring")),
+        ),
+        IndexGroup("Memberlist", 5, (IndexLink("Status", "memberlist"),)),
         IndexGroup("Metrics", 5, (IndexLink("This process", "metrics"), IndexLink("Readiness", "ready"))),
     ]
     if "ingester" in running:

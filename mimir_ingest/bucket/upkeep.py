@@ -22,18 +22,19 @@ _log = structlog.get_logger()
 
 
 class BucketUpkeep:
-    """Owns the task that cleans. `start`, then `close`; several processes may clean the same bucket."""
+    """Owns the task that cleans, if this process `cleans`. `start`, then `close`; several may clean the same bucket."""
 
     def __init__(
         self,
         bucket: Bucket,
         *,
         now_ms: Callable[[], int],
+        cleans: bool = True,
         interval_s: float = CLEAN_INTERVAL_S,
         first_backoff_s: float = FIRST_BACKOFF_S,
     ) -> None:
         self._bucket, self._now_ms, self._interval_s = bucket, now_ms, interval_s
-        self._first_backoff_s = first_backoff_s
+        self._cleans, self._first_backoff_s = cleans, first_backoff_s
         self._task: asyncio.Task[None] | None = None
         self.waits_for: str | None = None
         """What keeps the bucket from being used, as a sentence for people, or None."""
@@ -59,7 +60,7 @@ class BucketUpkeep:
 
     async def _run(self) -> None:
         await self._wait()
-        while True:
+        while self._cleans:
             try:
                 await self.clean()
             except StorageError as error:

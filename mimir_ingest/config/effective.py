@@ -15,6 +15,7 @@ from mimir_ingest.config.values import to_plain
 
 Mode = Literal["full", "diff", "defaults"]
 _COMMON = "common.storage."
+_OWNERSHIP = "ingester.partition_ring.ownership"
 _STORES = ("blocks_storage.", "ruler_storage.", "alertmanager_storage.")
 
 
@@ -70,6 +71,8 @@ def effective_config(registry: KeyRegistry, explicit: Explicit) -> EffectiveConf
         values["ingest_storage.log"] = "kafka"
     if "ingest_storage.record_format" not in sources and "ingest_storage.kafka.producer_record_version" in sources:
         values["ingest_storage.record_format"] = "mimir"
+    if _OWNERSHIP not in sources and values["target"] != "all":
+        values[_OWNERSHIP] = "instance-id"
     return EffectiveConfig(registry, values, dict(sources))
 
 

@@ -55,6 +55,14 @@ class ServerSection(Section):
 
     http_listen_address: Annotated[str, said("Address to listen on; empty is all addresses.")]
     http_listen_port: Annotated[int, said("Port to listen on; 0 takes a free one.")]
+    grpc_listen_address: Annotated[
+        str,
+        said(
+            "Address of the listener for this cluster's own processes, which speaks HTTP. Empty is all addresses; with "
+            "the embedded log, which one machine shares, the loopback."
+        ),
+    ]
+    grpc_listen_port: Annotated[int, said("Port of that listener; 0 takes a free one.")]
     http_tls_config: TlsSection
     register_instrumentation: Annotated[bool, said("Serve /metrics.")]
     graceful_shutdown_timeout: Annotated[Span, said("Time allowed to open requests when the process stops.")]
@@ -81,11 +89,29 @@ class DistributorLimitsSection(Section):
     max_inflight_push_requests_bytes: Annotated[int, said("Bytes of pushes served at a time; 0 is no limit.")]
 
 
+class DistributorRingSection(Section):
+    """`distributor.ring`"""
+
+    instance_id: Annotated[
+        str, said("Name of this distributor in the ring. Not set: that of the ingester, or host and port.")
+    ]
+    instance_addr: Annotated[str, said("Address written into the ring; empty finds one.")]
+    instance_interface_names: Annotated[
+        tuple[str, ...], said("Interfaces whose address is taken, the first that has one.")
+    ]
+    instance_port: Annotated[int, said("Port written into the ring; 0 is the one listened on.")]
+    heartbeat_period: Annotated[Span, said("How often this distributor says that it is alive.")]
+    heartbeat_timeout: Annotated[Span, said("Silence after which a distributor no longer counts.")]
+
+
 class DistributorSection(Section):
     """`distributor`"""
 
+    ring: DistributorRingSection
     retry_after_header: RetryAfterSection
     max_recv_msg_size: Annotated[int, said("Largest body of a push, compressed or not (bytes).")]
+    influx_endpoint_enabled: Annotated[bool, said("Serve /api/v1/push/influx/write.")]
+    max_influx_request_size: Annotated[int, said("Largest body of Influx lines, compressed or not (bytes).")]
     remote_timeout: Annotated[Span, said("Time allowed to the log before a push fails.")]
     instance_limits: DistributorLimitsSection
 
@@ -94,15 +120,44 @@ class IngesterRingSection(Section):
     """`ingester.ring`"""
 
     instance_id: Annotated[
-        str, said("Name of this process: its consumer group and the label instance of its own metrics.")
+        str,
+        said(
+            "Name of this process: in the rings, as consumer group, in the label instance of its own metrics. With "
+            "ingester.partition_ring.ownership=instance-id the number at its end is the partition that it owns."
+        ),
     ]
+    instance_addr: Annotated[str, said("Address at which others reach this ingester; empty finds one.")]
+    instance_interface_names: Annotated[
+        tuple[str, ...], said("Interfaces whose address is taken, the first that has one.")
+    ]
+    instance_port: Annotated[int, said("Port written into the ring; 0 is the one listened on.")]
+    instance_availability_zone: Annotated[
+        str, said("Zone of this ingester. Each partition has one owner in every zone.")
+    ]
+    heartbeat_period: Annotated[Span, said("How often this ingester says that it is alive.")]
+    heartbeat_timeout: Annotated[Span, said("Silence after which an ingester is not asked any more.")]
+    unregister_on_shutdown: Annotated[bool, said("Leave the ring when the process stops.")]
     min_ready_duration: Span
+
+
+class PartitionRingSection(Section):
+    """`ingester.partition_ring`"""
+
+    ownership: str
+    min_partition_owners_count: Annotated[int, said("Owners that a PENDING partition needs to become ACTIVE.")]
+    min_partition_owners_duration: Annotated[
+        Span, said("How long a PENDING partition must have had these owners before it becomes ACTIVE.")
+    ]
+    delete_inactive_partition_after: Annotated[
+        Span, said("How long an INACTIVE partition without owners is kept in the ring; 0 keeps it.")
+    ]
 
 
 class IngesterSection(Section):
     """`ingester`"""
 
     ring: IngesterRingSection
+    partition_ring: PartitionRingSection
     metadata_retain_period: Annotated[Span, said("How long metric metadata is kept after it was last received.")]
 
 
@@ -111,6 +166,7 @@ class KafkaSection(Section):
 
     address: Annotated[str, said("Kafka's seed brokers, host:port, comma-separated.")]
     topic: Annotated[str, said("Topic that samples are written to and read from.")]
+    ring_topic: str
     client_id: Annotated[str, said("Client id sent to Kafka.")]
     client_rack: str
     dial_timeout: Annotated[Span, said("Time allowed to open a connection to a broker.")]

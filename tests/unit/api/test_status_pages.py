@@ -46,7 +46,7 @@ def running(*names):
 async def test_the_index_lists_groups_by_weight_then_name_with_relative_links():
     groups = [
         IndexGroup("Zebra", 4, (IndexLink("Z", "z"),)),
-        *standard_groups(runtime_config=True),
+        *standard_groups({"ingester"}, runtime_config=True),
         IndexGroup("Ingester", 4, (IndexLink("<Tenants>", "ingester/tenants", dangerous=True),)),
     ]
     async with client(
@@ -69,7 +69,7 @@ async def test_the_index_lists_groups_by_weight_then_name_with_relative_links():
 
 
 async def test_static_files_are_served_and_nothing_else():
-    async with client(index_router([], push_path="", query_path="")) as http:
+    async with client(index_router([], push_path=None, query_path=None)) as http:
         sheet, icon = await http.get("/static/pages.css"), await http.get("/static/icon.svg")
         assert (sheet.status_code, sheet.headers["content-type"]) == (200, "text/css; charset=utf-8")
         assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")
@@ -79,9 +79,18 @@ async def test_static_files_are_served_and_nothing_else():
             assert (await http.get(path)).status_code == 404
 
 
+OWN_NUMBER = {"partition_ring": {"ownership": "instance-id"}}
+"""What another target than all implies."""
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
-    [("?mode=diff", {"target": "read,write"}), ("", None), ("?mode=other", None), ("?mode=defaults", "all")],
+    [
+        ("?mode=diff", {"target": "read,write", "ingester": OWN_NUMBER}),
+        ("", None),
+        ("?mode=other", None),
+        ("?mode=defaults", "all"),
+    ],
 )
 async def test_config_is_yaml_with_three_views(query, expected):
     async with client(config_router(load(["-target=read,write"], {})[0].effective)) as http:

@@ -1,0 +1,138 @@
+"""From settings to the ring: where it is kept, and who this process is in it.
+
+Nothing here starts anything; the composition root and the commands do.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mimir_ingest.config.sections import DistributorRingSection, IngesterRingSection, IngestStorageSection
+from mimir_ingest.config.settings import Settings
+from mimir_ingest.config.targets import components
+from mimir_ingest.instance_address import find_address, join_host_port
+from mimir_ingest.wiring import kafka_security
+from partitions.kv.contract import RingStore
+from partitions.model import InstanceState
+from partitions.watch import RingWatcher
+
+LOOPBACK = "127.0.0.1"
+
+
+def ring_topic(storage: IngestStorageSection) -> str:
+    """Return the name of the Kafka topic that keeps the rings."""
+    return storage.kafka.ring_topic or f"{storage.kafka.topic}-ring"
+
+
+def ring_database(storage: IngestStorageSection) -> Path:
+    """Return the file that keeps the rings beside the embedded log."""
+    from mimir_ingest.log.sqlite_store import FILE_NAME
+
+    return Path(storage.embedded.path) / FILE_NAME
+
+
+def make_ring_store(storage: IngestStorageSection) -> RingStore:
+    """Return the ring store that goes with the log, not yet started. Raises LogUnavailable for unusable TLS or SASL."""
+    if storage.log == "kafka":
+        from mimir_ingest.log.kafka_security import build_client_arguments
+        from partitions.kv.kafka import KafkaRingStore
+
+        kafka = storage.kafka
+        return KafkaRingStore(
+            kafka.address,
+            ring_topic(storage),
+            client_arguments=build_client_arguments(kafka_security(kafka)),
+            client_id=kafka.client_id or "mimir-ingest",
+        )
+    from partitions.kv.sqlite import SqliteRingStore
+
+    return SqliteRingStore(ring_database(storage))
+
+
+def describe_ring_store(storage: IngestStorageSection) -> str:
+    """Say where the rings are kept, for people."""
+    if storage.log == "kafka":
+        return f"the Kafka topic {ring_topic(storage)}"
+    return f"the embedded log's database {ring_database(storage)}"
+
+
+def internal_host(settings: Settings) -> str:
+    """Return the address that the internal listener binds to; empty is all addresses.
+
+    The embedded log is one machine's, so nobody else has to reach its processes.
+    """
+    if settings.server.grpc_listen_address or settings.ingest_storage.log == "kafka":
+        return settings.server.grpc_listen_address
+    return LOOPBACK
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a process is in the rings."""
+
+    ingester: str
+    """Id in the ingester ring."""
+    distributor: str
+    """Id in the distributor ring."""
+    writer: str
+    """Name in the ring store: the id of one of its rings, so that others can tell whether it lives."""
+
+
+def identity(settings: Settings, http_port: int) -> Identity:
+    """Return the ids of a process that listens on a port.
+
+    An id that was not configured is the host's name and the port, so that processes of one machine differ; an ingester
+    whose partition is the number at the end of its id is the host's name alone, as in Mimir.
+    """
+    running = components(settings.target)
+    own = f"{socket.gethostname()}:{http_port}"
+    given = settings.effective.sources
+    numbered = settings.ingester.partition_ring.ownership == "instance-id"
+    ingester = own
+    if numbered or "ingester.ring.instance_id" in given:
+        ingester = settings.ingester.ring.instance_id
+    distributor = own
+    if "distributor.ring.instance_id" in given:
+        distributor = settings.distributor.ring.instance_id
+    elif "ingester" in running or "ingester.ring.instance_id" in given:
+        distributor = ingester
+    return Identity(ingester, distributor, ingester if "ingester" in running else distributor)
+
+
+def instance_address(settings: Settings, ring: IngesterRingSection | DistributorRingSection, internal_port: int) -> str:
+    """Return this process's `host:port` for a ring. Raises ConfigError for interfaces without an address.
+
+    Parameters
+    ----------
+    ring : the ring's section of the settings
+    internal_port : the internal listener's real port
+    """
+    host = find_address(
+        configured=ring.instance_addr, interfaces=ring.instance_interface_names, listens_on=internal_host(settings)
+    )
+    return join_host_port(host, ring.instance_port or internal_port)
+
+
+def make_watcher(settings: Settings, me: Identity, *, now_ms: Callable[[], int]) -> RingWatcher:
+    """Return the process's view of the rings, not yet started. Raises LogUnavailable for unusable TLS or SASL."""
+    return RingWatcher(
+        make_ring_store(settings.ingest_storage),
+        writer=me.writer,
+        now_ms=now_ms,
+        heartbeat_timeout_ms=settings.ingester.ring.heartbeat_timeout.ms,
+    )
+
+
+def healthy_distributors(settings: Settings, watcher: RingWatcher, *, now_ms: Callable[[], int]) -> Callable[[], int]:
+    """Return a function that counts the distributors among which tenants' rates are divided; at least this one."""
+    timeout_ms = settings.distributor.ring.heartbeat_timeout.ms
+
+    def count() -> int:
+        members = watcher.desc.instances("distributor").values()
+        now = now_ms()
+        return max(1, sum(1 for m in members if m.state is InstanceState.ACTIVE and m.alive(now, timeout_ms)))
+
+    return count
