@@ -140,6 +140,7 @@ def ingester_options(settings: Settings) -> dict[str, Any]:
         "snapshot_folder": Path(tsdb.dir),
         "snapshot_interval_s": storage.snapshot_interval.seconds,
         "retention_s": storage.retention_after_cut.seconds,
+        "trim_delay_s": storage.embedded.trim_delay.seconds,
         "metadata_retain_s": settings.ingester.metadata_retain_period.seconds,
         "fetch_max_bytes": min(FETCH_BYTES, kafka.max_buffered_bytes),
         "fetch_max_wait_s": kafka.fetch_max_wait.seconds,

@@ -204,6 +204,7 @@ class EmbeddedLogSection(Section):
 
     path: str
     partitions: int
+    trim_delay: Span
 
 
 class IngestStorageSection(Section):
