@@ -120,11 +120,21 @@ class DrainProbe:
         self._bucket = bucket
         self._held: dict[tuple[int, int], int] = {}
         self._empty_to: dict[int, int] = {}
+        self._drained: dict[int, Drain] = {}
 
     async def probe(self, partition: int) -> Drain:
         """Look at a partition now. Raises LogUnavailable, StoreUnavailable, ColumnsFileCorrupt."""
-        start = await self._log.start_offset(partition)
         end = await self._log.end_offset(partition)
+        known = self._drained.get(partition)
+        if known is not None and known.end_offset == end:
+            return known
+        drain = Drain(partition, end, None, 0, pending=False) if end == 0 else await self._look(partition, end)
+        if drain.drained:
+            self._drained[partition] = drain
+        return drain
+
+    async def _look(self, partition: int, end: int) -> Drain:
+        start = await self._log.start_offset(partition)
         cut_offset, held = await asyncio.to_thread(self._newest_checkpoint, partition)
         at = max(start, cut_offset or 0, self._empty_to.get(partition, 0))
         pending = False

@@ -34,8 +34,8 @@ class HeadAnswer:
 
 
 def state_of(consumer: PartitionConsumer) -> PartitionState:
-    """Return a partition's state. Raises LogUnavailable while there is none."""
-    if consumer.state is None:
+    """Return a partition's state. Raises LogUnavailable while it is being recovered."""
+    if consumer.state is None or not consumer.caught_up:
         raise LogUnavailable(f"partition {consumer.partition} is recovering")
     return consumer.state
 

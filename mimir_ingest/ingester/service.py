@@ -184,6 +184,10 @@ class Ingester:
         """Return a partition's consumer, None if it is not owned."""
         return self._consumers.get(partition)
 
+    async def wait_caught_up(self) -> None:
+        """Return once every partition consumed now has caught up, or cannot any more."""
+        await asyncio.gather(*(c.wait_caught_up() for c in self._consumers.values()), return_exceptions=True)
+
     def ready_reason(self) -> str | None:
         """Return why the process cannot be relied on, a reason a partition, or None."""
         if self._closed:
@@ -304,15 +308,15 @@ class Ingester:
     def cuts(self, tenant: str, partitions: Collection[int] | None = None) -> list[PartitionCut]:
         """Return what each partition (of these) no longer serves of a tenant."""
         consumers = [c for p, c in self._consumers.items() if partitions is None or p in partitions]
-        found = [released_cut(consumer, tenant) for consumer in consumers if consumer.state is not None]
+        found = [released_cut(consumer, tenant) for consumer in consumers if consumer.caught_up]
         return [cut for cut in found if cut is not None]
 
     def next_offsets(self, partitions: Collection[int] | None = None) -> dict[int, int]:
-        """Return partition → first offset not applied, of those (of these) that are recovered."""
+        """Return partition → first offset not applied, of those (of these) that have caught up."""
         return {
             p: c.state.next_offset
             for p, c in self._consumers.items()
-            if (partitions is None or p in partitions) and c.state is not None
+            if (partitions is None or p in partitions) and c.caught_up and c.state is not None
         }
 
     # --- commands ---------------------------------------------------------------------------------------------------

@@ -92,8 +92,8 @@ def row(i: int, t: int, v: float = 1.0):
     return {"__name__": "m", "i": str(i)}, [(t, v)]
 
 
-async def held(ingester: Ingester, tenant: str = "a", matchers=()) -> dict[str, list[int]]:
-    answer = await ingester.select(tenant, list(matchers), *FOREVER)
+async def held(ingester: Ingester, tenant: str = "a", matchers=(), **demands) -> dict[str, list[int]]:
+    answer = await ingester.select(tenant, list(matchers), *FOREVER, **demands)
     found: dict[str, set[int]] = {}
     for samples in answer.series:
         for labels, points in to_python(samples):
