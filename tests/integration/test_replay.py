@@ -122,3 +122,9 @@ async def test_replay_of_a_kafka_partition_gives_the_blocks_that_were_shipped(tm
     assert set(verdicts(report).values()) == {"same"}
     code, report = run.replay(1, f"--from=@{time.time() - 3600:.3f}")
     assert (code, report["plan"]["from_offset"]) == (0, checkpoints[1])
+
+
+def test_replay_of_an_embedded_partition_gives_the_blocks_that_were_shipped(tmp_path):
+    run = Run(tmp_path / "program", "-ingest-storage.embedded.partitions=2", "-ingest-storage.embedded.trim-delay=24h")
+    run.fill(cuts=3)
+    check_that_blocks_are_compared_and_restored(run, 0)
