@@ -5,7 +5,8 @@ of everything read, less the tombstones whose last slot was nulled. While each w
 entry as that writer knew it, the slots alone make the same document, so a reader that starts after a compaction sees
 what running readers see. Three accidents break that: an append that failed and appears after a newer one of its writer,
 a null that meets a new value, and a record that cannot be read. Running readers keep what they knew; `lacking` names
-what a late reader would miss, and upkeep writes it again.
+what a late reader would miss once the store is compacted, and upkeep writes it again. So a store keeps superseded
+records for some minutes, which is longer than running readers need to mend an accident.
 """
 
 from __future__ import annotations
@@ -25,12 +26,19 @@ class Replica:
     """Folds a store's records, from position 0 on and in their order, into a document. Owned by one task.
 
     A reader that has not read for hours starts a new one at position 0: nulls it missed may be gone from the store.
+
+    Parameters
+    ----------
+    knowing : RingDesc
+        What a store is known to have held that has lost it since: joined with what is read, and lacking until it is.
     """
 
-    def __init__(self) -> None:
-        self.desc = RingDesc()
+    def __init__(self, knowing: RingDesc | None = None) -> None:
+        self.desc = knowing or RingDesc()
         """The document as of the newest record applied; immutable, replaced when something changed."""
         self._slots: dict[str, dict[str, Entry]] = {}
+        self._suspect: set[str] = set(self.desc.entries)
+        """Keys of which a slot went away or back."""
 
     @property
     def slots(self) -> Mapping[str, Mapping[str, Entry]]:
@@ -63,21 +71,28 @@ class Replica:
                 self._take_back(record.key, record.writer)
                 continue
             if entry is not None:
-                self._slots.setdefault(record.key, {})[record.writer] = entry
+                slots = self._slots.setdefault(record.key, {})
+                before = slots.get(record.writer, entry)
+                slots[record.writer] = entry
+                if join(before, entry) != entry:
+                    self._suspect.add(record.key)
                 joining.append(entry)
         self.desc = join_entries(self.desc, joining)
         return unread
 
     def _take_back(self, key: str, writer: str) -> None:
+        self._suspect.add(key)
         slots = self._slots.get(key, {})
         slots.pop(writer, None)
         if not slots:
             self._slots.pop(key, None)
 
     def lacking(self) -> list[Entry]:
-        """Return the entries that a reader starting now would not see as this one does."""
-        return [
-            entry
-            for key, entry in self.desc.entries.items()
-            if key not in self._slots or reduce(join, self._slots[key].values()) != entry
-        ]
+        """Return the entries that a reader of the slots alone would not see as this one does; most often none."""
+        missing = [self.desc.entries[key] for key in sorted(self._suspect) if not self._complete(key)]
+        self._suspect = {entry.key for entry in missing}
+        return missing
+
+    def _complete(self, key: str) -> bool:
+        entry, slots = self.desc.entries.get(key), self._slots.get(key, {})
+        return entry is None or (bool(slots) and reduce(join, slots.values()) == entry)

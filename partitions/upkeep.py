@@ -1,15 +1,17 @@
 """What to write to the ring store so that it stays complete and small: repairs and nulls.
 
-Repairs. An entry that a late reader would not see (`Replica.lacking`) is written again, as it is known.
+Repairs. An entry that a late reader would not see (`Replica.lacking`) is written again, as it is known; soon, before
+the store compacts away what running readers still knew.
 
 Nulls. A key at which nothing happened for 24 h keeps one slot that holds the whole joined entry; the others are nulled.
 If the entry is a tombstone, its last slot is nulled once the nulls of all others were read back, so no reader, whenever
 it starts, finds an older value without the tombstone above it. A writer nulls its own slots; those of writers that are
 no longer in the ring are nulled by the keeper, which is the alive instance of the lowest id.
 
-Run it on a view that was just confirmed to contain the store's end, at most about once a minute, and append what it
-returns in one go, with no change of the same writer under way. Ages are those of versions, which are never behind what
-was read before: a clock that is ahead delays nulls, and one that is behind does not bring them forward.
+Run it on a view that was just confirmed to contain the store's end, about once a minute and when something is lacking,
+and append what it returns in one go, with no change of the same writer under way. Ages are those of versions, which are
+never behind what was read before: a clock that is ahead delays nulls, and one that is behind does not bring them
+forward.
 """
 
 from __future__ import annotations
