@@ -1,8 +1,8 @@
 """The ring store: the contract that every place for the ring keeps, and nothing else.
 
 A store is a log of records, each of an entry (`key`) as one process (`writer`) knows it. Positions grow with every
-record and are never given twice. The store may forget a record once a newer one of the same key and writer is there
-(compaction); it never forgets the newest one, except a null some hours after it was written.
+record and are never given twice. The store may forget a record some minutes after a newer one of the same key and
+writer came (compaction); it never forgets the newest one, except a null, a day after it was written.
 
 Promised
     Records are durable when `append` returns, in the order given, and visible to every reader of the store soon after.

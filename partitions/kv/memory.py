@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 
 from partitions.errors import RingPositionLost, RingUnavailable
@@ -10,26 +11,45 @@ from partitions.kv.contract import RingRecord, RingStore
 
 
 class MemoryRing:
-    """What stores of one ring share. Compacts at once; for one event loop."""
+    """What stores of one ring share; for one event loop.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    superseded_kept : number of records that are kept although there is a newer one of their key and writer
+    """
+
+    def __init__(self, *, superseded_kept: int = 1000) -> None:
         self.next_position = 0
         """Position that the next record gets."""
         self.waiters: set[asyncio.Future[None]] = set()
         """Readers at the end."""
-        self._newest: dict[tuple[str, str], tuple[int, RingRecord]] = {}
+        self._superseded_kept = superseded_kept
+        self._records: dict[int, RingRecord] = {}
+        self._newest: dict[tuple[str, str], int] = {}
+        self._superseded: deque[int] = deque()
 
     def put(self, record: RingRecord) -> None:
-        """Add a record; it takes the place of the one of its key and writer."""
+        """Add a record, and forget the one that was superseded longest ago, if enough are kept."""
         slot = (record.key, record.writer)
-        self._newest.pop(slot, None)
-        self._newest[slot] = (self.next_position, record)
+        if (before := self._newest.get(slot)) is not None:
+            self._superseded.append(before)
+        self._newest[slot] = self.next_position
+        self._records[self.next_position] = record
         self.next_position += 1
+        while len(self._superseded) > self._superseded_kept:
+            del self._records[self._superseded.popleft()]
+
+    def lose(self) -> None:
+        """Forget everything, as a store that was made anew."""
+        self._records.clear()
+        self._newest.clear()
+        self._superseded.clear()
+        self.next_position = 0
 
     def since(self, position: int) -> list[RingRecord]:
         """Return the records at `position` and above, in order."""
         found: list[RingRecord] = []
-        for at, record in reversed(self._newest.values()):
+        for at, record in reversed(self._records.items()):
             if at < position:
                 break
             found.append(record)

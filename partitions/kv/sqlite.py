@@ -6,8 +6,8 @@ makes the file, so its layout (page size, auto-vacuum) is set here as there.
 Tables
     ring           one row: the tables' version and the position that the next record gets. Positions come from here
                    and never from the largest one stored.
-    ring_records   the newest record of each key and writer, with its position; a null is kept for a day at
-                   least, and goes when the next ones come
+    ring_records   by position: the newest record of each key and writer; older ones for ten minutes at least, and then
+                   until the next one comes; nulls for a day at least, and then until the next null comes
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ POLL_S = 0.05
 # why: how late another process's record may be seen; one poll costs about 10 µs.
 NULL_KEPT_MS = 24 * 3600 * 1000
 # why: Kafka's default of delete.retention.ms.
+SUPERSEDED_KEPT_MS = 600_000
+# why: as the Kafka topic's segment.ms; a running reader has long read a record that is older.
 _RETRY_S = (0.0005, 0.003)
 # why: SQLite's own back-off sleeps up to 100 ms and starves the less busy process.
 
@@ -43,10 +45,17 @@ _TABLES = (
         key TEXT NOT NULL,
         writer TEXT NOT NULL,
         value BLOB,
-        written_ms INTEGER NOT NULL,
-        UNIQUE (key, writer)
+        written_ms INTEGER NOT NULL
     )""",
+    "CREATE INDEX IF NOT EXISTS ring_slots ON ring_records (key, writer, position)",
 )
+_DELETE_NULLS = """
+    DELETE FROM ring_records AS record WHERE EXISTS (
+        SELECT 1 FROM ring_records AS newer
+        WHERE newer.key = record.key AND newer.writer = record.writer AND newer.position >= record.position
+        AND newer.value IS NULL AND newer.written_ms < ?
+    )"""
+# why: a null goes together with all that it took back, or that would return.
 
 Result = TypeVar("Result")
 
@@ -162,11 +171,14 @@ class SqliteRingStore(RingStore):
             end = _read_end(connection)
             now_ms = self._clock_ms()
             rows = [(end + n, r.key, r.writer, r.value, now_ms) for n, r in enumerate(records)]
-            connection.executemany("INSERT OR REPLACE INTO ring_records VALUES (?, ?, ?, ?, ?)", rows)
+            connection.executemany("INSERT INTO ring_records VALUES (?, ?, ?, ?, ?)", rows)
             connection.execute("UPDATE ring SET next_position = ?", (end + len(records),))
+            connection.executemany(
+                "DELETE FROM ring_records WHERE key = ? AND writer = ? AND position < ? AND written_ms < ?",
+                [(r.key, r.writer, end, now_ms - SUPERSEDED_KEPT_MS) for r in records],
+            )
             if any(record.value is None for record in records):
-                old_ms = now_ms - NULL_KEPT_MS
-                connection.execute("DELETE FROM ring_records WHERE value IS NULL AND written_ms < ?", (old_ms,))
+                connection.execute(_DELETE_NULLS, (now_ms - NULL_KEPT_MS,))
             connection.execute("COMMIT")
             return end + len(records)
         except BaseException:

@@ -9,7 +9,7 @@ from tests.contract.ring_store_contract import RingPlace, RingStoreContract
 class MemoryPlace(RingPlace):
     def __init__(self):
         super().__init__()
-        self._ring = MemoryRing()
+        self._ring = MemoryRing(superseded_kept=1)
 
     def make(self):
         return MemoryRingStore(self._ring)

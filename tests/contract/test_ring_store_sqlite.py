@@ -10,7 +10,7 @@ from mimir_ingest.log import sqlite_store
 from mimir_ingest.log.embedded import EmbeddedLog
 from partitions.errors import RingUnavailable
 from partitions.kv.contract import RingRecord
-from partitions.kv.sqlite import NULL_KEPT_MS, PAGE_BYTES, SqliteRingStore
+from partitions.kv.sqlite import NULL_KEPT_MS, PAGE_BYTES, SUPERSEDED_KEPT_MS, SqliteRingStore
 from tests.contract.ring_store_contract import RingPlace, RingStoreContract, newest, read_all, record
 from tests.support.ring_stores import SHARED_KEY, spawn
 
@@ -91,7 +91,7 @@ async def test_ring_and_embedded_log_share_a_file_whoever_makes_it(place, ring_f
     offsets, positions = await asyncio.gather(produce(), heartbeat())
     assert sorted(offsets) == sorted([*range(30)] * 2)
     assert positions == list(range(1, 61))
-    assert await read_all(store) == [record(59)]
+    assert newest(await read_all(store)) == {("partition/1", "a"): b"59"}
     await log.close()
     connection = sqlite3.connect(place.path)
     assert connection.execute("PRAGMA page_size").fetchone()[0] == PAGE_BYTES == sqlite_store.PAGE_BYTES
@@ -136,6 +136,33 @@ async def test_nulls_are_kept_for_a_day_and_go_with_later_ones(place):
     now_ms += 1
     await store.append([RingRecord("partition/1", "d", None)])
     assert [r.writer for r in await read_all(store)] == ["a", "c", "d"]
+    await store.close()
+
+
+async def test_what_a_null_took_back_does_not_return_when_the_null_goes(place):
+    now_ms = 1_000_000
+    store = SqliteRingStore(place.path, clock_ms=lambda: now_ms)
+    await store.start()
+    await store.append([record(0, writer="b")])
+    await store.append([RingRecord("partition/1", "b", None)])
+    now_ms += NULL_KEPT_MS + 1
+    await store.append([RingRecord("partition/1", "c", None)])
+    assert [r.writer for r in await read_all(store)] == ["c"]
+    await store.close()
+
+
+async def test_superseded_records_are_kept_for_minutes_and_go_with_the_next_one(place):
+    now_ms = 1_000_000
+    store = SqliteRingStore(place.path, clock_ms=lambda: now_ms)
+    await store.start()
+    await store.append([record(0), record(0, writer="b")])
+    await store.append([record(1)])
+    now_ms += SUPERSEDED_KEPT_MS
+    await store.append([record(2)])
+    assert [(r.writer, r.value) for r in await read_all(store)] == [("a", b"0"), ("b", b"0"), ("a", b"1"), ("a", b"2")]
+    now_ms += 1
+    await store.append([record(3)])
+    assert [(r.writer, r.value) for r in await read_all(store)] == [("b", b"0"), ("a", b"2"), ("a", b"3")]
     await store.close()
 
 

@@ -10,7 +10,7 @@ from unittest import mock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from partitions import edits, watch
+from partitions import edits, follow
 from partitions.errors import ChangeRefused, RingUnavailable
 from partitions.kv.memory import MemoryRing
 from partitions.model import PartitionDesc, PartitionState, RingDesc
@@ -98,7 +98,7 @@ def registers(entry) -> tuple:
 
 
 async def play(scripts: list, skews_ms: list[int]) -> None:
-    ring = MemoryRing()
+    ring = MemoryRing(superseded_kept=0)
     writers = [Writer(ring, f"w{n}", skews_ms[n], steps) for n, steps in enumerate(scripts)]
     for writer in writers:
         await writer.watcher.start()
@@ -122,6 +122,6 @@ async def play(scripts: list, skews_ms: list[int]) -> None:
 )
 def test_all_views_agree_also_a_late_one_and_what_was_told_stands_unless_something_newer_does(scripts, skews_ms):
     with ExitStack() as patches:
-        patches.enter_context(mock.patch.object(watch, "_BACK_OFF_S", (0.001, 0.002)))
-        patches.enter_context(mock.patch.object(watch, "CONFIRM_S", 0.005))
+        patches.enter_context(mock.patch.object(follow, "BACK_OFF_S", (0.001, 0.002)))
+        patches.enter_context(mock.patch.object(follow, "CONFIRM_S", 0.005))
         asyncio.run(play(scripts, skews_ms))

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from partitions import edits, watch
+from partitions import edits, follow, watch
 from partitions.codec import encode
 from partitions.errors import (
     PartitionDoesNotExist,
@@ -245,7 +245,7 @@ async def test_concurrent_changes_of_one_watcher_all_happen(watched):
 
 
 async def test_in_an_outage_the_view_stays_and_is_not_confirmed_and_calls_fail(watched, monkeypatch):
-    monkeypatch.setattr(watch, "CONFIRM_S", 0.02)
+    monkeypatch.setattr(follow, "CONFIRM_S", 0.02)
     clock = Clock()
     watcher, store = await watched(monotonic_s=clock)
     await watcher.change(create(0))
@@ -275,7 +275,7 @@ async def test_in_an_outage_the_view_stays_and_is_not_confirmed_and_calls_fail(w
 
 
 async def test_an_idle_view_is_confirmed_again_and_again(watched, monkeypatch):
-    monkeypatch.setattr(watch, "CONFIRM_S", 0.01)
+    monkeypatch.setattr(follow, "CONFIRM_S", 0.01)
     clock = Clock()
     watcher, _ = await watched(monotonic_s=clock)
     for _ in range(3):
@@ -319,7 +319,7 @@ async def test_refreshes_of_one_moment_share_a_request(watched):
 
 
 async def test_a_start_waits_for_a_store_that_is_down_and_can_be_cancelled(ring, monkeypatch):
-    monkeypatch.setattr(watch, "_BACK_OFF_S", (0.01, 0.02))
+    monkeypatch.setattr(follow, "BACK_OFF_S", (0.01, 0.02))
     store = UnsteadyRingStore(ring)
     store.down = True
     watcher = RingWatcher(store, writer="a")
@@ -367,7 +367,8 @@ async def test_a_change_whose_answer_was_lost_fails_and_may_appear_and_later_one
 
 
 async def test_a_store_that_was_made_anew_gets_back_what_the_watchers_know(ring, watched, monkeypatch):
-    monkeypatch.setattr(watch, "CONFIRM_S", 0.02)
+    monkeypatch.setattr(follow, "CONFIRM_S", 0.02)
+    monkeypatch.setattr(watch, "UPKEEP_PAUSE_S", 0.02)
     watcher, _ = await watched("a")
     heartbeat = InstanceDesc("ingester", "a", InstanceState.ACTIVE)
     await watcher.change(lambda desc: edits.heartbeat(desc, heartbeat, NOW_MS))
@@ -375,8 +376,7 @@ async def test_a_store_that_was_made_anew_gets_back_what_the_watchers_know(ring,
         await watcher.change(create(number))
     await watcher.change(lambda desc: edits.remove_partition(desc, 2, NOW_MS))
     known = watcher.desc
-    ring._newest.clear()
-    ring.next_position = 0
+    ring.lose()
     with capture_logs() as lines:
         await watcher.wait_for(lambda _: ring.next_position > 0, 5)
         await watcher.refresh()
@@ -388,7 +388,7 @@ async def test_a_store_that_was_made_anew_gets_back_what_the_watchers_know(ring,
 
 
 async def test_while_a_store_is_read_anew_the_old_view_stays(ring, watched, monkeypatch):
-    monkeypatch.setattr(watch, "CONFIRM_S", 0.02)
+    monkeypatch.setattr(follow, "CONFIRM_S", 0.02)
     watcher, store = await watched("a")
     await watcher.change(create(0))
     descs = []
@@ -418,15 +418,16 @@ async def test_after_a_long_silence_the_store_is_read_anew_without_what_was_dele
     await watcher.change(lambda desc: edits.remove_partition(desc, 0, NOW_MS))
     await watcher.change(create(1))
     assert "partition/0" in watcher.desc.entries
-    ring._newest.pop(("partition/0", "a"))  # its null came and went
+    for position in [at for at, record in ring._records.items() if record.key == "partition/0"]:
+        del ring._records[position]  # its null came and went
     clock.now_s += 4000
     await watcher.wait_for(lambda desc: "partition/0" not in desc.entries, 10)
     assert list(watcher.desc.partitions) == [1]
 
 
 async def test_a_reader_that_gives_nothing_although_there_is_something_is_opened_again(ring, watched, monkeypatch):
-    monkeypatch.setattr(watch, "_STALLED_S", 0.05)
-    monkeypatch.setattr(watch, "CONFIRM_S", 0.02)
+    monkeypatch.setattr(follow, "STALLED_S", 0.05)
+    monkeypatch.setattr(follow, "CONFIRM_S", 0.02)
     watcher, store = await watched("a")
     opened = []
     read, start = store._inner.read, store._inner.start
@@ -520,3 +521,25 @@ async def test_a_cancelled_change_does_not_hold_up_the_next(watched):
         await asyncio.gather(changing, return_exceptions=True)
     await watcher.change(create(1))
     assert 1 in watcher.desc.partitions
+
+
+async def test_a_store_that_keeps_failing_is_opened_anew(ring, watched, monkeypatch):
+    monkeypatch.setattr(follow, "CONFIRM_S", 0.02)
+    monkeypatch.setattr(follow, "BACK_OFF_S", (0.01, 0.02))
+    watcher, store = await watched("a")
+    await watcher.change(create(0))
+    end = store._inner.end
+    start = store._inner.start
+
+    async def broken():
+        raise RingUnavailable("there is no such topic")
+
+    async def start_again():
+        store._inner.end = end
+        await start()
+
+    store._inner.end, store._inner.start = broken, start_again
+    await until(lambda: watcher.waits_for == "there is no such topic")
+    await until(lambda: watcher.waits_for is None)
+    await watcher.change(create(1))
+    assert list(watcher.desc.partitions) == [0, 1]
