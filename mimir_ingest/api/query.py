@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
+from mimir_ingest.api.consistency import ReadingOpener, answer_headers, read_level
 from mimir_ingest.api.params import Params, bad_parameter, parse_duration, parse_limit, range_params, series_range
 from mimir_ingest.api.render import JSON, clean, failure, limited, result_json, stats_json, success
 from mimir_ingest.config.limits import Limits
-from mimir_ingest.errors import IngestError, LogError, QueryError, RequestTooLarge, StorageError, TenantError
-from mimir_ingest.model.labels import LabelFrame, go_quote
+from mimir_ingest.errors import (
+    IngestError,
+    LogError,
+    OwnerError,
+    QueryError,
+    RequestTooLarge,
+    StorageError,
+    TenantError,
+)
+from mimir_ingest.model.labels import go_quote
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.promql.ast_json import to_json
 from mimir_ingest.promql.features import find_disabled_feature
@@ -23,7 +34,9 @@ from mimir_ingest.promql.nodes import Expr, ValueType
 from mimir_ingest.promql.parser import parse_expr, parse_metric_selector
 from mimir_ingest.promql.prettier import prettify
 from mimir_ingest.promql.values import Matrix, Vector
+from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.service import Querier, QueryAnswer
+from partitions.errors import PartitionError
 
 MAX_BODY_BYTES = 10_485_760
 """Default of Mimir's `-query-frontend.max-body-size`."""
@@ -42,7 +55,18 @@ _CORS = {
     "Vary": "Origin",
 }
 
-Handler = Callable[[str, Params, Request], Awaitable[Response]]
+Handler = Callable[["ApiRequest"], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiRequest:
+    """One request of a tenant."""
+
+    tenant: str
+    params: Params
+    reading: Reading
+    """What its reads have to see, and what they saw."""
+    http: Request
 
 
 async def read_params(request: Request) -> Params:
@@ -108,21 +132,23 @@ class QueryApi:
 
     def __init__(self, querier: Querier, *, limits_for: Callable[[str], Limits], now_ms: Callable[[], int]) -> None:
         self._querier = querier
-        self._limits_for = limits_for
+        self.limits_for = limits_for
         self._now_ms = now_ms
 
-    async def query(self, tenant: str, params: Params, request: Request) -> Response:
+    async def query(self, asked: ApiRequest) -> Response:
         """`/query`: one instant."""
+        params = asked.params
         try:
             at_ms = params.time_ms("time", self._now_ms())
         except QueryError as error:
             raise bad_parameter("time", error.message) from error
         limit = params.limit()
         text, expression = parse_query(params)
-        return await self._evaluate(tenant, params, text, expression, at_ms, at_ms, 0, limit)
+        return await self._evaluate(asked, text, expression, at_ms, at_ms, 0, limit)
 
-    async def query_range(self, tenant: str, params: Params, request: Request) -> Response:
+    async def query_range(self, asked: ApiRequest) -> Response:
         """`/query_range`: steps from start to end."""
+        params = asked.params
         window = range_params(params)
         limit = params.limit()
         text, expression = parse_query(params)
@@ -132,14 +158,11 @@ class QueryApi:
                 f"query expression produces a {expression.type.documented}, but expression for range queries must "
                 "produce an instant vector or scalar",
             )
-        return await self._evaluate(
-            tenant, params, text, expression, window.start_ms, window.end_ms_incl, window.step_ms, limit
-        )
+        return await self._evaluate(asked, text, expression, window.start_ms, window.end_ms_incl, window.step_ms, limit)
 
     async def _evaluate(
         self,
-        tenant: str,
-        params: Params,
+        asked: ApiRequest,
         text: str,
         expression: Expr,
         start_ms: int,
@@ -147,7 +170,8 @@ class QueryApi:
         step_ms: int,
         limit: int,
     ) -> Response:
-        limits = self._limits_for(tenant)
+        params = asked.params
+        limits = self.limits_for(asked.tenant)
         disabled = find_disabled_feature(
             expression,
             enabled_functions=limits.values["enabled_promql_experimental_functions"],
@@ -162,21 +186,23 @@ class QueryApi:
             text = f"error parsing lookback delta duration: {error}"
             raise QueryError(text, error_type="bad_data") from error
         answer = await self._querier.query(
-            tenant,
+            asked.tenant,
             expression,
             start_ms=start_ms,
             end_ms_incl=end_ms_incl,
             step_ms=step_ms,
             lookback_ms=lookback_ms if lookback_ms > 0 else None,
             timeout_s=timeout_s,
+            reading=asked.reading,
         )
         value = answer.result.value
         if isinstance(value, Vector | Matrix) and len(value.values) > INLINE_POINTS:
             return await asyncio.to_thread(_render, params, text, answer, limit)
         return _render(params, text, answer, limit)
 
-    async def series(self, tenant: str, params: Params, request: Request) -> Response:
+    async def series(self, asked: ApiRequest) -> Response:
         """`/series`: label sets that any of the selectors matches."""
+        params = asked.params
         if not params.all("match[]"):
             raise QueryError("no match[] parameter provided", error_type="bad_data")
         limit = params.limit()
@@ -185,54 +211,36 @@ class QueryApi:
             selectors = [parse_selector(text) for text in params.all("match[]")]
         except QueryError as error:
             raise bad_parameter("match[]", error.message) from error
-        frame = await self._frame(tenant, selectors, start, end)
+        frame = await self._querier.label_frame(asked.tenant, selectors, start, end + 1, reading=asked.reading)
         sets = [{k: clean(v) for k, v in s.items()} for s in frame.to_dicts()]
-        return _limited_list(sets, limit)
+        return _limited_list(sets, limit, asked.reading)
 
-    async def labels(self, tenant: str, params: Params, request: Request) -> Response:
+    async def labels(self, asked: ApiRequest) -> Response:
         """`/labels`: names in use."""
+        params = asked.params
         limit = params.limit()
         start, end = series_range(params)
         selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
-        frame = await self._frame(tenant, selectors, start, end, as_execution=len(selectors) < 2)
-        used = [name for name, codes in zip(frame.names, frame.codes, strict=True) if (codes >= 0).any()]
-        return _limited_list([clean(name) for name in used], limit)
+        with _as_execution() if len(selectors) < 2 else contextlib.nullcontext():
+            names = await self._querier.label_names(asked.tenant, selectors, start, end + 1, reading=asked.reading)
+        return _limited_list([clean(name) for name in names], limit, asked.reading)
 
-    async def label_values(self, tenant: str, params: Params, request: Request) -> Response:
+    async def label_values(self, asked: ApiRequest) -> Response:
         """`/label/{name}/values`: values in use."""
-        name = unescape_label_name(_path_text(request))
-        if not name or not _is_text(name):
-            raise QueryError(f"invalid label name: {go_quote(name)}", error_type="bad_data")
+        params = asked.params
+        name = path_label_name(asked.http)
         limit = params.limit()
         start, end = series_range(params)
         selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
-        frame = await self._frame(tenant, selectors, start, end, as_execution=True)
-        column = frame.column(name)
-        if column is None:
-            return _limited_list([], limit)
-        codes, dictionary = column
-        used = {int(c) for c in set(codes.tolist()) if c >= 0}
-        return _limited_list(sorted(clean(dictionary[c]) for c in used), limit)
+        with _as_execution():
+            values = await self._querier.label_values(
+                asked.tenant, name, selectors, start, end + 1, reading=asked.reading
+            )
+        return _limited_list(sorted(map(clean, values)), limit, asked.reading)
 
-    async def _frame(
-        self,
-        tenant: str,
-        selectors: Sequence[Sequence[Matcher]],
-        start_ms: int,
-        end_ms_incl: int,
-        *,
-        as_execution: bool = False,
-    ) -> LabelFrame:
-        """Return matching label sets. Failures of the backend are errors of the type `execution` where Mimir's are."""
-        try:
-            return await self._querier.label_frame_of_any(tenant, selectors, start_ms, end_ms_incl + 1)
-        except (LogError, StorageError) as error:
-            if as_execution:
-                raise QueryError(error.message) from error
-            raise
-
-    async def metadata(self, tenant: str, params: Params, request: Request) -> Response:
+    async def metadata(self, asked: ApiRequest) -> Response:
         """`/metadata`: families with type, help and unit; errors have no errorType."""
+        params = asked.params
         numbers = {}
         for name in ("limit", "limit_per_metric"):
             text = params.get(name)
@@ -244,7 +252,7 @@ class QueryApi:
         per_metric = numbers["limit_per_metric"]
         wanted = params.get("metric")
         families: dict[str, list[dict[str, str]]] = {}
-        for family, items in sorted((await self._querier.metadata(tenant)).items()):
+        for family, items in (await self._querier.metadata(asked.tenant, reading=asked.reading)).items():
             if wanted and family != wanted:
                 continue
             if 0 <= numbers["limit"] <= len(families):
@@ -253,15 +261,15 @@ class QueryApi:
             families[family] = [{"type": i.type, "help": clean(i.help), "unit": clean(i.unit)} for i in kept]
         return success(orjson.dumps(families))
 
-    async def format_query(self, tenant: str, params: Params, request: Request) -> Response:
+    async def format_query(self, asked: ApiRequest) -> Response:
         """`/format_query`: the expression in canonical, multi-line form."""
-        return success(orjson.dumps(clean(prettify(parse_query(params)[1]))))
+        return success(orjson.dumps(clean(prettify(parse_query(asked.params)[1]))))
 
-    async def parse_query(self, tenant: str, params: Params, request: Request) -> Response:
+    async def parse_query(self, asked: ApiRequest) -> Response:
         """`/parse_query`: the expression's tree."""
-        return success(orjson.dumps(to_json(parse_query(params)[1])))
+        return success(orjson.dumps(to_json(parse_query(asked.params)[1])))
 
-    async def delete_series(self, tenant: str, params: Params, request: Request) -> Response:
+    async def delete_series(self, asked: ApiRequest) -> Response:
         """`DELETE /series` is routed and never was implemented."""
         raise QueryError("not implemented", error_type="internal")
 
@@ -285,7 +293,7 @@ def _render(params: Params, text: str, answer: QueryAnswer, limit: int) -> Respo
     return success(data + "}", warnings=warnings, infos=infos)
 
 
-async def _unless_disconnected(request: Request, handling: Awaitable[Response]) -> Response:
+async def unless_disconnected(request: Request, handling: Awaitable[Response]) -> Response:
     """Return the response; stop working on it once the client has gone."""
     task = asyncio.ensure_future(handling)
     try:
@@ -297,16 +305,34 @@ async def _unless_disconnected(request: Request, handling: Awaitable[Response]) 
         task.cancel()
 
 
+def path_label_name(request: Request) -> str:
+    """Return the label name in a request's path. Raises QueryError."""
+    name = unescape_label_name(_path_text(request))
+    if not name or not _is_text(name):
+        raise QueryError(f"invalid label name: {go_quote(name)}", error_type="bad_data")
+    return name
+
+
 def _path_text(request: Request) -> str:
     """Return the variable of a path, decoded once; bytes that are no UTF-8 become lone surrogates."""
     encoded = request.path_params["name"].encode("latin-1", "replace")
     return unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")
 
 
-def _limited_list(items: list, limit: int) -> Response:
+def _limited_list(items: list, limit: int, reading: Reading) -> Response:
+    warnings = reading.warnings
     if limit and len(items) > limit:
-        return success(orjson.dumps(items[:limit]), warnings=[TRUNCATED])
-    return success(orjson.dumps(items))
+        items, warnings = items[:limit], [*warnings, TRUNCATED]
+    return success(orjson.dumps(items), warnings=warnings)
+
+
+@contextlib.contextmanager
+def _as_execution() -> Iterator[None]:
+    """Give failures of the backend the type `execution`, where Mimir's have it."""
+    try:
+        yield
+    except (LogError, StorageError, OwnerError, PartitionError) as error:
+        raise QueryError(error.message) from error
 
 
 def query_router(api: QueryApi, *, prefix: str, tenant_of: Callable[[Request], str]) -> APIRouter:
@@ -317,6 +343,7 @@ def query_router(api: QueryApi, *, prefix: str, tenant_of: Callable[[Request], s
     prefix : `-http.prometheus-http-prefix`
     tenant_of : returns the request's tenant; raises TenantError
     """
+    readings = ReadingOpener(lambda tenant: read_level(api.limits_for(tenant)))
     router = APIRouter(prefix=f"{prefix.rstrip('/')}/api/v1")
 
     def route(path: str, handler: Handler, methods: list[str]) -> None:
@@ -327,10 +354,12 @@ def query_router(api: QueryApi, *, prefix: str, tenant_of: Callable[[Request], s
                 return PlainTextResponse(f"{error}\n", error.http_status, headers={"X-Content-Type-Options": "nosniff"})
             try:
                 params = await read_params(request)
-                response = await _unless_disconnected(request, handler(tenant, params, request))
+                reading = readings.open(tenant, request.scope["headers"], params)
+                response = await unless_disconnected(request, handler(ApiRequest(tenant, params, reading, request)))
+                response.headers.update(answer_headers(reading))
             except RequestTooLarge as error:
                 return PlainTextResponse(f"{error}\n", 413, headers={"X-Content-Type-Options": "nosniff"})
-            except IngestError as error:
+            except (IngestError, PartitionError) as error:
                 response = failure(error)
             origin = request.headers.get("origin")
             if origin:

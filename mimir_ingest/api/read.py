@@ -1,7 +1,8 @@
 """`POST <prometheus prefix>/api/v1/read` as a bare ASGI application: Prometheus remote read (spec: http api 6.9).
 
 Queries are fetched ahead, a bounded number at a time, and answered in order. A streamed answer is encoded piece by
-piece in a thread, the next one once the connection has taken the last.
+piece in a thread, the next one once the connection has taken the last. Where the data comes from is a `ReadSource`: the
+querier for tenants, the heads of this process for its peers (`internal`).
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Sequence
+from typing import Any, Protocol
 
 import structlog
 
+from mimir_ingest.api.consistency import ReadingOpener, answer_headers
 from mimir_ingest.api.errors import (
     CLIENT_CLOSED_REQUEST,
     Answer,
@@ -27,11 +29,14 @@ from mimir_ingest.api.params import MAX_TIME_MS, MIN_TIME_MS
 from mimir_ingest.api.push import ClientGone
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.errors import IngestError, QueryError, RequestTooLarge, TenantError
+from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import TOO_MANY_SAMPLES, SeriesSamples
+from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.service import Querier
 from mimir_ingest.wire import snappy
 from mimir_ingest.wire.read_request import ReadQuery, ReadRequest, ResponseType, decode_request, negotiate
 from mimir_ingest.wire.read_response import SAMPLES_CONTENT_TYPE, STREAMED_CONTENT_TYPE, encode_frames, encode_samples
+from partitions.errors import PartitionError
 
 MAX_REQUEST_BYTES = 1 << 20
 MAX_CONCURRENT_QUERIES = 2
@@ -57,11 +62,65 @@ def decode_body(body: bytes) -> ReadRequest:
     return decode_request(snappy.decompress(body, max_bytes=MAX_REQUEST_BYTES))
 
 
-def read_status(error: IngestError) -> int:
+def read_status(error: IngestError | PartitionError) -> int:
     """Return the status of a failed request: limits and bad input 400, all else 500; tenant errors have their own."""
     if isinstance(error, TenantError):
         return error.http_status
     return 400 if error.blame == "client" and error.http_status < 500 else 500
+
+
+class ReadSession(Protocol):
+    """The reads of one request."""
+
+    max_samples: int
+    """Bound of an answer that is held as a whole; 0 is none."""
+    timeout_s: float
+    headers_last: bool
+    """Whether the answer's headers are known only when every query is read."""
+
+    async def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
+        """Return the distinct series with their samples in `[start_ms, end_ms)`."""
+
+    def headers(self) -> dict[str, str]:
+        """Return what the answer says besides the data."""
+
+
+class ReadSource(Protocol):
+    """Where remote read gets its data."""
+
+    def open(self, tenant: str, scope: Scope) -> ReadSession:
+        """Begin a request. Raises ClientError for headers that cannot be read."""
+
+    def error_answer(self, error: IngestError | PartitionError) -> Answer:
+        """Return the answer of a request that failed."""
+
+
+class QuerierSource:
+    """Everything that a tenant has, from heads and bucket."""
+
+    def __init__(self, querier: Querier, readings: ReadingOpener) -> None:
+        self._querier, self._readings = querier, readings
+
+    def open(self, tenant: str, scope: Scope) -> ReadSession:
+        """See `ReadSource`."""
+        return _QuerierSession(self._querier, tenant, self._readings.open(tenant, scope["headers"]))
+
+    def error_answer(self, error: IngestError | PartitionError) -> Answer:
+        """Return the message as text."""
+        return text_answer(read_status(error), error.message)
+
+
+class _QuerierSession:
+    def __init__(self, querier: Querier, tenant: str, reading: Reading) -> None:
+        self._querier, self._tenant, self._reading = querier, tenant, reading
+        self.max_samples, self.timeout_s = querier.limits.max_samples, querier.limits.timeout_s
+        self.headers_last = reading.consistency.report
+
+    async def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
+        return await self._querier.select(self._tenant, matchers, start_ms, end_ms, reading=self._reading)
+
+    def headers(self) -> dict[str, str]:
+        return answer_headers(self._reading)
 
 
 class _Stream:
@@ -70,12 +129,15 @@ class _Stream:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._started = False
+        self.headers: Headers = []
+        """Headers besides those of the content; may be changed until the first byte."""
 
     async def write(self, piece: bytes, *, more: bool = True) -> None:
         """Send a piece, once the connection has room for it."""
         if not self._started:
             self._started = True
-            await self._send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+            headers = [*_STREAM_HEADERS, *self.headers]
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": piece, "more_body": more})
 
     async def answer(self, answer: Answer) -> None:
@@ -86,38 +148,43 @@ class _Stream:
             await answer.send(self._send)
 
 
-class ReadApplication:
+class RemoteRead:
     """Answers remote read requests; routing and the method check are the caller's."""
 
-    def __init__(self, querier: Querier, *, tenants: TenantResolver) -> None:
-        self._querier, self._tenants = querier, tenants
+    def __init__(self, source: ReadSource, *, tenants: TenantResolver) -> None:
+        self._source, self._tenants = source, tenants
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, whatever happens."""
         stream = _Stream(send)
         try:
             tenant = self._tenants.single(scope["headers"])
+            session = self._source.open(tenant, scope)
             body = await _read_body(receive)
             request = await asyncio.to_thread(decode_body, body)
-            await _unless_gone(self._respond(tenant, request, stream), receive)
+            await _unless_gone(self._respond(session, request, stream), receive)
         except ClientGone:
             await stream.answer(text_answer(CLIENT_CLOSED_REQUEST, "context canceled"))
-        except IngestError as error:
-            status = read_status(error)
-            if status >= 500:
-                _log.warning("remote read failed", status=status, id=error.error_id, err=error.message)
-            await stream.answer(text_answer(status, error.message))
+        except (IngestError, PartitionError) as error:
+            answer = self._source.error_answer(error)
+            if answer.status >= 500:
+                _log.warning("remote read failed", status=answer.status, id=error.error_id, err=error.message)
+            await stream.answer(answer)
         except Exception as error:
             _log.exception("remote read failed", status=500, err=str(error))
             await stream.answer(text_answer(500, "internal error"))
 
-    async def _respond(self, tenant: str, request: ReadRequest, stream: _Stream) -> None:
+    async def _respond(self, session: ReadSession, request: ReadRequest, stream: _Stream) -> None:
         streamed = negotiate(request.accepted_response_types) is ResponseType.STREAMED_XOR_CHUNKS
         results: list[bytes] = []
         sample_count = 0
-        async with contextlib.aclosing(self._select_all(tenant, request.queries)) as selected:
+        async with contextlib.aclosing(self._select_all(session, request.queries)) as selected:
+            answers: AsyncIterator[SeriesSamples] = selected
+            if streamed and session.headers_last:
+                answers = _again([samples async for samples in selected])
+                stream.headers = _encoded(session.headers())
             index = 0
-            async for samples in selected:
+            async for samples in answers:
                 if streamed:
                     pieces = encode_frames(samples, index)
                     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
@@ -125,7 +192,7 @@ class ReadApplication:
                 else:
                     # The querier bounds each query; this answer holds all of them at once.
                     sample_count += samples.sample_count
-                    if 0 < self._querier.limits.max_samples < sample_count:
+                    if 0 < session.max_samples < sample_count:
                         raise QueryError(TOO_MANY_SAMPLES)
                     results.append(await asyncio.to_thread(encode_samples, [samples]))
                 index += 1
@@ -133,15 +200,17 @@ class ReadApplication:
             await stream.write(b"", more=False)
         else:
             body = await asyncio.to_thread(lambda: snappy.compress(b"".join(results)))
-            await stream.answer(Answer(200, body, _SAMPLES_HEADERS))
+            await stream.answer(Answer(200, body, (*_SAMPLES_HEADERS, *_encoded(session.headers()))))
 
-    async def _select_all(self, tenant: str, queries: Sequence[ReadQuery]) -> AsyncIterator[SeriesSamples]:
+    async def _select_all(
+        self, session: ReadSession, queries: Sequence[ReadQuery]
+    ) -> AsyncGenerator[SeriesSamples, None]:
         """Yield the data of each query, in order, while those after it are fetched."""
-        deadline = asyncio.get_running_loop().time() + self._querier.limits.timeout_s
+        deadline = asyncio.get_running_loop().time() + session.timeout_s
         running: deque[asyncio.Task[SeriesSamples]] = deque()
         try:
             for query in queries:
-                running.append(asyncio.create_task(self._select(tenant, query, deadline)))
+                running.append(asyncio.create_task(self._select(session, query, deadline)))
                 if len(running) == MAX_CONCURRENT_QUERIES:
                     yield await running.popleft()
             while running:
@@ -149,16 +218,35 @@ class ReadApplication:
         finally:
             await _cancel(running)
 
-    async def _select(self, tenant: str, query: ReadQuery, deadline: float) -> SeriesSamples:
+    async def _select(self, session: ReadSession, query: ReadQuery, deadline: float) -> SeriesSamples:
         first_ms, last_ms = query.time_range()
         start_ms, end_ms = max(first_ms, MIN_TIME_MS), min(last_ms, MAX_TIME_MS) + 1
         if start_ms >= end_ms:
             return SeriesSamples.empty()
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._querier.select(tenant, query.matchers, start_ms, end_ms)
+                return await session.select(query.matchers, start_ms, end_ms)
         except TimeoutError as error:
             raise QueryError("query timed out in query execution", error_type="timeout") from error
+
+
+class ReadApplication(RemoteRead):
+    """Remote read for tenants."""
+
+    def __init__(
+        self, querier: Querier, *, tenants: TenantResolver, level_of: Callable[[str], str] = lambda tenant: "eventual"
+    ) -> None:
+        """`level_of` gives the read consistency of a tenant's requests that name none."""
+        super().__init__(QuerierSource(querier, ReadingOpener(level_of)), tenants=tenants)
+
+
+async def _again(answers: Sequence[SeriesSamples]) -> AsyncGenerator[SeriesSamples, None]:
+    for samples in answers:
+        yield samples
+
+
+def _encoded(headers: dict[str, str]) -> Headers:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
 
 async def _read_body(receive: Receive) -> bytes:

@@ -14,6 +14,7 @@ from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.numbers import format_plain, format_time, format_values
 from mimir_ingest.promql.values import Matrix, QueryStats, Scalar, String, Vector
 from mimir_ingest.querier.service import QueryTimings
+from partitions.errors import PartitionError
 
 JSON = "application/json"
 
@@ -111,7 +112,7 @@ def success(data: str | bytes, *, warnings: list[str] | None = None, infos: list
     return Response(body + "}", media_type=JSON)
 
 
-def failure(error: IngestError) -> Response:
+def failure(error: IngestError | PartitionError) -> Response:
     """Return the envelope of an error: a query's own type, else what its status stands for."""
     if isinstance(error, QueryError):
         kind, status = error.error_type, error.http_status
@@ -119,5 +120,5 @@ def failure(error: IngestError) -> Response:
         kind, status = ("execution", 422) if error.http_status == 422 else ("bad_data", error.http_status)
     else:
         kind, status = "internal", 500
-    body = orjson.dumps({"status": "error", "errorType": kind, "error": clean(str(error))})
+    body = orjson.dumps({"status": "error", "errorType": kind, "error": clean(error.message)})
     return Response(body, status_code=status, media_type=JSON)

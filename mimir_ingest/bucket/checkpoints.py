@@ -77,6 +77,13 @@ class CheckpointStore:
         except BlockNotFound:
             return None
 
+    def read_front(self, cut_offset: int, size: int) -> bytes | None:
+        """Return the first `size` bytes of the checkpoint of a cut, fewer if it has no more, None if there is none."""
+        try:
+            return self._bucket.read_range(self._path(cut_offset), 0, size)
+        except BlockNotFound:
+            return None
+
     def exists(self, cut_offset: int) -> bool:
         """Whether a cut has its checkpoint."""
         return self._bucket.exists(self._path(cut_offset))

@@ -18,9 +18,11 @@ class Reading:
         self.partial = partial
         """Whether an answer without some partitions is better than an error."""
         self.prepared = False
-        """Whether `wait_offsets` and `handed_over` are filled in."""
+        """Whether the fields below say what the consistency demands."""
         self.wait_offsets: dict[int, int] = {}
         """Partition → first offset that need not be contained."""
+        self.demanded: frozenset[int] = frozenset()
+        """Partitions that are read whether or not they are in the tenant's shard."""
         self.handed_over: list[PartitionCut] = []
         """What the request demands of partitions that are gone, and is in the bucket."""
         self.unread: dict[int, str] = {}

@@ -67,21 +67,37 @@ def encode_columns(kind: str, version: int, meta: dict, columns: Mapping[str, np
     return b"".join(encode_parts(kind, version, meta, columns))
 
 
-def decode_columns(data: bytes, *, kind: str, version: int) -> ColumnsFile:
-    """Read a file of this kind and version. Raises ColumnsFileCorrupt."""
-    size = len(data)
-    if size < 20 or data[:8] != MAGIC or int.from_bytes(data[8:12], "little") != CONTAINER_VERSION:
-        raise ColumnsFileCorrupt(f"no columns file: {size} bytes, begins with {data[:12].hex()}")
-    header_end = 16 + int.from_bytes(data[12:16], "little")
-    if header_end + 4 > size:
-        raise ColumnsFileCorrupt(f"header ends at {header_end + 4}, the file at {size}")
-    if crc32c(data[:header_end]) != int.from_bytes(data[header_end : header_end + 4], "little"):
+def header_size(front: bytes) -> int:
+    """Return where the header ends, checksum included, from the first 16 bytes. Raises ColumnsFileCorrupt."""
+    if len(front) < 16 or front[:8] != MAGIC or int.from_bytes(front[8:12], "little") != CONTAINER_VERSION:
+        raise ColumnsFileCorrupt(f"no columns file: {len(front)} bytes, begins with {front[:12].hex()}")
+    return 20 + int.from_bytes(front[12:16], "little")
+
+
+def decode_meta(front: bytes, *, kind: str, version: int) -> dict:
+    """Return the `meta` of a file, of which the header is enough. Raises ColumnsFileCorrupt."""
+    return _decode_header(front, kind, version)["meta"]
+
+
+def _decode_header(data: bytes, kind: str, version: int) -> dict:
+    size = header_size(data)
+    if size > len(data):
+        raise ColumnsFileCorrupt(f"header ends at {size}, the file at {len(data)}")
+    header_end = size - 4
+    if crc32c(data[:header_end]) != int.from_bytes(data[header_end:size], "little"):
         raise ColumnsFileCorrupt(f"header checksum at {header_end} differs")
     header = json.loads(data[16:header_end])
     if (header["kind"], header["version"]) != (kind, version):
         raise ColumnsFileCorrupt(f"{header['kind']} version {header['version']} where {kind} {version} was expected")
+    return header
+
+
+def decode_columns(data: bytes, *, kind: str, version: int) -> ColumnsFile:
+    """Read a file of this kind and version. Raises ColumnsFileCorrupt."""
+    header = _decode_header(data, kind, version)
+    size = len(data)
     columns: dict[str, np.ndarray] = {}
-    at = header_end + 4
+    at = header_size(data)
     for section in header["sections"]:
         at += -at % 8
         dtype = np.dtype(_DTYPES[section["dtype"]])

@@ -38,7 +38,7 @@ async def test_the_work_is_cancelled_and_the_error_is_499():
         raise AssertionError("unreachable")
 
     with pytest.raises(QueryError, match="query was canceled in query execution") as error:
-        await query._unless_disconnected(Client(2), work())
+        await query.unless_disconnected(Client(2), work())
     await asyncio.wait_for(stopped.wait(), 5)
     assert (error.value.http_status, error.value.error_type) == (499, "canceled")
 
@@ -48,7 +48,7 @@ async def test_a_client_that_waits_gets_the_answer():
         await asyncio.sleep(0.01)
         return Response("done")
 
-    assert (await query._unless_disconnected(Client(1_000_000), work())).body == b"done"
+    assert (await query.unless_disconnected(Client(1_000_000), work())).body == b"done"
 
 
 async def test_errors_of_the_work_come_through():
@@ -56,4 +56,4 @@ async def test_errors_of_the_work_come_through():
         raise QueryError("no")
 
     with pytest.raises(QueryError, match="no"):
-        await query._unless_disconnected(Client(0), work())
+        await query.unless_disconnected(Client(0), work())

@@ -11,10 +11,10 @@ from mimir_ingest.bucket.layout import block_folder
 from mimir_ingest.bucket.publish import publish_block
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import BlockNotFound, QueryError
-from mimir_ingest.ingester.service import HeadAnswer
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.model.samples import TOO_MANY_SAMPLES
 from mimir_ingest.promql.parser import parse_expr
+from mimir_ingest.querier.heads import HeadsAnswer
 from mimir_ingest.querier.listings import BlockListings
 from mimir_ingest.querier.service import Querier, QueryLimits
 from tests.support.blocks import build, make_samples
@@ -23,22 +23,23 @@ ALL = (Matcher(MatchType.REGEXP, "__name__", ".+"),)
 EVER = (0, 1 << 50)
 
 
-class NoHead:
-    """An ingester that holds nothing."""
+class NoHeads:
+    """Heads that hold nothing; what they demand of the bucket is set by tests."""
 
-    async def select(self, *_: object) -> HeadAnswer:
-        return HeadAnswer([], [])
+    listed_since_s = float("-inf")
 
-    async def label_frame(self, *_: object) -> list:
-        return []
+    async def prepare(self, *_: object) -> None:
+        return None
 
-    def cuts(self, tenant: str) -> list:
-        return []
+    async def select(self, *_: object) -> HeadsAnswer:
+        return HeadsAnswer([], [], self.listed_since_s)
+
+    label_frame = label_names = label_values = select
 
 
 def make_querier(catalog: BlockCatalog, *, max_samples: int = 1000) -> Querier:
     limits = QueryLimits(max_samples=max_samples, timeout_s=10, lookback_ms=300_000, subquery_step_ms=60_000)
-    return Querier(ingester=NoHead(), catalog=catalog, limits=limits, max_concurrent=2, block_list_max_age_s=60)
+    return Querier(heads=NoHeads(), catalog=catalog, limits=limits, max_concurrent=2, block_list_max_age_s=60)
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def remove(bucket: Bucket, ulid: str) -> None:
 async def test_a_block_that_was_merged_and_deleted_after_the_listing_is_looked_for_again(bucket):
     first = publish(bucket, 1.0)
     querier = make_querier(BlockCatalog(bucket))
-    assert (await querier.label_frame("team-a", (), *EVER)).n == 1
+    assert (await querier.label_frame("team-a", [()], *EVER)).n == 1
     publish(bucket, 2.0, cut_offset=43)
     remove(bucket, first)
     # The old list and the open index are still at hand; the chunks are not.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt, decode_columns, encode_columns
+from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt, decode_columns, decode_meta, encode_columns, header_size
 
 COLUMNS = {
     "a": np.array([1, 2, 3], np.uint8),
@@ -48,3 +48,13 @@ def test_another_kind_or_version_is_refused_by_name():
     for kind, version in (("other", 3), ("k", 4)):
         with pytest.raises(ColumnsFileCorrupt, match=f"k version 3 where {kind} {version} was expected"):
             decode_columns(data, kind=kind, version=version)
+
+
+def test_the_front_of_a_file_is_enough_for_its_meta():
+    data = encode_columns("k", 3, {"z": None, "a": [1, "ü"]}, COLUMNS)
+    size = header_size(data[:16])
+    assert size < len(data)
+    assert decode_meta(data[:size], kind="k", version=3) == {"a": [1, "ü"], "z": None}
+    for short in (15, size - 1):
+        with pytest.raises(ColumnsFileCorrupt):
+            decode_meta(data[:short], kind="k", version=3)

@@ -1,0 +1,317 @@
+"""Reads of heads wherever they are: one healthy owner of each partition, the next one when it fails.
+
+    partitions of the tenant ─► plan: grouped by owner, this process first ─► ask all groups at a time
+                                  ▲                                             │ failed, or silent for a while
+                                  └────────── the same partitions, other owners ┘
+    no owner left ─► whole in the bucket? ─► its blocks stand for it, else the read fails (or is partial, if asked for)
+
+An owner answers for all partitions that it is asked for or fails as a whole; what it says it contains is compared with
+what was demanded. Errors that are the client's fault end the read at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic
+
+import structlog
+
+from mimir_ingest.errors import AnswerCorrupt, IngestError
+from mimir_ingest.ingester.drain import DrainProbe
+from mimir_ingest.ingester.metadata import FamilyMetadata
+from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.querier.checkpoint_cuts import CheckpointCuts
+from mimir_ingest.querier.concurrency import cancel_all, run_all
+from mimir_ingest.querier.demands import Demands
+from mimir_ingest.querier.heads import HeadsAnswer
+from mimir_ingest.querier.ingester_client import IngesterClient
+from mimir_ingest.querier.owner import Found, HeadAsk, Owner, OwnerAnswer
+from mimir_ingest.querier.reading import Reading
+from mimir_ingest.querier.ring_view import RingView
+from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt
+from partitions.errors import PartitionError, TooManyUnhealthyInstances
+from partitions.model import InstanceDesc
+
+_log = structlog.get_logger()
+
+Targets = Mapping[int, Sequence[InstanceDesc]]
+Tried = frozenset[tuple[str, int]]
+"""(Instance, partition) pairs that failed or are being waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work(Generic[Found]):
+    """One read of all partitions."""
+
+    ask: HeadAsk
+    call: Callable[[Owner, HeadAsk], Awaitable[OwnerAnswer[Found]]]
+    targets: Targets
+    unread: dict[int, str] | None
+    """Where partitions go that cannot be read, with the reason; None: such a partition fails the read."""
+
+
+def plan_reads(
+    targets: Targets, partitions: Collection[int], *, local: Collection[int], tried: Tried, local_id: str
+) -> tuple[dict[str, frozenset[int]], frozenset[int]]:
+    """Choose whom to ask.
+
+    Parameters
+    ----------
+    targets
+        Healthy owners of each partition in the order to try them.
+    partitions
+        What is to be read.
+    local
+        Partitions that this process owns; it is asked first.
+    tried
+        Who is not asked again.
+    local_id
+        This process's instance id.
+
+    Returns
+    -------
+    (instance → its partitions, partitions that nobody is left for)
+    """
+    groups: dict[str, set[int]] = {}
+    nobody: set[int] = set()
+    for partition in sorted(partitions):
+        if partition in local and (local_id, partition) not in tried:
+            groups.setdefault(local_id, set()).add(partition)
+            continue
+        owner = next((i.id for i in targets.get(partition, ()) if (i.id, partition) not in tried), None)
+        if owner is None:
+            nobody.add(partition)
+        else:
+            groups.setdefault(owner, set()).add(partition)
+    return {instance: frozenset(parts) for instance, parts in groups.items()}, frozenset(nobody)
+
+
+class PartitionOwners:
+    """The heads of all processes. Used from one event loop.
+
+    Parameters
+    ----------
+    local_id, local
+        Instance id of this process and its own ingester, None without one.
+    hedge_s : float
+        After this time (s) without an answer the next owner is asked as well; 0 is never.
+    """
+
+    def __init__(
+        self,
+        ring: RingView,
+        client: IngesterClient,
+        *,
+        local_id: str,
+        local: Owner | None,
+        demands: Demands,
+        checkpoints: CheckpointCuts,
+        drains: DrainProbe,
+        hedge_s: float,
+    ) -> None:
+        self._ring, self._client = ring, client
+        self._local_id, self._local = local_id, local
+        self._demands, self._checkpoints, self._drains = demands, checkpoints, drains
+        self._hedge_s = hedge_s
+
+    # --- reads (see `heads.Heads`) ----------------------------------------------------------------------------------
+
+    async def prepare(self, tenant: str, reading: Reading) -> None:
+        """Work out what a request's reads have to contain."""
+        await self._demands.prepare(tenant, reading)
+
+    async def select(
+        self,
+        tenant: str,
+        reading: Reading,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        budget: SampleBudget,
+    ) -> HeadsAnswer[SeriesSamples]:
+        """Return the samples of the series that satisfy all matchers."""
+
+        async def call(owner: Owner, ask: HeadAsk) -> OwnerAnswer[SeriesSamples]:
+            attempt = budget.attempt()
+            try:
+                return await owner.select(ask, attempt)
+            except BaseException:
+                attempt.abandon()
+                raise
+
+        return await self._read_all(tenant, reading, call, matchers, start_ms, end_ms)
+
+    async def label_frame(
+        self, tenant: str, reading: Reading, matchers: Sequence[Matcher], start_ms: int, end_ms: int
+    ) -> HeadsAnswer[LabelFrame]:
+        """Return the label sets that satisfy all matchers."""
+        return await self._read_all(
+            tenant, reading, lambda owner, ask: owner.label_frame(ask), matchers, start_ms, end_ms
+        )
+
+    async def label_names(
+        self, tenant: str, reading: Reading, matchers: Sequence[Matcher], start_ms: int, end_ms: int
+    ) -> HeadsAnswer[list[str]]:
+        """Return the label names of those."""
+        return await self._read_all(
+            tenant, reading, lambda owner, ask: owner.label_names(ask), matchers, start_ms, end_ms
+        )
+
+    async def label_values(
+        self, tenant: str, reading: Reading, name: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int
+    ) -> HeadsAnswer[list[str]]:
+        """Return the values of a label of those."""
+        return await self._read_all(
+            tenant, reading, lambda owner, ask: owner.label_values(ask, name), matchers, start_ms, end_ms
+        )
+
+    async def metadata(self, tenant: str, reading: Reading) -> HeadsAnswer[dict[str, list[FamilyMetadata]]]:
+        """Return what is known of metric families."""
+        return await self._read_all(tenant, reading, lambda owner, ask: owner.metadata(ask))
+
+    async def _read_all(
+        self,
+        tenant: str,
+        reading: Reading,
+        call: Callable[[Owner, HeadAsk], Awaitable[OwnerAnswer[Found]]],
+        matchers: Sequence[Matcher] = (),
+        start_ms: int = 0,
+        end_ms: int = 0,
+    ) -> HeadsAnswer[Found]:
+        removed_s = self._ring.note_removals()
+        partitions = self._ring.partitions_of(tenant) | reading.demanded
+        ask = HeadAsk(
+            tenant,
+            partitions,
+            tuple(matchers),
+            start_ms,
+            end_ms,
+            reading.wait_offsets,
+            reading.consistency.max_delay_s,
+        )
+        work = _Work(ask, call, self._ring.targets(partitions), reading.unread if reading.partial else None)
+        answers = await self._read(work, partitions, frozenset(), {})
+        cuts = [cut for answer in answers for cut in answer.cuts]
+        later = {p: offset for answer in answers for p, offset in answer.cut_offsets.items()}
+        if later:
+            cuts += await self._checkpoints.of(tenant, later)
+        for answer in answers:
+            reading.saw(answer.next_offsets)
+        return HeadsAnswer(
+            [part for answer in answers for part in answer.found], [*cuts, *reading.handed_over], removed_s
+        )
+
+    # --- choosing ---------------------------------------------------------------------------------------------------
+
+    async def _read(
+        self,
+        work: _Work[Found],
+        partitions: frozenset[int],
+        tried: Tried,
+        failures: Mapping[int, IngestError | PartitionError],
+    ) -> list[OwnerAnswer[Found]]:
+        """Read partitions from owners that were not tried; `failures` says what went wrong before."""
+        groups, nobody = self._plan(work, partitions, tried)
+        reads: list[Coroutine[Any, Any, list[OwnerAnswer[Found]]]] = [
+            self._read_group(work, instance, parts, tried, failures) for instance, parts in groups.items()
+        ]
+        reads += [self._read_without_owner(work, p, failures.get(p)) for p in sorted(nobody)]
+        if len(reads) == 1:
+            return await reads[0]
+        return [answer for answers in await run_all(reads) for answer in answers]
+
+    def _plan(
+        self, work: _Work, partitions: frozenset[int], tried: Tried
+    ) -> tuple[dict[str, frozenset[int]], frozenset[int]]:
+        here = () if self._local is None else [p for p in partitions if self._ring.owns(self._local_id, p)]
+        return plan_reads(work.targets, partitions, local=here, tried=tried, local_id=self._local_id)
+
+    async def _read_group(
+        self,
+        work: _Work[Found],
+        instance: str,
+        partitions: frozenset[int],
+        tried: Tried,
+        failures: Mapping[int, IngestError | PartitionError],
+    ) -> list[OwnerAnswer[Found]]:
+        """Ask one owner; go on to others when it fails, and beside it when it is slow."""
+        tried |= {(instance, p) for p in partitions}
+        asking = asyncio.create_task(self._ask(work, instance, partitions))
+        others: asyncio.Task[list[OwnerAnswer[Found]]] | None = None
+        try:
+            if self._hedge_s > 0 and not self._plan(work, partitions, tried)[1]:
+                done, _ = await asyncio.wait([asking], timeout=self._hedge_s)
+                if not done:
+                    whole = replace(work, unread=None)  # a part is no reason to stop waiting for the whole
+                    others = asyncio.create_task(self._read(whole, partitions, tried, failures))
+                    return await _first_of(asking, others)
+            return await asking
+        except (IngestError, PartitionError) as error:
+            if error.blame == "client" or (others is not None and work.unread is None):
+                raise
+            _log.warning("an owner failed", owner=instance, partitions=sorted(partitions), err=error.message)
+            return await self._read(work, partitions, tried, {**failures, **dict.fromkeys(partitions, error)})
+        finally:
+            await cancel_all([asking] if others is None else [asking, others])
+
+    async def _ask(self, work: _Work[Found], instance: str, partitions: frozenset[int]) -> list[OwnerAnswer[Found]]:
+        ask = HeadAsk(
+            work.ask.tenant,
+            partitions,
+            work.ask.matchers,
+            work.ask.start_ms,
+            work.ask.end_ms,
+            work.ask.wait_offsets,
+            work.ask.max_delay_s,
+        )
+        answer = await work.call(self._owner(work, instance), ask)
+        for partition in partitions:
+            has = answer.next_offsets.get(partition)
+            if has is None or has < ask.wait_offsets.get(partition, 0):
+                raise AnswerCorrupt(
+                    f"{instance} answered with partition {partition} up to offset {has}, "
+                    f"{ask.wait_offsets.get(partition, 0)} was demanded"
+                )
+        return [answer]
+
+    def _owner(self, work: _Work, instance: str) -> Owner:
+        if instance == self._local_id and self._local is not None:
+            return self._local
+        address = next(i.address for owners in work.targets.values() for i in owners if i.id == instance)
+        return self._client.owner(instance, address)
+
+    async def _read_without_owner(
+        self, work: _Work[Found], partition: int, failure: IngestError | PartitionError | None
+    ) -> list[OwnerAnswer[Found]]:
+        """Let the bucket stand for a partition that nobody answers for, if it has all of it."""
+        try:
+            drain = await self._drains.probe(partition)
+        except (IngestError, ColumnsFileCorrupt) as error:
+            _log.warning("a partition without owners was not probed", partition=partition, err=error.message)
+        else:
+            if drain.drained:
+                cut_offsets = {} if drain.cut_offset is None else {partition: drain.cut_offset}
+                return [OwnerAnswer([], {partition: drain.end_offset}, cut_offsets=cut_offsets)]
+        error = failure or TooManyUnhealthyInstances(partition)
+        if work.unread is None:
+            raise error
+        work.unread[partition] = error.message
+        return []
+
+
+async def _first_of(asking: asyncio.Task[Found], others: asyncio.Task[Found]) -> Found:
+    """Return the first result; an error counts once both have failed, the first owner's then. Client errors at once."""
+    waiting = {asking, others}
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in (t for t in (asking, others) if t in done):
+            error = task.exception()
+            if error is None:
+                return task.result()
+            if not isinstance(error, IngestError | PartitionError) or error.blame == "client":
+                raise error
+    return asking.result()
