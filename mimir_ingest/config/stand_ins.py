@@ -32,8 +32,6 @@ _PREFIXES: dict[str, str] = {
     "compactor": "blocks are cut once for all replicas and not merged; Mimir's compactor can run on this bucket",
     "cost_attribution": "cost attribution is not kept",
     "distributor.ha_tracker": "samples of replicas are not de-duplicated; give the tenant one replica",
-    "distributor.influx_endpoint_enabled": "there is no Influx endpoint; push remote write",
-    "distributor.max_influx_request_size": "there is no Influx endpoint; push remote write",
     "distributor.max_otlp_request_size": "there is no OTLP endpoint; push remote write",
     "distributor.pool": _CLIENT,
     "distributor.ring": _RING,
