@@ -9,18 +9,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mimir_ingest.errors import LogUnavailable
+from mimir_ingest.bucket.store import Bucket
+from mimir_ingest.errors import LogUnavailable, StoreUnavailable
+from mimir_ingest.ingester.downscale import Downscale
 from mimir_ingest.ingester.drain import FENCE_S, DrainProbe
+from mimir_ingest.ingester.membership import Membership
 from mimir_ingest.ingester.ownership import Ownership, OwnershipPace
 from mimir_ingest.ingester.ownership_plan import OwnershipKnobs
 from mimir_ingest.ingester.service import Ingester
+from mimir_ingest.ingester.shutdown_marker import ShutdownMarker
 from mimir_ingest.log.embedded import EmbeddedLog
 from mimir_ingest.obs.metrics import IngesterMetrics
 from partitions import edits
 from partitions.kv.memory import MemoryRing, MemoryRingStore
 from partitions.lifecycle import LifecycleKnobs
 from partitions.lifecycler import InstanceLifecycler, PartitionLifecycler
-from partitions.model import InstanceDesc, InstanceState, PartitionDesc, PartitionState
+from partitions.model import InstanceDesc, PartitionDesc, PartitionState
 from partitions.watch import RingWatcher
 from tests.support.ingester_world import LIMITS, SETTINGS, World, held, row, until
 
@@ -33,11 +37,12 @@ class Member:
     def __init__(self, cluster: Cluster, name: str, *, zone: str = "a", own_partition: int | None = None) -> None:
         self.name = name
         self.skipped_s = 0.0
+        metrics = IngesterMetrics.create(CollectorRegistry())
         self.watcher = RingWatcher(MemoryRingStore(cluster.ring), writer=name)
         self.ingester = Ingester(
             cluster.world.log,
-            cluster.world.bucket,
-            metrics=IngesterMetrics.create(CollectorRegistry()),
+            cluster.bucket,
+            metrics=metrics,
             default_record_settings=lambda _tenant: LIMITS,
             partition_settings=SETTINGS,
             snapshot_folder=cluster.world.folder / name,
@@ -47,7 +52,7 @@ class Member:
             fetch_max_wait_s=0.05,
         )
         self.instance = InstanceLifecycler(self.watcher, InstanceDesc("ingester", name, address="x:1", zone=zone))
-        self.probe = DrainProbe(cluster.world.log, cluster.world.bucket)
+        self.probe = DrainProbe(cluster.world.log, cluster.bucket)
         self.ownership = Ownership(
             self.watcher,
             self.ingester,
@@ -65,27 +70,38 @@ class Member:
             knobs=LifecycleKnobs(min_partition_owners_duration_ms=0),
             poll_s=0.05,
         )
-        self.ownership.on_change = self.lifecycler.poke
+        self.downscale = Downscale(
+            self.watcher,
+            ShutdownMarker(cluster.world.folder / name),
+            self.probe,
+            own_partition=own_partition,
+            fenced=self.ownership.fenced,
+            unregister_by_default=True,
+            requested=metrics.prepare_shutdown_requested,
+        )
+        self.membership = Membership(
+            name,
+            self.watcher,
+            self.ingester,
+            instance=self.instance,
+            ownership=self.ownership,
+            lifecycler=self.lifecycler,
+            downscale=self.downscale,
+            flush_on_shutdown=False,
+        )
 
     async def start(self, log: EmbeddedLog, *, leased: bool) -> None:
         await self.watcher.start()
-        await self.ingester.start()
-        await self.instance.start(InstanceState.JOINING)
         if leased:
             existing = await log.partitions()
             await self.watcher.change(
                 lambda desc: [] if desc.partitions else [PartitionDesc(p, PartitionState.ACTIVE, 1) for p in existing]
             )
-        await self.ownership.start()
-        await self.ingester.wait_caught_up()
-        await self.instance.switch(InstanceState.ACTIVE)
-        self.lifecycler.start()
+        await self.membership.start()
+        await until(lambda: self.membership.ready_reason() is None)
 
     async def close(self) -> None:
-        await self.ownership.close()
-        await self.lifecycler.close()
-        await self.instance.close(unregister=True)
-        await self.ingester.close()
+        await self.membership.close()
         await self.watcher.close()
 
     def owned(self) -> set[int]:
@@ -93,11 +109,23 @@ class Member:
         return set(self.watcher.desc.owned_by(self.name))
 
 
+class ShakyBucket(Bucket):
+    """Takes nothing while it is told so."""
+
+    down = False
+
+    def write_atomic(self, path, data):
+        if self.down:
+            raise StoreUnavailable("no route to the bucket")
+        super().write_atomic(path, data)
+
+
 class Cluster:
     """What members share."""
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self.bucket = ShakyBucket(world.bucket.url)
         self.ring = MemoryRing()
 
     @asynccontextmanager
@@ -251,3 +279,66 @@ async def test_a_partition_that_nobody_owns_stays_in_the_ring_until_it_is_shippe
         await until(lambda: 1 not in member.watcher.desc.partitions)
         assert len(world.blocks()) == 1
         assert member.ingester.owned == {0}
+
+
+async def test_a_plain_restart_keeps_the_owner_entry_and_leaves_the_samples_to_log_and_snapshot(cluster):
+    world, t = cluster.world, cluster.world.clock.now_ms
+    async with cluster.member("ingester-zone-b-0", zone="b", own_partition=0) as other:
+        async with cluster.member("ingester-zone-a-0", own_partition=0) as member:
+            offset = await world.push([row(0, t)])
+            await member.ingester.wait_consumed(0, offset + 1, 5)
+        await until(lambda: "ingester-zone-a-0" not in other.watcher.desc.instances("ingester"))
+        assert other.watcher.desc.owned_by("ingester-zone-a-0") == (0,)
+        assert world.blocks() == {}
+    async with cluster.member("ingester-zone-a-0", own_partition=0) as member:
+        assert await held(member.ingester) == {"0": [t]}
+
+
+async def test_a_prepared_shutdown_ships_everything_leaves_the_ring_and_only_then_unsets_its_marker(cluster):
+    world, t = cluster.world, cluster.world.clock.now_ms
+    async with cluster.member("ingester-zone-b-0", zone="b", own_partition=0) as other:
+        async with cluster.member("ingester-zone-a-0", own_partition=0) as member:
+            offset = await world.push([row(0, t)])
+            await member.ingester.wait_consumed(0, offset + 1, 5)
+            member.downscale.prepare_shutdown()
+            marker = world.folder / "ingester-zone-a-0" / "shutdown-requested.txt"
+            cluster.bucket.down = True
+            closing = asyncio.create_task(member.membership.close())
+            await until(lambda: other.watcher.desc.instances("ingester")["ingester-zone-a-0"].state.name == "LEAVING")
+            await asyncio.sleep(0.3)
+            assert marker.exists()
+            assert member.owned() == {0}
+            cluster.bucket.down = False
+            await closing
+            assert not marker.exists()
+            assert len(world.blocks()) == 1
+        await until(lambda: "ingester-zone-a-0" not in other.watcher.desc.instances("ingester"))
+        assert other.watcher.desc.owned_by("ingester-zone-a-0") == ()
+        assert other.owned() == {0}
+
+
+async def test_an_ingester_that_could_not_ship_stays_an_owner_keeps_its_marker_and_creates_nothing_at_its_next_start(
+    cluster,
+):
+    world = cluster.world
+    marker = world.folder / "ingester-zone-a-5" / "shutdown-requested.txt"
+    async with cluster.member("ingester-zone-a-5", own_partition=5) as member:
+        await until(lambda: member.watcher.desc.partitions[5].state is PartitionState.ACTIVE)
+        member.downscale.prepare_shutdown()
+        await world.log.append(5, b"a", b"?", 77, timeout_s=5)
+        await until(lambda: member.membership.ready_reason() is not None)
+        assert "partition 5 is stopped: record 0" in member.membership.ready_reason()
+        await member.membership.close()
+        assert member.owned() == {5}
+        assert marker.exists()
+        await member.watcher.change(
+            lambda desc: [*edits.remove_partition(desc, 5, 1), *edits.remove_owner(desc, member.name, 5, 1)]
+        )
+    late = Member(cluster, "ingester-zone-a-5", own_partition=5)
+    await late.watcher.start()
+    await late.membership.start()
+    assert late.downscale.leaving
+    await asyncio.sleep(0.3)
+    assert 5 not in late.watcher.desc.partitions
+    assert late.owned() == set()
+    await late.close()
