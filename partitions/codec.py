@@ -82,10 +82,9 @@ _READ: dict[type, dict[str, Callable[[Any], Any]]] = {
 
 
 def _partition_id(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdecimal() else -1
-    if str(number) != text or number >= 1 << 31:
+    if not (text.isascii() and text.isdecimal()) or str(int(text)) != text or int(text) >= 1 << 31:
         raise ValueError(f"{text!r} is not the number of a partition")
-    return number
+    return int(text)
 
 
 def _identity(key: str) -> tuple[type, dict[str, Any]] | None:
