@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mimir_ingest.kernels._jit import bool_2d_out, boolean, f64_2d_out, f64_in, i64, i64_in, kernel
+from mimir_ingest.kernels._jit import bool_2d_out, boolean, f64_2d_out, f64_in, i64, i64_in, kernel, types
+
+i64_2d_out = types.Array(types.int64, 2, "C")
 
 _STALE = np.uint64(0x7FF0000000000002)
 
@@ -57,6 +59,58 @@ def select_latest(offsets, timestamps, values, ends, lookback_ms, take_timestamp
             else:
                 values_out[i, s] = 0.0
     return found
+
+
+@kernel(i64(i64_in, i64_in, i64_in, i64_2d_out))
+def locate_latest(offsets, timestamps, ends, places_out):
+    """Find the newest sample of each series at or before each reference time.
+
+    Parameters as in `select_latest`; `places_out` is int64[n, steps], written: its place in `timestamps`, -1 for none.
+    Returns the samples found.
+    """
+    found = 0
+    for i in range(len(offsets) - 1):
+        start, stop = offsets[i], offsets[i + 1]
+        at = start
+        for s in range(len(ends)):
+            while at < stop and timestamps[at] <= ends[s]:
+                at += 1
+            places_out[i, s] = at - 1 if at > start else -1
+            found += 1 if at > start else 0
+    return found
+
+
+@kernel(i64(i64_in, i64_in, i64_in, i64_in, i64_2d_out, i64_2d_out))
+def locate_windows(offsets, timestamps, ends, window, first_out, last_out):
+    """Find the samples of each series in each window.
+
+    Parameters
+    ----------
+    offsets, timestamps, ends
+        As in `select_latest`.
+    window : int64[2]
+        How far the window reaches back from its end, exclusive, and beyond it (ms).
+    first_out, last_out : int64[n, steps], written
+        The window holds the samples `first:last`.
+
+    Returns
+    -------
+    int64
+        Windows with samples.
+    """
+    filled = 0
+    for i in range(len(offsets) - 1):
+        stop = offsets[i + 1]
+        lo = hi = offsets[i]
+        for s in range(len(ends)):
+            while hi < stop and timestamps[hi] <= ends[s] + window[1]:
+                hi += 1
+            while lo < hi and timestamps[lo] <= ends[s] - window[0]:
+                lo += 1
+            first_out[i, s] = lo
+            last_out[i, s] = hi
+            filled += 1 if hi > lo else 0
+    return filled
 
 
 @kernel(i64(i64_in, i64_in, f64_in, i64_in, i64, f64_2d_out, bool_2d_out))

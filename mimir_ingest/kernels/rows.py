@@ -7,7 +7,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from mimir_ingest.kernels._jit import bool_2d_in, bool_2d_out, f64_2d_in, f64_2d_out, i64, i64_in, i64_out, kernel
+from mimir_ingest.kernels._jit import (
+    bool_2d_in,
+    bool_2d_out,
+    f64_2d_in,
+    f64_2d_out,
+    i64,
+    i64_in,
+    i64_out,
+    kernel,
+    types,
+)
+
+i64_2d_in = types.Array(types.int64, 2, "C", readonly=True)
+i64_2d_out = types.Array(types.int64, 2, "C")
 
 
 @kernel(i64(i64_in, i64, bool_2d_in, i64_out))
@@ -60,4 +73,18 @@ def merge_rows(groups, values, present, values_out, present_out):
                 found += 1
                 values_out[g, s] = values[i, s]
                 present_out[g, s] = True
+    return found
+
+
+@kernel(i64(i64_in, i64_2d_in, bool_2d_in, i64_2d_out))
+def merge_index(groups, index, present, index_out):
+    """As `merge_rows`, of int64[n, steps]; -1 where no row of a group is present."""
+    index_out[:, :] = -1
+    found = 0
+    for i in range(len(groups)):
+        g = groups[i]
+        for s in range(index.shape[1]):
+            if present[i, s]:
+                found += 1
+                index_out[g, s] = index[i, s]
     return found

@@ -45,7 +45,7 @@ def longest_series(offsets):
 
 
 @inline
-def _extrapolate(timestamps, delta, first_value, lo, hi, start_time, end_time, counter):
+def extrapolation_factor(timestamps, delta, first_value, lo, hi, start_time, end_time, counter):
     """Return the factor by which the increase between the first and last sample covers the whole window."""
     first, last = lo, hi - 1
     to_start = float(timestamps[first] - start_time) / 1000.0
@@ -120,7 +120,7 @@ def extrapolate_rate(offsets, timestamps, values, ends, window, values_out, pres
                 while at < hi:
                     delta += values[at - 1]
                     at = next_reset[at + 1 - start]
-            factor = _extrapolate(timestamps, delta, values[lo], lo, hi, end - range_ms, end, counter)
+            factor = extrapolation_factor(timestamps, delta, values[lo], lo, hi, end - range_ms, end, counter)
             values_out[i, s] = delta * (factor / divisor)
     counts_out[0] += total
     counts_out[1] += fresh

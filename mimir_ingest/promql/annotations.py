@@ -147,6 +147,80 @@ def incompatible_types(left: str, operator: str, right: str) -> str:
     return f"incompatible sample types encountered for binary operator {go_quote(operator)}: {left} {operator} {right}"
 
 
+def incompatible_layouts(operator: str) -> str:
+    """Return the warning for a binary operator between exponential and custom buckets."""
+    return f"incompatible bucket layout encountered for binary operator {operator}"
+
+
+def mixed_samples(metric_name: str) -> str:
+    """Return the warning for a range of floats and histograms where all should be of one kind."""
+    return f"encountered a mix of histograms and floats for metric name {go_quote(metric_name)}"
+
+
+MIXED_AGGREGATION = "encountered a mix of histograms and floats for aggregation"
+
+
+def mixed_schemas(metric_name: str) -> str:
+    """Return the warning for exponential and custom buckets where all should be of one kind."""
+    return (
+        "vector contains a mix of histograms with exponential and custom buckets schemas for metric name "
+        f"{go_quote(metric_name)}"
+    )
+
+
+def mixed_histograms(metric_name: str) -> str:
+    """Return the warning for classic and native histograms of equal labels."""
+    return _for_metric("vector contains a mix of classic and native histograms", metric_name)
+
+
+def not_a_counter(metric_name: str) -> str:
+    """Return the warning for a gauge histogram where a counter is due."""
+    return f"this native histogram metric is not a counter: {go_quote(metric_name)}"
+
+
+def not_a_gauge(metric_name: str) -> str:
+    """Return the warning for a counter histogram where a gauge is due."""
+    return f"this native histogram metric is not a gauge: {go_quote(metric_name)}"
+
+
+def conflicting_resets(operation: str) -> str:
+    """Return the warning for histograms with a reset put together with others without; `addition` and the like."""
+    return f"conflicting counter resets during histogram {operation}"
+
+
+def reconciled_bounds(operation: str) -> str:
+    """Return the info for custom bounds that were intersected."""
+    return f"mismatched custom buckets were reconciled during {operation}"
+
+
+def ignored_in_aggregation(aggregation: str) -> str:
+    """Return the info for histograms in an aggregation of floats."""
+    return f"ignored histogram in {aggregation} aggregation"
+
+
+def ignored_in_range(metric_name: str) -> str:
+    """Return the info for histograms in a range whose floats alone count."""
+    return (
+        f"ignored histograms in a range containing both floats and histograms for metric name {go_quote(metric_name)}"
+    )
+
+
+def nan_result(metric_name: str) -> str:
+    """Return the info for a quantile that lies among observations of NaN."""
+    return _for_metric("input to histogram_quantile has NaN observations, result is NaN", metric_name)
+
+
+def nan_skew(metric_name: str) -> str:
+    """Return the info for a quantile that observations of NaN move."""
+    return _for_metric("input to histogram_quantile has NaN observations, result is skewed higher", metric_name)
+
+
+def nan_excluded(metric_name: str) -> str:
+    """Return the info for a fraction of observations some of which are NaN."""
+    text = "input to histogram_fraction has NaN observations, which are excluded from all fractions"
+    return _for_metric(text, metric_name)
+
+
 SORT_IN_RANGE_QUERY = "sort is ineffective for range queries since results are always ordered by labels"
 
 

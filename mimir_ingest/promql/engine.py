@@ -2,7 +2,7 @@
 
 Synchronous; runs in a thread, where the kernels release the GIL. The operators are in `promql/operators`, one function
 a kind of plan node; the table below is the only place that knows them all. Source of the semantics: Prometheus 3.14
-`promql/engine.go`. Native histograms are not evaluated, since none can be stored.
+`promql/engine.go`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,28 @@ from mimir_ingest.promql.operators.base import METADATA_LABELS, Evaluation, Oper
 from mimir_ingest.promql.operators.binary import apply_binary, negate
 from mimir_ingest.promql.operators.elementwise import ELEMENTWISE, map_values
 from mimir_ingest.promql.operators.info_join import join_info
+from mimir_ingest.promql.operators.native_statistics import STATISTICS, histogram_statistic
 from mimir_ingest.promql.operators.rollups import ROLLUPS, roll_up
 from mimir_ingest.promql.operators.selectors import points, select_instant, subquery_samples, without_stale
 from mimir_ingest.promql.operators.sorting import SORTS, sort_series
 from mimir_ingest.promql.plan_nodes import Plan
-from mimir_ingest.promql.values import Matrix, QueryResult, RangeBlock, Scalar, Steps, String, Vector, VectorBlock
+from mimir_ingest.promql.values import (
+    HistogramCells,
+    Matrix,
+    QueryResult,
+    RangeBlock,
+    Scalar,
+    Steps,
+    String,
+    Vector,
+    VectorBlock,
+)
 
 _FUNCTIONS: dict[str, Operator] = {
     **dict.fromkeys(ROLLUPS, roll_up),
     **dict.fromkeys(ELEMENTWISE, map_values),
     **dict.fromkeys(SORTS, sort_series),
-    **dict.fromkeys(
-        ("histogram_avg", "histogram_count", "histogram_stddev", "histogram_stdvar", "histogram_sum"),
-        conversions.only_for_histograms,
-    ),
+    **dict.fromkeys(STATISTICS, histogram_statistic),
     "absent": conversions.absent,
     "histogram_fraction": histograms.histogram_fraction,
     "histogram_quantile": histograms.histogram_quantile,
@@ -48,8 +56,7 @@ _FUNCTIONS: dict[str, Operator] = {
     "min_of": conversions.extreme_of,
     "pi": conversions.pi,
     "scalar": conversions.scalar_of_vector,
-    # Start timestamps are not stored, so no series has one (as in Prometheus without `use-start-timestamps`).
-    "start_timestamp": conversions.only_for_histograms,
+    "start_timestamp": conversions.start_timestamp,
     "time": conversions.time_of_steps,
     "timestamp": conversions.timestamp,
     "vector": conversions.vector_of_scalar,
@@ -161,7 +168,10 @@ def _result(evaluation: Evaluation, plan: Plan) -> Vector | Matrix | Scalar | St
     block = _without_dropped_names(value)
     if plan.instant:
         block = filled_rows(block)
-        return Vector(block.labels, steps.start_ms, block.values[:, 0])
+        cells = block.histograms
+        if cells is not None:
+            cells = HistogramCells(cells.index[:, 0], cells.rows, cells.weights)
+        return Vector(block.labels, steps.start_ms, block.values[:, 0], cells)
     return _matrix(points(filled_rows(block), steps.times_ms))
 
 
@@ -181,9 +191,12 @@ def _range_result(evaluation: Evaluation, root: planned.PlanNode, steps: Steps) 
         raise InvariantViolated(f"{type(root).__name__} at {root.pos} is no range vector")
     end = (steps.start_ms if root.shift.at_ms is None else root.shift.at_ms) - root.shift.offset_ms
     block = _clipped(without_stale(evaluation.data[root.select]), end - root.range_ms, end)
-    evaluation.stats.total_queryable_samples += len(block.timestamps)
-    evaluation.stats.samples_read += len(block.timestamps)
-    evaluation.note_samples(len(block.timestamps))
+    samples = len(block.timestamps)
+    if block.histograms is not None:
+        samples += int(block.histograms.weights[block.histograms.rows].sum())
+    evaluation.stats.total_queryable_samples += samples
+    evaluation.stats.samples_read += samples
+    evaluation.note_samples(samples)
     return _matrix(block)
 
 
@@ -191,17 +204,22 @@ def _clipped(block: RangeBlock, after_ms: int, end_ms: int) -> RangeBlock:
     """Return the samples in `(after_ms, end_ms]`."""
     keep = (block.timestamps > after_ms) & (block.timestamps <= end_ms)
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(keep, dtype=np.int64)))[block.offsets]
-    return RangeBlock(block.labels, offsets, block.timestamps[keep], block.values[keep], block.drop_name)
+    points = block.histograms
+    if points is not None:
+        points = points.keep((points.timestamps > after_ms) & (points.timestamps <= end_ms))
+    return RangeBlock(block.labels, offsets, block.timestamps[keep], block.values[keep], block.drop_name, points)
 
 
 def _matrix(block: RangeBlock) -> Matrix:
     """Return the series that have points, in label order."""
     sizes = np.diff(block.offsets)
+    filled = sizes > 0 if block.histograms is None else (sizes > 0) | (np.diff(block.histograms.offsets) > 0)
     order = block.labels.sort_order()
-    order = order[sizes[order] > 0]
+    order = order[filled[order]]
     if len(order) == len(sizes) and np.array_equal(order, np.arange(len(order))):
-        return Matrix(block.labels, block.offsets, block.timestamps, block.values)
+        return Matrix(block.labels, block.offsets, block.timestamps, block.values, block.histograms)
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes[order])))
     at = np.repeat(block.offsets[:-1][order] - offsets[:-1], sizes[order]) + np.arange(offsets[-1])
     labels: LabelFrame = block.labels.take(order)
-    return Matrix(labels, offsets, block.timestamps[at], block.values[at])
+    histograms = None if block.histograms is None else block.histograms.take(order)
+    return Matrix(labels, offsets, block.timestamps[at], block.values[at], histograms)

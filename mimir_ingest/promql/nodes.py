@@ -323,6 +323,9 @@ Expr = (
 )
 
 COMPARISON_OPERATORS = frozenset(("==", "!=", "<=", "<", ">=", ">"))
+TRIM_OPERATORS = frozenset(("</", ">/"))
+"""Operators that cut off a part of a native histogram."""
+
 SET_OPERATORS = frozenset(("and", "or", "unless"))
 
 

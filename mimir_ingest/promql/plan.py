@@ -17,11 +17,13 @@ from mimir_ingest.promql import nodes
 from mimir_ingest.promql import plan_nodes as planned
 from mimir_ingest.promql.depth import make_room
 from mimir_ingest.promql.durations import resolve_duration_ms
-from mimir_ingest.promql.nodes import ValueType
+from mimir_ingest.promql.nodes import TRIM_OPERATORS, ValueType
 from mimir_ingest.promql.plan_nodes import Plan, PlanNode, Select, SelectHints, Shift
 from mimir_ingest.promql.values import Steps
 
 _DATE_FUNCTIONS = {"day_of_month", "day_of_week", "day_of_year", "days_in_month", "hour", "minute", "month", "year"}
+_STATISTICS = frozenset(("histogram_avg", "histogram_count", "histogram_sum"))
+_BUCKETS = frozenset(("histogram_fraction", "histogram_quantile", "histogram_quantiles"))
 _VARIES_WITH_STEP = frozenset(_DATE_FUNCTIONS | {"predict_linear", "time", "timestamp"})
 """Functions whose result depends on the evaluation time even where their arguments do not."""
 
@@ -87,6 +89,10 @@ class _Context:
     function: str = ""
     grouping: tuple[str, ...] = ()
     by: bool = False
+    statistics: bool = False
+    """Whether a function around it takes only counts and sums of histograms."""
+    buckets: bool = False
+    """Whether something around it, however far, takes their buckets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +189,8 @@ class _Planner:
             before_ms=self._lookback_ms,
             after_ms=self._lookback_ms if expr.smoothed else 0,
         )
-        return planned.InstantSelect(select, expr.matchers, shift, expr.smoothed, expr.pos)
+        statistics = context.statistics and not context.buckets
+        return planned.InstantSelect(select, expr.matchers, shift, expr.smoothed, expr.pos, statistics)
 
     def _range_select(self, expr: nodes.MatrixSelector, context: _Context) -> planned.RangeSelect:
         selector = expr.selector
@@ -198,7 +205,14 @@ class _Planner:
             range_ms=range_ms,
         )
         return planned.RangeSelect(
-            select, selector.matchers, shift, range_ms, selector.anchored, selector.smoothed, expr.pos
+            select,
+            selector.matchers,
+            shift,
+            range_ms,
+            selector.anchored,
+            selector.smoothed,
+            expr.pos,
+            context.statistics and not context.buckets,
         )
 
     def _subquery(self, expr: nodes.SubqueryExpr, context: _Context) -> _Outcome:
@@ -210,12 +224,15 @@ class _Planner:
             )
         else:
             inside = replace(context, offset_ms=shift.offset_ms, range_ms=range_ms, at_ms=shift.at_ms)
-        child = self.visit(expr.expr, replace(inside, step_ms=step_ms, grouping=(), by=False))
+        # Resets between the steps of a subquery are found by the buckets.
+        child = self.visit(expr.expr, replace(inside, step_ms=step_ms, grouping=(), by=False, buckets=True))
         node = planned.StepInvariant(child.node) if child.invariant else child.node
         return _Outcome(planned.Subquery(node, range_ms, step_ms, shift, expr.pos), shift.at_ms is not None)
 
     def _binary(self, expr: nodes.BinaryExpr, context: _Context) -> _Outcome:
-        inside = replace(context, function="", grouping=(), by=False)
+        inside = replace(
+            context, function="", grouping=(), by=False, buckets=context.buckets or expr.op in TRIM_OPERATORS
+        )
         lhs, rhs = self.visit(expr.lhs, inside), self.visit(expr.rhs, inside)
         invariant = lhs.invariant and rhs.invariant
         left, right = (lhs.node, rhs.node) if invariant else (lhs.wrapped(), rhs.wrapped())
@@ -239,7 +256,14 @@ class _Planner:
         }
         if name in constants:
             return _Outcome(planned.Number(constants[name], expr.pos), True)
-        inside = replace(context, function=name, grouping=(), by=False)
+        inside = replace(
+            context,
+            function=name,
+            grouping=(),
+            by=False,
+            statistics=context.statistics or name in _STATISTICS,
+            buckets=context.buckets or name in _BUCKETS,
+        )
         if name == "info":
             return self._info(expr, inside)
         args = [self.visit(arg, inside) for arg in expr.args]

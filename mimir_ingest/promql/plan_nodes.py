@@ -46,6 +46,8 @@ class InstantSelect:
     shift: Shift
     smoothed: bool
     pos: PosRange
+    statistics: bool = False
+    """Whether of native histograms only count and sum are asked for; their buckets are left out then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class RangeSelect:
     anchored: bool
     smoothed: bool
     pos: PosRange
+    statistics: bool = False
+    """As in `InstantSelect`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,18 @@
 """Results of queries, and the columns that evaluation works on.
 
 Evaluation passes *blocks*: all series of an expression at all steps. A result holds only the points that exist.
-Native histograms are no values yet; a histogram column would stand beside `values` in both forms.
+Native histograms stand beside the numbers: each cell or sample that is one names a row of columns that all share, so
+that repeating, filtering and relabelling copy no histogram. Where there are none, nothing is stored.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mimir_ingest.model.histograms import Histograms, gather_rows
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.promql.annotations import Annotations
 
@@ -40,6 +43,21 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
+class HistogramCells:
+    """The histograms among the cells of a block or a vector."""
+
+    index: np.ndarray
+    """int64[n, steps] or int64[n]: row of `rows`, -1 where a cell is a number; unspecified where absent."""
+    rows: Histograms
+    weights: np.ndarray
+    """int64[len(rows)]: how many samples a histogram counts for."""
+
+    def take(self, index: np.ndarray) -> HistogramCells:
+        """Return the series at `index`."""
+        return HistogramCells(self.index[index], self.rows, self.weights)
+
+
+@dataclass(frozen=True, slots=True)
 class VectorBlock:
     """An instant vector at every step. Arrays must not be written to once the block is handed on."""
 
@@ -51,19 +69,48 @@ class VectorBlock:
     """bool[n, steps]."""
     drop_name: np.ndarray
     """bool[n]: the metric name goes at the end of the query (delayed name removal)."""
+    histograms: HistogramCells | None = None
+    """None: all values are numbers."""
 
     @property
     def points(self) -> int:
-        """Number of values."""
-        return int(np.count_nonzero(self.present))
+        """Number of values; a histogram counts as its weight in samples."""
+        if self.histograms is None:
+            return int(np.count_nonzero(self.present))
+        here = self.histogram_present
+        weight = int(self.histograms.weights[self.histograms.index[here]].sum())
+        return int(np.count_nonzero(self.present)) - int(np.count_nonzero(here)) + weight
+
+    @property
+    def float_present(self) -> np.ndarray:
+        """bool[n, steps]: where there is a number."""
+        return self.present if self.histograms is None else self.present & (self.histograms.index < 0)
+
+    @property
+    def histogram_present(self) -> np.ndarray:
+        """bool[n, steps]: where there is a histogram."""
+        if self.histograms is None:
+            return np.zeros_like(self.present)
+        return self.present & (self.histograms.index >= 0)
 
     def take(self, rows: np.ndarray) -> VectorBlock:
         """Return the series at `rows` (int64[k] or bool[n])."""
-        return VectorBlock(self.labels.take(rows), self.values[rows], self.present[rows], self.drop_name[rows])
+        histograms = None if self.histograms is None else self.histograms.take(rows)
+        return VectorBlock(
+            self.labels.take(rows), self.values[rows], self.present[rows], self.drop_name[rows], histograms
+        )
 
     def relabelled(self, labels: LabelFrame) -> VectorBlock:
         """Return the same values under other labels."""
-        return VectorBlock(labels, self.values, self.present, self.drop_name)
+        return replace(self, labels=labels)
+
+    def where(self, present: np.ndarray) -> VectorBlock:
+        """Return the cells of `present`, bool[n, steps], all of which must be present."""
+        return replace(self, present=present)
+
+    def of_numbers(self, values: np.ndarray, present: np.ndarray) -> VectorBlock:
+        """Return the same series with numbers only: float64[n, steps], bool[n, steps]."""
+        return VectorBlock(self.labels, values, present, self.drop_name)
 
     @classmethod
     def empty(cls, steps: int) -> VectorBlock:
@@ -74,6 +121,63 @@ class VectorBlock:
     def of_scalar(cls, values: np.ndarray) -> VectorBlock:
         """Return one series without labels that is always present; `values` is float64[steps]."""
         return cls(LabelFrame.empty(1), values[None, :], np.ones((1, len(values)), bool), np.zeros(1, bool))
+
+    @classmethod
+    def concat(cls, blocks: Sequence[VectorBlock]) -> VectorBlock:
+        """Return the series of all blocks, one block after another."""
+        return cls(
+            LabelFrame.concat([b.labels for b in blocks]),
+            np.concatenate([b.values for b in blocks]),
+            np.concatenate([b.present for b in blocks]),
+            np.concatenate([b.drop_name for b in blocks]),
+            join_cells([b.histograms for b in blocks], [b.values.shape for b in blocks]),
+        )
+
+
+def join_cells(parts: Sequence[HistogramCells | None], shapes: Sequence[tuple[int, ...]]) -> HistogramCells | None:
+    """Return the cells of all parts, one part after another; a part of numbers is None and has the shape given.
+
+    Columns that parts share are not copied.
+    """
+    distinct: dict[int, HistogramCells] = {id(p.rows): p for p in parts if p is not None}
+    if not distinct:
+        return None
+    sizes = np.cumsum([0, *(len(p.rows) for p in distinct.values())])
+    shift = dict(zip(distinct, sizes.tolist(), strict=False))
+    index = [
+        np.full(shape, -1, np.int64) if p is None else np.where(p.index < 0, -1, p.index + shift[id(p.rows)])
+        for p, shape in zip(parts, shapes, strict=True)
+    ]
+    return HistogramCells(
+        np.concatenate(index),
+        Histograms.concat([p.rows for p in distinct.values()]),
+        np.concatenate([p.weights for p in distinct.values()]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramPoints:
+    """Histogram samples of n series."""
+
+    offsets: np.ndarray
+    """int64[n + 1]."""
+    timestamps: np.ndarray
+    """int64[m]: ms, ascending within a series."""
+    rows: np.ndarray
+    """int64[m]: row of `histograms`."""
+    histograms: Histograms
+    weights: np.ndarray
+    """int64[len(histograms)]: how many samples a histogram counts for."""
+
+    def take(self, series: np.ndarray) -> HistogramPoints:
+        """Return the points of the series `series` (int64[k])."""
+        at, offsets = gather_rows(self.offsets, series)
+        return replace(self, offsets=offsets, timestamps=self.timestamps[at], rows=self.rows[at])
+
+    def keep(self, mask: np.ndarray) -> HistogramPoints:
+        """Return the points of the mask, bool[m]; the series stay."""
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(mask, dtype=np.int64)])[self.offsets]
+        return replace(self, offsets=offsets, timestamps=self.timestamps[mask], rows=self.rows[mask])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +193,8 @@ class RangeBlock:
     """float64[m]."""
     drop_name: np.ndarray
     """bool[n]."""
+    histograms: HistogramPoints | None = None
+    """Of the same series; None: there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +221,13 @@ class Vector:
     timestamp_ms: int
     values: np.ndarray
     """float64[n]."""
+    histograms: HistogramCells | None = None
+    """None: all values are numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Points of n series, each with at least one; series in label order."""
+    """Points of n series, each with at least one number or histogram; series in label order."""
 
     labels: LabelFrame
     offsets: np.ndarray
@@ -128,6 +236,8 @@ class Matrix:
     """int64[m]: ms."""
     values: np.ndarray
     """float64[m]."""
+    histograms: HistogramPoints | None = None
+    """Of the same series; None: there are none."""
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.samples import SeriesSamples
 from mimir_ingest.promql.engine import evaluate
@@ -11,28 +12,30 @@ from mimir_ingest.promql.parser import parse_expr
 from mimir_ingest.promql.plan import plan_query
 from mimir_ingest.promql.plan_nodes import Select
 from mimir_ingest.promql.values import Matrix, QueryResult, Scalar, String, Vector
+from tests.support.native_values import as_stored, to_columns, to_values
 from tests.support.promqltest import Answer, Labels, Sample
+from tests.support.series_notation import HistogramValue
 
 LOOKBACK_MS = 300_000
 
 
 class EngineTarget:
-    """Holds floats only: native histograms cannot be stored yet, so they are left out when a script loads them."""
+    """Holds samples as they come; native histograms are read as a Prometheus would after storing them in chunks."""
 
     def __init__(self, *, delayed_name_removal: bool = True, type_and_unit_labels: bool = False) -> None:
         self._delayed_name_removal = delayed_name_removal
         self._type_and_unit_labels = type_and_unit_labels
-        self._series: dict[tuple[tuple[str, str], ...], dict[int, float]] = {}
+        self._series: dict[tuple[tuple[str, str], ...], dict[int, float | HistogramValue]] = {}
 
     def clear(self) -> None:
         """Forget all samples."""
         self._series = {}
 
     def append(self, labels: Labels, samples: list[Sample]) -> None:
-        """Store the floats among the samples of one series."""
-        floats = {s.at_ms: s.value for s in samples if isinstance(s.value, float)}
-        if floats:
-            self._series.setdefault(tuple(sorted(labels.items())), {}).update(floats)
+        """Store samples of one series."""
+        if samples:
+            key = tuple(sorted(labels.items()))
+            self._series.setdefault(key, {}).update({s.at_ms: s.value for s in samples})
 
     def instant(self, expr: str, at_ms: int) -> Answer:
         """Evaluate at one time."""
@@ -61,20 +64,29 @@ class EngineTarget:
     def _read(self, select: Select) -> SeriesSamples:
         picked: list[dict[str, str]] = []
         offsets, timestamps, values = [0], [], []
+        places, times, histograms = [0], [], []
         for key, samples in self._series.items():
             labels = dict(key)
-            if all(m.matches(labels.get(m.name, "")) for m in select.matchers):
-                found = sorted((t, v) for t, v in samples.items() if select.start_ms <= t < select.end_ms)
-                if found:
-                    picked.append(labels)
-                    timestamps.extend(t for t, _ in found)
-                    values.extend(v for _, v in found)
-                    offsets.append(len(timestamps))
+            if not all(m.matches(labels.get(m.name, "")) for m in select.matchers):
+                continue
+            found = [(t, v) for t, v in _stored(samples) if select.start_ms <= t < select.end_ms]
+            if not found:
+                continue
+            picked.append(labels)
+            for t, value in found:
+                (times if isinstance(value, HistogramValue) else timestamps).append(t)
+                (histograms if isinstance(value, HistogramValue) else values).append(value)
+            offsets.append(len(timestamps))
+            places.append(len(times))
+        native = None
+        if histograms:
+            native = HistogramSamples(np.array(places, np.int64), np.array(times, np.int64), to_columns(histograms))
         return SeriesSamples(
             LabelFrame.from_dicts(picked),
             np.array(offsets, np.int64),
             np.array(timestamps, np.int64),
             np.array(values, np.float64),
+            native,
         )
 
     def answer(self, expr: str, result: QueryResult) -> Answer:
@@ -86,13 +98,41 @@ class EngineTarget:
                 return Answer(scalar=value, **notes)
             case String(value=value):
                 return Answer(string=value, **notes)
-            case Vector(labels=labels, values=values):
-                return Answer(vector=list(zip(labels.to_dicts(), values.tolist(), strict=True)), **notes)
+            case Vector(labels=labels) as vector:
+                return Answer(vector=list(zip(labels.to_dicts(), _values(vector), strict=True)), **notes)
             case Matrix() as matrix:
                 return Answer(matrix=list(zip(matrix.labels.to_dicts(), _points(matrix), strict=True)), **notes)
 
 
-def _points(matrix: Matrix) -> list[list[tuple[int, float]]]:
-    """Return the (time, value) pairs of each series."""
+def _stored(samples: dict[int, float | HistogramValue]) -> list[tuple[int, float | HistogramValue]]:
+    """Return a series' samples by time, histograms as they are read back."""
+    ordered = sorted(samples.items(), key=lambda item: item[0])
+    if not any(isinstance(value, HistogramValue) for _, value in ordered):
+        return ordered
+    read = as_stored([value if isinstance(value, HistogramValue) else None for _, value in ordered])
+    return [(t, value if stored is None else stored) for (t, value), stored in zip(ordered, read, strict=True)]
+
+
+def _values(vector: Vector) -> list[float | HistogramValue]:
+    """Return the value of each series."""
+    values: list[float | HistogramValue] = vector.values.tolist()
+    if vector.histograms is not None:
+        index = vector.histograms.index
+        for i in np.flatnonzero(index >= 0).tolist():
+            values[i] = to_values(vector.histograms.rows, [int(index[i])])[0]
+    return values
+
+
+def _points(matrix: Matrix) -> list[list[tuple[int, float | HistogramValue]]]:
+    """Return the (time, value) pairs of each series, by time."""
     pairs = list(zip(matrix.timestamps.tolist(), matrix.values.tolist(), strict=True))
-    return [pairs[a:b] for a, b in zip(matrix.offsets[:-1].tolist(), matrix.offsets[1:].tolist(), strict=True)]
+    series = [pairs[a:b] for a, b in zip(matrix.offsets[:-1].tolist(), matrix.offsets[1:].tolist(), strict=True)]
+    if matrix.histograms is None:
+        return series
+    points = matrix.histograms
+    own = list(zip(points.timestamps.tolist(), to_values(points.histograms, points.rows.tolist()), strict=True))
+    bounds = points.offsets.tolist()
+    return [
+        sorted([*floats, *own[a:b]], key=lambda pair: pair[0])
+        for floats, a, b in zip(series, bounds[:-1], bounds[1:], strict=True)
+    ]

@@ -9,11 +9,15 @@ from mimir_ingest.kernels import aggregate
 from mimir_ingest.model.labels import METRIC_NAME, LabelFrame, go_quote
 from mimir_ingest.model.numbers import format_plain
 from mimir_ingest.promql import annotations as texts
+from mimir_ingest.promql.histogram_text import format_histograms
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows, unique_rows
+from mimir_ingest.promql.operators.native_aggregates import fold_groups
 from mimir_ingest.promql.operators.ranking import RANKINGS, rank_series
 from mimir_ingest.promql.plan_nodes import Aggregate, PlanNode, Text
 from mimir_ingest.promql.values import Steps, VectorBlock
 
+_COUNTS = ("count", "group")
+"""Aggregations to which a histogram is a value like any other."""
 _FOLDS = {"count": aggregate.COUNT, "group": aggregate.GROUP, "max": aggregate.MAX, "min": aggregate.MIN}
 
 
@@ -33,9 +37,14 @@ def aggregate_series(evaluation: Evaluation, node: Aggregate, steps: Steps) -> V
     if node.op == "quantile":
         _warn_quantiles(evaluation, param, node.param)
     _fold(node.op, groups, block, param, values, present)
+    cells = None
+    if block.histograms is not None and node.op in ("sum", "avg"):
+        cells = fold_groups(evaluation, node, block, groups, values, present)
+    elif block.histograms is not None and node.op not in _COUNTS and block.histogram_present.any():
+        evaluation.annotations.inform(texts.ignored_in_aggregation(node.op), node.child.pos)
     drop_name = np.zeros(len(first), bool)
     np.logical_or.at(drop_name, groups, block.drop_name)
-    return filled_rows(VectorBlock(labels.take(first), values, present, drop_name))
+    return filled_rows(VectorBlock(labels.take(first), values, present, drop_name, cells))
 
 
 def grouped_labels(frame: LabelFrame, node: Aggregate) -> LabelFrame:
@@ -50,7 +59,7 @@ def _fold(
 ) -> None:
     """Aggregate a block's rows by group into `values` and `present`."""
     rows = np.ascontiguousarray(block.values)
-    here = np.ascontiguousarray(block.present)
+    here = np.ascontiguousarray(block.present if op in _COUNTS else block.float_present)
     if op == "sum":
         aggregate.sum_rows(groups, rows, here, values, present)
     elif op == "avg":
@@ -98,18 +107,32 @@ def _count_values(evaluation: Evaluation, node: Aggregate, steps: Steps) -> Vect
     keep_value = not (node.without and label in node.grouping)
     groups, first = labels.drop([label]).group_ids()
     rows, columns = np.nonzero(block.present)
-    bits = block.values[rows, columns]
-    bits[np.isnan(bits)] = np.nan
-    distinct, codes = np.unique(bits.view(np.int64), return_inverse=True)
+    strings, codes = _value_strings(block, rows, columns)
     if not keep_value:
         codes = np.zeros_like(codes)
-    pairs, at = np.unique(groups[rows] * max(1, len(distinct)) + codes, return_inverse=True)
+    pairs, at = np.unique(groups[rows] * max(1, len(strings)) + codes, return_inverse=True)
     # Twice: the counts stand there as integers, then as floats.
     evaluation.reserve(2 * len(pairs), steps.count)
     values = np.bincount(at * steps.count + columns, minlength=len(pairs) * steps.count).reshape(-1, steps.count)
-    frame = labels.drop([label]).take(first[pairs // max(1, len(distinct))])
+    frame = labels.drop([label]).take(first[pairs // max(1, len(strings))])
     if keep_value:
-        strings = [format_plain(v) for v in distinct.view(np.float64).tolist()]
-        frame = frame.with_column(label, pairs % max(1, len(distinct)), strings)
+        frame = frame.with_column(label, pairs % max(1, len(strings)), strings)
     counts = values.astype(np.float64)
     return unique_rows(VectorBlock(frame, counts, values > 0, np.zeros(len(pairs), bool)))
+
+
+def _value_strings(block: VectorBlock, rows: np.ndarray, columns: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Return the distinct values of some cells as strings, and int64[cells], the one of each cell."""
+    bits = block.values[rows, columns]
+    bits[np.isnan(bits)] = np.nan
+    distinct, codes = np.unique(bits.view(np.int64), return_inverse=True)
+    strings = [format_plain(v) for v in distinct.view(np.float64).tolist()]
+    if block.histograms is None:
+        return strings, codes
+    index = block.histograms.index[rows, columns]
+    used, places = np.unique(index[index >= 0], return_inverse=True)
+    known: dict[str, int] = {}
+    texts_of = format_histograms(block.histograms.rows, used)
+    own = np.array([known.setdefault(text, len(known)) for text in texts_of], np.int64)
+    codes[index >= 0] = len(strings) + own[places]
+    return [*strings, *known], codes

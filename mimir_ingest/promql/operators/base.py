@@ -7,16 +7,17 @@ An operator is a function `(evaluation, node, steps) -> VectorBlock | float64[st
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mimir_ingest.errors import InvariantViolated, QueryError
-from mimir_ingest.kernels.rows import find_conflict, merge_rows
+from mimir_ingest.kernels.rows import find_conflict, merge_index, merge_rows
 from mimir_ingest.model.labels import METRIC_NAME, LabelFrame, go_quote
 from mimir_ingest.model.samples import TOO_MANY_SAMPLES, SeriesSamples
 from mimir_ingest.promql.annotations import Annotations
 from mimir_ingest.promql.plan_nodes import Aggregate, PlanNode, Shift
-from mimir_ingest.promql.values import QueryStats, Steps, VectorBlock
+from mimir_ingest.promql.values import HistogramCells, QueryStats, Steps, VectorBlock
 
 METADATA_LABELS = (METRIC_NAME, "__type__", "__unit__")
 """Labels that describe a metric; whatever changes its values' meaning drops them."""
@@ -115,15 +116,17 @@ class Evaluation:
         size = max(1, _CHUNK_CELLS // max(1, columns))
         return [(at, min(rows, at + size)) for at in range(0, rows, size)]
 
-    def drop_name(self, block: VectorBlock, *, strict: bool = False) -> VectorBlock:
+    def drop_name(
+        self, block: VectorBlock, *, strict: bool = False, names: Sequence[str] = METADATA_LABELS
+    ) -> VectorBlock:
         """Return the block without metric names, or marked so; rows that then have equal labels are merged.
 
-        `strict`: such rows are an error even if they are never present at the same step.
+        `strict`: such rows are an error even if they are never present at the same step. `names`: the labels to drop.
         """
         if self.delayed_name_removal:
-            return VectorBlock(block.labels, block.values, block.present, np.ones(block.labels.n, bool))
-        bare = block.relabelled(block.labels.drop(METADATA_LABELS))
-        return unique_rows(bare, strict=strict) if _varies(block.labels, METADATA_LABELS) else bare
+            return replace(block, drop_name=np.ones(block.labels.n, bool))
+        bare = block.relabelled(block.labels.drop(names))
+        return unique_rows(bare, strict=strict) if _varies(block.labels, names) else bare
 
 
 def reference_times(shift: Shift, steps: Steps) -> np.ndarray:
@@ -144,7 +147,12 @@ def unique_rows(block: VectorBlock, *, strict: bool = False) -> VectorBlock:
     shape = (len(first), block.values.shape[1])
     values, present = np.empty(shape), np.empty(shape, bool)
     merge_rows(ids, np.ascontiguousarray(block.values), here, values, present)
-    return VectorBlock(block.labels.take(first), values, present, block.drop_name[first])
+    merged = VectorBlock(block.labels.take(first), values, present, block.drop_name[first])
+    if block.histograms is None:
+        return merged
+    index = np.empty(shape, np.int64)
+    merge_index(ids, np.ascontiguousarray(block.histograms.index), here, index)
+    return replace(merged, histograms=HistogramCells(index, block.histograms.rows, block.histograms.weights))
 
 
 def filled_rows(block: VectorBlock) -> VectorBlock:

@@ -9,16 +9,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mimir_ingest.promql import annotations as texts
-from mimir_ingest.promql.nodes import SET_OPERATORS
+from mimir_ingest.kernels.native_pairs import NEGATE, apply_factors
+from mimir_ingest.promql.native import columns_of, run_items, workspaces
+from mimir_ingest.promql.nodes import SET_OPERATORS, TRIM_OPERATORS
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows
 from mimir_ingest.promql.operators.matching import match_vectors
+from mimir_ingest.promql.operators.native_binary import Operand, annotate, combine
 from mimir_ingest.promql.operators.sets import combine_sets
 from mimir_ingest.promql.plan_nodes import Binary
-from mimir_ingest.promql.values import Steps, VectorBlock
-
-_TRIMS = frozenset(("</", ">/"))
-"""Operators that only native histograms have."""
+from mimir_ingest.promql.values import HistogramCells, Steps, VectorBlock
 
 _COMPARE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "==": np.equal,
@@ -51,10 +50,9 @@ def apply_binary(evaluation: Evaluation, node: Binary, steps: Steps) -> VectorBl
         if node.op in SET_OPERATORS:
             return combine_sets(node, lhs, rhs)
         return match_vectors(evaluation, node, lhs, rhs, compute)
-    if node.op in _TRIMS:
-        if (lhs if left_vector else rhs).present.any():
-            evaluation.annotations.inform(texts.incompatible_types("float", node.op, "float"), node.pos)
-        return VectorBlock.empty(steps.count)
+    block = lhs if left_vector else rhs
+    if block.histograms is not None or node.op in TRIM_OPERATORS:
+        return _mixed_with_scalar(evaluation, node, lhs, rhs)
     return _with_scalar(evaluation, node, lhs, rhs)
 
 
@@ -82,9 +80,36 @@ def _with_scalar(evaluation: Evaluation, node: Binary, lhs, rhs) -> VectorBlock:
     return filled_rows(VectorBlock(block.labels, block.values, block.present & keep, block.drop_name))
 
 
+def _mixed_with_scalar(evaluation: Evaluation, node: Binary, lhs, rhs) -> VectorBlock:
+    """Apply an operator between a vector with histograms and a scalar, in either order."""
+    swapped = not isinstance(lhs, VectorBlock)
+    block = rhs if swapped else lhs
+    vector = Operand(block.values, block.histograms)
+    sides = (Operand(lhs), vector) if swapped else (vector, Operand(rhs))
+    done = combine(evaluation, node.op, block.present, *sides, compute)
+    annotate(evaluation, node, done.notes)
+    if done.keep is None:
+        result = filled_rows(VectorBlock(block.labels, done.values, done.present, block.drop_name, done.histograms))
+        return result if node.op in TRIM_OPERATORS else evaluation.drop_name(result)
+    if node.return_bool:
+        return evaluation.drop_name(filled_rows(block.of_numbers(done.keep.astype(np.float64), done.present)))
+    return filled_rows(block.of_numbers(block.values, done.present & done.keep))
+
+
 def negate(evaluation: Evaluation, node, steps: Steps) -> VectorBlock | np.ndarray:
     """Evaluate unary minus."""
     value = evaluation.evaluate(node.child, steps)
     if not isinstance(value, VectorBlock):
         return -value
-    return evaluation.drop_name(VectorBlock(value.labels, -value.values, value.present, value.drop_name))
+    cells = None
+    if value.histograms is not None:
+        columns, rows = columns_of(value.histograms.rows), np.arange(len(value.histograms.rows))
+        works, factors = workspaces([columns], 3), np.full(len(rows), -1.0)
+        negated, _ = run_items(
+            lambda output: apply_factors(columns, rows, factors, NEGATE, works, output),
+            len(rows),
+            evaluation.check,
+            evaluation.note_samples,
+        )
+        cells = HistogramCells(value.histograms.index, negated, value.histograms.weights)
+    return evaluation.drop_name(VectorBlock(value.labels, -value.values, value.present, value.drop_name, cells))

@@ -10,7 +10,7 @@ from mimir_ingest.promql.operators.elementwise import go_maximum, go_minimum
 from mimir_ingest.promql.operators.rollups import absent_labels
 from mimir_ingest.promql.operators.selectors import latest, reference_times
 from mimir_ingest.promql.plan_nodes import Call, InstantSelect, Number, RangeSelect, StepInvariant
-from mimir_ingest.promql.values import Steps, VectorBlock
+from mimir_ingest.promql.values import HistogramCells, Steps, VectorBlock
 
 
 def number(_evaluation: Evaluation, node: Number, steps: Steps) -> np.ndarray:
@@ -30,11 +30,15 @@ def step_invariant(evaluation: Evaluation, node: StepInvariant, steps: Steps) ->
         return np.repeat(value, steps.count)
     evaluation.note_samples(value.points * (steps.count - 1))
     evaluation.reserve(value.labels.n, steps.count)
+    cells = value.histograms
+    if cells is not None:
+        cells = HistogramCells(np.repeat(cells.index, steps.count, axis=1), cells.rows, cells.weights)
     return VectorBlock(
         value.labels,
         np.repeat(value.values, steps.count, axis=1),
         np.repeat(value.present, steps.count, axis=1),
         value.drop_name,
+        cells,
     )
 
 
@@ -62,8 +66,9 @@ def vector_of_scalar(evaluation: Evaluation, node: Call, steps: Steps) -> Vector
 def scalar_of_vector(evaluation: Evaluation, node: Call, steps: Steps) -> np.ndarray:
     """Evaluate `scalar()`: the value of the only series present, else NaN."""
     block = evaluation.vector(node.args[0], steps)
-    values = np.where(block.present, block.values, 0.0).sum(axis=0)
-    return np.where(np.count_nonzero(block.present, axis=0) == 1, values, np.nan)
+    present = block.float_present
+    values = np.where(present, block.values, 0.0).sum(axis=0)
+    return np.where(np.count_nonzero(present, axis=0) == 1, values, np.nan)
 
 
 def absent(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
@@ -88,10 +93,13 @@ def timestamp(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     else:
         block = evaluation.vector(selector, steps)
         values = np.broadcast_to(steps.times_ms / 1000, block.values.shape)
-    return evaluation.drop_name(VectorBlock(block.labels, values, block.present, block.drop_name))
+    return evaluation.drop_name(block.of_numbers(values, block.present))
 
 
-def only_for_histograms(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
-    """Evaluate a function that is defined on native histograms only: floats give nothing."""
+def start_timestamp(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
+    """Evaluate `start_timestamp()`: nothing, since start timestamps are not stored.
+
+    So does Prometheus without `use-start-timestamps`.
+    """
     evaluation.vector(node.args[0], steps)
     return VectorBlock.empty(steps.count)

@@ -98,7 +98,7 @@ def map_values(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
         return VectorBlock.of_scalar(_date(node.name, (steps.times_ms / 1000).astype(np.float64), steps.times_ms))
     block = evaluation.vector(node.args[0], steps)
     scalars = [evaluation.scalar(arg, steps) for arg in node.args[1:]]
-    present = block.present
+    present = block.float_present
     with np.errstate(all="ignore"):
         if node.name in _MATH:
             values = _MATH[node.name](block.values)
@@ -111,7 +111,7 @@ def map_values(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
             lower, upper = _bounds(node.name, scalars, steps.count)
             values = go_maximum(lower, go_minimum(upper, block.values))
             present = present & ~(upper < lower)
-    return evaluation.drop_name(VectorBlock(block.labels, values, present, block.drop_name))
+    return evaluation.drop_name(block.of_numbers(values, present))
 
 
 def _bounds(name: str, scalars: list[np.ndarray], steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Functions of classic histograms: `histogram_quantile`, `histogram_quantiles`, `histogram_fraction`.
+"""Functions of histograms, classic and native: `histogram_quantile`, `histogram_quantiles`, `histogram_fraction`.
 
 Source: Prometheus 3.14 `promql/functions.go`.
 """
@@ -17,6 +17,7 @@ from mimir_ingest.promql.nodes import PosRange
 from mimir_ingest.promql.number_text import format_open_metrics, parse_float
 from mimir_ingest.promql.operators.aggregates import members_of
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows, unique_rows
+from mimir_ingest.promql.operators.native_statistics import native_fraction, native_quantile
 from mimir_ingest.promql.operators.sets import present_by_signature
 from mimir_ingest.promql.plan_nodes import Call, Text
 from mimir_ingest.promql.values import Steps, VectorBlock
@@ -38,7 +39,9 @@ class _Histograms:
     present: np.ndarray
     """float64[n, steps], bool[n, steps]: the buckets' series."""
     there: np.ndarray
-    """bool[k, steps]: where a histogram has any bucket."""
+    """bool[k, steps]: where a histogram has any bucket and no native one has the same labels."""
+    native: VectorBlock | None
+    """The native histograms; None: there are none."""
 
 
 def histogram_quantile(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
@@ -61,14 +64,7 @@ def histogram_quantiles(evaluation: Evaluation, node: Call, steps: Steps) -> Vec
     for q in quantiles:
         part = evaluation.drop_name(_quantile(evaluation, found, q, steps, node.args[0].pos))
         parts.extend(_labelled(part, label.value, q))
-    return unique_rows(
-        VectorBlock(
-            LabelFrame.concat([p.labels for p in parts]),
-            np.concatenate([p.values for p in parts]),
-            np.concatenate([p.present for p in parts]),
-            np.concatenate([p.drop_name for p in parts]),
-        )
-    )
+    return unique_rows(VectorBlock.concat(parts))
 
 
 def _labelled(block: VectorBlock, label: str, quantiles: np.ndarray) -> list[VectorBlock]:
@@ -89,11 +85,23 @@ def histogram_fraction(evaluation: Evaluation, node: Call, steps: Steps) -> Vect
     buckets.fraction_buckets(
         found.members, found.bounds, found.uppers, found.values, found.present, lower, upper, values
     )
-    return evaluation.drop_name(VectorBlock(found.labels, values, found.there, np.zeros(len(values), bool)))
+    result = VectorBlock(found.labels, values, found.there, np.zeros(len(values), bool))
+    if found.native is not None:
+        named = evaluation.delayed_name_removal
+        native = native_fraction(evaluation, found.native, lower, upper, node.args[2].pos, named=named)
+        result = filled_rows(VectorBlock.concat([native, result]))
+    return evaluation.drop_name(result)
 
 
 def _histograms(evaluation: Evaluation, block: VectorBlock, pos: PosRange) -> _Histograms:
-    """Group a vector's buckets into histograms; a series whose `le` is no number is warned of and left out."""
+    """Group a vector's buckets into histograms; a series whose `le` is no number is warned of and left out.
+
+    Where a native histogram has the labels of a classic one, neither counts, with a warning.
+    """
+    native = None
+    if block.histograms is not None:
+        native = filled_rows(block.where(block.histogram_present))
+        block = filled_rows(block.of_numbers(block.values, block.float_present))
     column = block.labels.column(_BUCKET_LABEL)
     codes, texts_of = column if column is not None else (np.full(block.labels.n, -1, np.int32), ())
     parsed = [parse_float(text) for text in texts_of]
@@ -108,15 +116,42 @@ def _histograms(evaluation: Evaluation, block: VectorBlock, pos: PosRange) -> _H
     by_bound = np.lexsort((uppers, ids))
     members, bounds = members_of(ids[by_bound], len(first))
     members = by_bound[members]
+    there = present_by_signature(block, ids, len(first))
+    labels = bare.take(first)
+    if native is not None:
+        native, there = _without_conflicts(evaluation, native, labels, there, pos)
     return _Histograms(
-        bare.take(first),
+        labels,
         members,
         bounds,
         uppers[members],
         np.ascontiguousarray(block.values),
         np.ascontiguousarray(block.present),
-        present_by_signature(block, ids, len(first)),
+        there,
+        native,
     )
+
+
+def _without_conflicts(
+    evaluation: Evaluation, native: VectorBlock, labels: LabelFrame, there: np.ndarray, pos: PosRange
+) -> tuple[VectorBlock, np.ndarray]:
+    """Return native histograms, and where classic ones of these labels are, without those that meet at a step."""
+    ids, _ = LabelFrame.concat([labels, native.labels]).group_ids()
+    row_of = np.full(int(ids.max(initial=-1)) + 1, -1, np.int64)
+    row_of[ids[: labels.n]] = np.arange(labels.n)
+    classic = row_of[ids[labels.n :]]
+    met = native.present & there[classic] & (classic >= 0)[:, None] if labels.n else np.zeros_like(native.present)
+    if not met.any():
+        return native, there
+    conflicting = np.flatnonzero(met.any(axis=1))
+    named = evaluation.delayed_name_removal
+    names = native.labels.take(conflicting).strings(METRIC_NAME) if named else [""]
+    for name in sorted(set(names)):
+        evaluation.annotations.warn(texts.mixed_histograms(name), pos)
+    there = there.copy()
+    for row in conflicting.tolist():
+        there[classic[row]] &= ~met[row]
+    return native.where(native.present & ~met), there
 
 
 def _warn_labels(evaluation: Evaluation, block: VectorBlock, pos: PosRange) -> None:
@@ -148,7 +183,12 @@ def _quantile(
         repairs,
     )
     _note_repairs(evaluation, found.labels, repairs, steps, pos)
-    return VectorBlock(found.labels, values, found.there, np.zeros(len(values), bool))
+    result = VectorBlock(found.labels, values, found.there, np.zeros(len(values), bool))
+    if found.native is None:
+        return result
+    named = evaluation.delayed_name_removal
+    native = native_quantile(evaluation, found.native, quantiles, pos, named=named)
+    return filled_rows(VectorBlock.concat([native, result]))
 
 
 def _note_repairs(evaluation: Evaluation, labels: LabelFrame, repairs: np.ndarray, steps: Steps, pos: PosRange) -> None:

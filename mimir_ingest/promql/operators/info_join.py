@@ -13,7 +13,7 @@ from mimir_ingest.errors import QueryError
 from mimir_ingest.model.labels import METRIC_NAME, LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SeriesSamples
-from mimir_ingest.promql.operators.base import Evaluation, filled_rows, format_labels, unique_rows
+from mimir_ingest.promql.operators.base import Evaluation, filled_rows, format_labels, row_labels, unique_rows
 from mimir_ingest.promql.operators.selectors import latest, reference_times
 from mimir_ingest.promql.plan_nodes import InfoJoin
 from mimir_ingest.promql.values import Steps, VectorBlock
@@ -27,21 +27,14 @@ def join_info(evaluation: Evaluation, node: InfoJoin, steps: Steps) -> VectorBlo
     plain = _matching(base.labels, node.name_matchers)
     joinable = base.take(~plain)
     samples = _identified(evaluation.data[node.select], joinable.labels)
-    info = latest(evaluation, samples, reference_times(node.shift, steps), timestamps=True)
+    ends = reference_times(node.shift, steps)
+    _check_numbers(samples, ends, evaluation.lookback_ms)
+    info = latest(evaluation, samples, ends, timestamps=True)
     wanted = {m.name for m in node.label_matchers}
     parts = [base.take(plain), *_joined(joinable, _newest_by_target(info), info, wanted)]
     if any(not m.matches_empty for m in node.label_matchers):
         parts = [p for i, p in enumerate(parts) if i != 1]
-    return unique_rows(
-        filled_rows(
-            VectorBlock(
-                LabelFrame.concat([p.labels for p in parts]),
-                np.concatenate([p.values for p in parts]),
-                np.concatenate([p.present for p in parts]),
-                np.concatenate([p.drop_name for p in parts]),
-            )
-        )
-    )
+    return unique_rows(filled_rows(VectorBlock.concat(parts)))
 
 
 def _matching(frame: LabelFrame, matchers: Sequence[Matcher]) -> np.ndarray:
@@ -67,7 +60,20 @@ def _identified(samples: SeriesSamples, base: LabelFrame) -> SeriesSamples:
     sizes = np.diff(samples.offsets)[rows]
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
     at = np.repeat(samples.offsets[:-1][rows] - offsets[:-1], sizes) + np.arange(offsets[-1])
-    return SeriesSamples(samples.labels.take(rows), offsets, samples.timestamps[at], samples.values[at])
+    histograms = None if samples.histograms is None else samples.histograms.take(rows)
+    return SeriesSamples(samples.labels.take(rows), offsets, samples.timestamps[at], samples.values[at], histograms)
+
+
+def _check_numbers(samples: SeriesSamples, ends: np.ndarray, lookback_ms: int) -> None:
+    """Raise QueryError if an info series is a native histogram where the query looks (`ends`, ms)."""
+    if samples.histograms is None or not len(ends):
+        return
+    for row in np.flatnonzero(np.diff(samples.histograms.offsets)).tolist():
+        bounds = samples.histograms.offsets[row : row + 2].tolist()
+        at = samples.histograms.timestamps[bounds[0] : bounds[1]]
+        if np.any((at[:, None] <= ends) & (at[:, None] > ends - lookback_ms)):
+            labels = format_labels(row_labels(samples.labels, row))
+            raise QueryError(f"this should be an info metric, with float samples: {labels}")
 
 
 def _newest_by_target(info: VectorBlock) -> dict[tuple[str, str, str], np.ndarray]:
@@ -115,12 +121,11 @@ def _joined(
             index.append(i)
             present.append(here)
             sets.append({**_info_labels(rows, info_sets, labels, wanted), **labels})
-    without = VectorBlock(base.labels, base.values, bare, base.drop_name)
+    without = base.where(bare)
     if not index:
         return [without]
-    rows = np.array(index)
-    enriched = VectorBlock(LabelFrame.from_dicts(sets), base.values[rows], np.stack(present), base.drop_name[rows])
-    return [without, enriched]
+    enriched = base.take(np.array(index)).where(np.stack(present))
+    return [without, enriched.relabelled(LabelFrame.from_dicts(sets))]
 
 
 def _info_labels(

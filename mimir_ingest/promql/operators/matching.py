@@ -15,8 +15,7 @@ import numpy as np
 from mimir_ingest.errors import QueryError
 from mimir_ingest.kernels.rows import find_conflict
 from mimir_ingest.model.labels import LabelFrame
-from mimir_ingest.promql import annotations as texts
-from mimir_ingest.promql.nodes import Cardinality, VectorMatching
+from mimir_ingest.promql.nodes import TRIM_OPERATORS, Cardinality, VectorMatching
 from mimir_ingest.promql.operators.base import (
     METADATA_LABELS,
     Evaluation,
@@ -25,12 +24,12 @@ from mimir_ingest.promql.operators.base import (
     row_labels,
     unique_rows,
 )
+from mimir_ingest.promql.operators.native_binary import Combined, Operand, annotate, combine
 from mimir_ingest.promql.operators.sets import matched_labels, present_by_signature, signatures
 from mimir_ingest.promql.plan_nodes import Binary
-from mimir_ingest.promql.values import VectorBlock
+from mimir_ingest.promql.values import HistogramCells, VectorBlock, join_cells
 
 _ARITHMETIC = frozenset(("+", "-", "*", "/", "%", "^", "atan2"))
-_TRIMS = frozenset(("</", ">/"))
 
 Compute = Callable[[str, np.ndarray, np.ndarray], tuple[np.ndarray, "np.ndarray | None"]]
 
@@ -71,22 +70,25 @@ def match_vectors(
     _check_one_side(sides, matching)
     rows = _matched_rows(evaluation, sides)
     if matching.fill_right is not None:
-        rows = _join(rows, _filled_one(sides))
-    if node.op in _TRIMS:
-        if rows.present.any():
-            evaluation.annotations.inform(texts.incompatible_types("float", node.op, "float"), node.pos)
-        return VectorBlock.empty(lhs.values.shape[1])
+        rows = _join(rows, _used(_filled_one(sides)))
+    done = _compute(evaluation, node, sides, rows, compute)
+    rows = replace(rows, present=done.present)
     if matching.fill_left is not None:
-        rows = _join(rows, _filled_many(sides, rows))
+        more = _used(_filled_many(sides, rows))
+        added = _compute(evaluation, node, sides, more, compute)
+        rows, done = _join(rows, replace(more, present=added.present)), _stack(done, added)
     evaluation.note_samples(int(np.count_nonzero(rows.present)))
+    annotate(evaluation, node, done.notes)
     labels = _result_labels(evaluation, node, sides, rows)
     _check_results(rows, labels, matching, sides.count)
-    values, keep = _compute(node, sides, rows, compute)
-    present = rows.present
-    if keep is not None and not node.return_bool:
-        present = present & keep
     drop_name = np.full(len(rows.ids), node.return_bool)
-    return unique_rows(filled_rows(VectorBlock(labels, values, present, drop_name)))
+    if done.keep is None:
+        result = VectorBlock(labels, done.values, rows.present, drop_name, done.histograms)
+    elif node.return_bool:
+        result = VectorBlock(labels, done.keep.astype(np.float64), rows.present, drop_name)
+    else:
+        result = VectorBlock(labels, done.values, rows.present & done.keep, drop_name, done.histograms)
+    return unique_rows(filled_rows(result))
 
 
 def _sides(lhs: VectorBlock, rhs: VectorBlock, matching: VectorMatching) -> _Sides:
@@ -152,24 +154,54 @@ def _filled_many(sides: _Sides, matched: _Rows) -> _Rows:
     return _Rows(np.full(len(one), -1), one, sides.one_ids, sides.one.present & ~taken[sides.one_ids])
 
 
+def _used(rows: _Rows) -> _Rows:
+    """Return the rows that are ever present."""
+    used = rows.present.any(axis=1)
+    return _Rows(rows.many[used], rows.one[used], rows.ids[used], rows.present[used])
+
+
 def _join(a: _Rows, b: _Rows) -> _Rows:
-    """Return the rows of both; those that are never present are left out."""
-    used = b.present.any(axis=1)
+    """Return the rows of both."""
     return _Rows(
-        np.concatenate((a.many, b.many[used])),
-        np.concatenate((a.one, b.one[used])),
-        np.concatenate((a.ids, b.ids[used])),
-        np.concatenate((a.present, b.present[used])),
+        np.concatenate((a.many, b.many)),
+        np.concatenate((a.one, b.one)),
+        np.concatenate((a.ids, b.ids)),
+        np.concatenate((a.present, b.present)),
     )
 
 
-def _compute(node: Binary, sides: _Sides, rows: _Rows, compute: Compute) -> tuple[np.ndarray, np.ndarray | None]:
-    """Compute all rows at all steps; return (values, keep)."""
+def _compute(evaluation: Evaluation, node: Binary, sides: _Sides, rows: _Rows, compute: Compute) -> Combined:
+    """Compute all rows at all steps."""
     # `fill_right` stands for the "one" side and `fill_left` for the "many" side, whichever operands these are.
     many = _operand(sides.many.values, rows.many, node.matching.fill_left)
     one = _operand(sides.one.values, rows.one, node.matching.fill_right)
-    values, keep = compute(node.op, one, many) if sides.swapped else compute(node.op, many, one)
-    return (keep.astype(np.float64), keep) if node.return_bool and keep is not None else (values, keep)
+    left, right = (one, many) if sides.swapped else (many, one)
+    if sides.many.histograms is None and sides.one.histograms is None and node.op not in TRIM_OPERATORS:
+        values, keep = compute(node.op, left, right)
+        return Combined(values, rows.present, keep)
+    cells = [_cells(side.histograms, at) for side, at in ((sides.many, rows.many), (sides.one, rows.one))]
+    if sides.swapped:
+        cells.reverse()
+    return combine(evaluation, node.op, rows.present, Operand(left, cells[0]), Operand(right, cells[1]), compute)
+
+
+def _cells(cells: HistogramCells | None, rows: np.ndarray) -> HistogramCells | None:
+    """Return the cells of each row; where a fill value stands in, there is a number."""
+    if cells is None or not len(cells.index):
+        return None
+    return HistogramCells(np.where(rows[:, None] < 0, -1, cells.index[rows]), cells.rows, cells.weights)
+
+
+def _stack(a: Combined, b: Combined) -> Combined:
+    """Return the elements of both, one after the other."""
+    notes = [np.zeros(c.present.shape, np.int8) if c.notes is None else c.notes for c in (a, b)]
+    return Combined(
+        np.concatenate((a.values, b.values)),
+        np.concatenate((a.present, b.present)),
+        None if a.keep is None else np.concatenate((a.keep, b.keep)),
+        join_cells((a.histograms, b.histograms), (a.present.shape, b.present.shape)),
+        np.concatenate(notes),
+    )
 
 
 def _distinct(ids: np.ndarray) -> bool:

@@ -42,11 +42,14 @@ def rank_series(
         return VectorBlock.empty(len(param))
     members = np.argsort(groups, kind="stable")
     bounds = np.searchsorted(groups[members], np.arange(group_count + 1))
-    values, present = np.ascontiguousarray(block.values), np.ascontiguousarray(block.present)
+    ranked = block.present if node.op == "limitk" else block.float_present
+    if ranked is not block.present and (block.histogram_present & (limits >= 1)).any():
+        evaluation.annotations.inform(texts.ignored_in_aggregation(node.op), node.pos)
+    values, present = np.ascontiguousarray(block.values), np.ascontiguousarray(ranked)
     position = np.empty(values.shape, np.int32)
     evaluation.check()
     ranking.rank_rows(members, bounds, values, present, limits, _OPERATIONS[node.op], position)
-    kept = VectorBlock(block.labels, values, position > 0, block.drop_name)
+    kept = block.where(position > 0)
     if evaluation.instant and len(param) == 1:
         return kept.take(_instant_order(node.op, groups, values[:, 0], position[:, 0]))
     return filled_rows(kept)
@@ -90,7 +93,7 @@ def _limit_ratio(evaluation: Evaluation, node: Aggregate, block: VectorBlock, pa
     ratio = np.clip(param, -1.0, 1.0)
     at = _hash_label_sets(block.labels).astype(np.float64)[:, None] / float((1 << 64) - 1)
     inside = np.where(ratio >= 0, at < ratio, at >= 1.0 + ratio) & (ratio != 0)
-    return filled_rows(VectorBlock(block.labels, block.values, block.present & inside, block.drop_name))
+    return filled_rows(block.where(block.present & inside))
 
 
 def _hash_label_sets(frame: LabelFrame) -> np.ndarray:

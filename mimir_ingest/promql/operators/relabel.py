@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import re2
 
 from mimir_ingest.errors import QueryError
+from mimir_ingest.model.go_regexp import compile_anchored, expand, full_match
 from mimir_ingest.model.labels import METRIC_NAME, LabelFrame
 from mimir_ingest.promql.operators.base import Evaluation, unique_rows
 from mimir_ingest.promql.plan_nodes import Call
 from mimir_ingest.promql.values import Steps, VectorBlock
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_REFERENCE = re.compile(r"\$(?:\$|\{([\w]+)\}|(\w+))")
-
 
 def label_replace(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     """Evaluate `label_replace(v, dst, replacement, src, regex)`."""
     target, replacement, source, pattern = (arg.value for arg in node.args[1:])
-    options = re2.Options()
-    options.log_errors = False
-    options.dot_nl = True
     try:
-        regexp = re2.compile(f"^(?s:{pattern})$", options)
+        regexp = compile_anchored(pattern)
     except (re2.error, UnicodeEncodeError) as error:
         raise QueryError(f"invalid regular expression in label_replace(): {pattern}") from error
     _check_name(target, "invalid destination label name in label_replace(): ")
@@ -33,28 +28,9 @@ def label_replace(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlo
     column = block.labels.column(source)
     codes, values = column if column is not None else (np.full(block.labels.n, -1, np.int32), ())
     # The extra last entry stands for series without the label, whose code is -1.
-    results = [_expand(regexp, replacement, value) for value in (*values, "")]
+    matches = [full_match(regexp, value) for value in (*values, "")]
+    results = [None if match is None else expand(regexp, match, replacement) for match in matches]
     return _relabelled(block, target, results, codes)
-
-
-def _expand(regexp: re2._Regexp, template: str, value: str) -> str | None:
-    """Return a template with the groups of a match filled in, as Go's `Regexp.Expand` does; None without a match."""
-    # A byte that is no UTF-8, a lone surrogate here, is U+FFFD to Go's regular expressions.
-    match = regexp.fullmatch(_SURROGATE.sub("\ufffd", value))
-    if match is None:
-        return None
-    names = regexp.groupindex
-
-    def group(reference: re.Match[str]) -> str:
-        if reference.group() == "$$":
-            return "$"
-        name = reference.group(1) or reference.group(2)
-        if name.isascii() and name.isdigit():
-            index = int(name)
-            return (match.group(index) or "") if index <= regexp.groups else ""
-        return (match.group(name) or "") if name in names else ""
-
-    return _REFERENCE.sub(group, template)
 
 
 def label_join(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
@@ -84,7 +60,7 @@ def _relabelled(block: VectorBlock, target: str, results: Sequence[str | None], 
     changed = new_codes != -2
     labels = block.labels.with_column(target, np.where(changed, new_codes, old_codes), list(dictionary))
     drop_name = block.drop_name & ~changed if target == METRIC_NAME else block.drop_name
-    return unique_rows(VectorBlock(labels, block.values, block.present, drop_name))
+    return unique_rows(replace(block, labels=labels, drop_name=drop_name))
 
 
 def _check_name(name: str, message: str) -> None:

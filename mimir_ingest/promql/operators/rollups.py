@@ -13,6 +13,7 @@ from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.promql import annotations as texts
 from mimir_ingest.promql.nodes import PosRange
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows
+from mimir_ingest.promql.operators.native_rollups import Rolled, RollupCall, roll_up_histograms
 from mimir_ingest.promql.operators.selectors import range_samples
 from mimir_ingest.promql.plan_nodes import Call, PlanNode, RangeSelect, Subquery
 from mimir_ingest.promql.values import RangeBlock, Steps, VectorBlock
@@ -75,12 +76,21 @@ def roll_up(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
         values, present = _rank(windowed, node, scalars)
     else:
         values, present = _reduce(windowed, node.name, ranged)
+    # Prometheus evaluates a subquery into a range vector that has no position of its own.
+    pos = ranged.pos if reads else PosRange(0, 0)
+    rolled = Rolled(values, present)
+    if block.histograms is not None:
+        mode = _RATES.get(node.name, 0) | _extension(ranged)
+        first_pos = pos if at == 0 else node.args[0].pos
+        anchored = isinstance(ranged, RangeSelect) and ranged.anchored
+        roll_up_histograms(
+            RollupCall(evaluation, node.name, block, ends, range_ms, mode, anchored, reads, pos, first_pos), rolled
+        )
     if node.name == "absent_over_time":
         return VectorBlock(*_absent(ranged, present))
-    result = filled_rows(VectorBlock(block.labels, values, present, block.drop_name))
+    result = filled_rows(VectorBlock(block.labels, values, present, block.drop_name, rolled.histograms))
     if node.name in ("rate", "increase"):
-        # Prometheus evaluates a subquery into a range vector that has no position of its own.
-        _note_non_counters(evaluation, result, ranged.pos if reads else PosRange(0, 0))
+        _note_non_counters(evaluation, result, pos)
     if node.name not in _KEEPS_NAME:
         result = evaluation.drop_name(result, strict=True)
     return result
@@ -133,10 +143,16 @@ class _Windows:
         return values, present
 
 
+def _extension(node: PlanNode) -> int:
+    """Return ANCHORED or SMOOTHED of a range vector, 0 if it is plain."""
+    if not isinstance(node, RangeSelect):
+        return 0
+    return windows.ANCHORED if node.anchored else windows.SMOOTHED if node.smoothed else 0
+
+
 def _rate(windowed: _Windows, name: str, node: PlanNode) -> tuple[np.ndarray, np.ndarray]:
-    mode = _RATES[name]
-    if isinstance(node, RangeSelect) and (node.anchored or node.smoothed):
-        mode |= windows.ANCHORED if node.anchored else windows.SMOOTHED
+    mode = _RATES[name] | _extension(node)
+    if mode & (windows.ANCHORED | windows.SMOOTHED):
         window = np.array((windowed.range_ms, mode, windowed.evaluation.lookback_ms))
         return windowed.run(windows.extend_rate, window)
     return windowed.run(windows.extrapolate_rate, np.array((windowed.range_ms, mode)))
@@ -214,7 +230,9 @@ def absent_labels(matchers: Sequence[Matcher]) -> dict[str, str]:
 
 
 def _note_non_counters(evaluation: Evaluation, block: VectorBlock, pos: PosRange) -> None:
-    """Add an info for every metric with a result that does not look like a counter."""
+    """Add an info for every metric with a number as result that does not look like a counter."""
+    if block.histograms is not None:
+        block = block.take(block.float_present.any(axis=1))
     column = block.labels.column(METRIC_NAME)
     if column is None:
         return

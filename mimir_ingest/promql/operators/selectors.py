@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mimir_ingest.errors import InvariantViolated
 from mimir_ingest.kernels.lookback import interpolate_latest, select_latest
 from mimir_ingest.model.batch import STALE_NAN_BITS
+from mimir_ingest.model.histograms import GAUGE, RESET_UNKNOWN
 from mimir_ingest.model.samples import SeriesSamples
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows, reference_times
+from mimir_ingest.promql.operators.native_selectors import (
+    add_latest_histograms,
+    histogram_points,
+    interpolate_histograms,
+    is_stale,
+    only_statistics,
+)
 from mimir_ingest.promql.plan_nodes import InstantSelect, PlanNode, RangeSelect, Subquery
-from mimir_ingest.promql.values import RangeBlock, Steps, VectorBlock
+from mimir_ingest.promql.values import HistogramPoints, RangeBlock, Steps, VectorBlock
 
 
 def select_instant(evaluation: Evaluation, node: InstantSelect, steps: Steps) -> VectorBlock:
@@ -18,14 +28,22 @@ def select_instant(evaluation: Evaluation, node: InstantSelect, steps: Steps) ->
     samples = evaluation.data[node.select]
     ends = reference_times(node.shift, steps)
     if node.smoothed:
-        return _interpolated(evaluation, samples, ends)
-    return latest(evaluation, samples, ends)
+        return _interpolated(evaluation, samples, ends, node)
+    return latest(evaluation, samples, ends, statistics=node.statistics)
 
 
 def latest(
-    evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarray, *, timestamps: bool = False
+    evaluation: Evaluation,
+    samples: SeriesSamples,
+    ends: np.ndarray,
+    *,
+    timestamps: bool = False,
+    statistics: bool = False,
 ) -> VectorBlock:
-    """Return the newest sample of each series at each of `ends` (int64[steps], ms), or its timestamp (ms) instead."""
+    """Return the newest sample of each series at each of `ends` (int64[steps], ms), or its timestamp (ms) instead.
+
+    `statistics`: leave the buckets of histograms out.
+    """
     shape = (samples.series_count, len(ends))
     evaluation.reserve(*shape)
     values, present = np.empty(shape), np.empty(shape, bool)
@@ -43,12 +61,18 @@ def latest(
             present[a:b],
         )
         evaluation.note_samples(found)
+    cells = None
+    if samples.histograms is not None and samples.histograms.sample_count:
+        series = histogram_points(samples)
+        if statistics:
+            series = only_statistics(series, ends, evaluation.lookback_ms)
+        cells, found = add_latest_histograms(evaluation, samples, series, ends, values, present, timestamps=timestamps)
     evaluation.stats.total_queryable_samples += found
     evaluation.stats.samples_read += found
-    return filled_rows(VectorBlock(samples.labels, values, present, np.zeros(shape[0], bool)))
+    return filled_rows(VectorBlock(samples.labels, values, present, np.zeros(shape[0], bool), cells))
 
 
-def _interpolated(evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarray) -> VectorBlock:
+def _interpolated(evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarray, node: InstantSelect) -> VectorBlock:
     """Return the values of `smoothed` at each of `ends`."""
     block = without_stale(samples)
     shape = (samples.series_count, len(ends))
@@ -65,26 +89,37 @@ def _interpolated(evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarr
             values[a:b],
             present[a:b],
         )
-    return filled_rows(VectorBlock(samples.labels, values, present, np.zeros(shape[0], bool)))
+    cells = None
+    if block.histograms is not None:
+        cells = interpolate_histograms(evaluation, block, ends, node, values, present)
+    return filled_rows(VectorBlock(samples.labels, values, present, np.zeros(shape[0], bool), cells))
 
 
 def without_stale(samples: SeriesSamples) -> RangeBlock:
     """Return the samples without staleness markers."""
     keep = samples.values.view(np.uint64) != np.uint64(STALE_NAN_BITS)
     drop_name = np.zeros(samples.series_count, bool)
+    histograms = None
+    if samples.histograms is not None and samples.histograms.sample_count:
+        histograms = histogram_points(samples)
+        stale = is_stale(histograms.histograms)
+        histograms = histograms.keep(~stale) if stale.any() else histograms
     if keep.all():
-        return RangeBlock(samples.labels, samples.offsets, samples.timestamps, samples.values, drop_name)
+        return RangeBlock(samples.labels, samples.offsets, samples.timestamps, samples.values, drop_name, histograms)
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(keep, dtype=np.int64)))[samples.offsets]
-    return RangeBlock(samples.labels, offsets, samples.timestamps[keep], samples.values[keep], drop_name)
+    return RangeBlock(samples.labels, offsets, samples.timestamps[keep], samples.values[keep], drop_name, histograms)
 
 
 def range_samples(evaluation: Evaluation, node: PlanNode, steps: Steps) -> tuple[RangeBlock, np.ndarray, int]:
     """Evaluate a range vector: its samples, the windows' ends (int64[steps], ms) and their length (ms)."""
     if isinstance(node, RangeSelect):
-        return without_stale(evaluation.data[node.select]), reference_times(node.shift, steps), node.range_ms
+        block, ends = without_stale(evaluation.data[node.select]), reference_times(node.shift, steps)
+        if node.statistics and block.histograms is not None:
+            block = replace(block, histograms=only_statistics(block.histograms, ends, node.range_ms))
+        return block, ends, node.range_ms
     if isinstance(node, Subquery):
         total = evaluation.stats.total_queryable_samples
-        block = subquery_samples(evaluation, node, steps)
+        block = _without_resets(subquery_samples(evaluation, node, steps))
         # The windows over a subquery count its points; what its selectors found does not count again.
         evaluation.stats.total_queryable_samples = total
         return block, reference_times(node.shift, steps), node.range_ms
@@ -107,7 +142,29 @@ def subquery_samples(evaluation: Evaluation, node: Subquery, steps: Steps) -> Ra
 
 def points(block: VectorBlock, times_ms: np.ndarray) -> RangeBlock:
     """Return a block's points as samples; `times_ms` is int64[steps]."""
-    offsets = np.zeros(block.labels.n + 1, np.int64)
-    np.cumsum(np.count_nonzero(block.present, axis=1), out=offsets[1:])
-    timestamps = np.broadcast_to(times_ms, block.present.shape)[block.present]
-    return RangeBlock(block.labels, offsets, timestamps, block.values[block.present], block.drop_name)
+    numbers = block.float_present
+    offsets, timestamps = _offsets_and_times(numbers, times_ms)
+    histograms = None
+    if block.histograms is not None:
+        here = block.histogram_present
+        if here.any():
+            cells = block.histograms
+            histograms = HistogramPoints(
+                *_offsets_and_times(here, times_ms), cells.index[here], cells.rows, cells.weights
+            )
+    return RangeBlock(block.labels, offsets, timestamps, block.values[numbers], block.drop_name, histograms)
+
+
+def _offsets_and_times(present: np.ndarray, times_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    offsets = np.zeros(len(present) + 1, np.int64)
+    np.cumsum(np.count_nonzero(present, axis=1), out=offsets[1:])
+    return offsets, np.broadcast_to(times_ms, present.shape)[present]
+
+
+def _without_resets(block: RangeBlock) -> RangeBlock:
+    """Return a subquery's samples without what their histograms say of resets, since its steps may skip samples."""
+    if block.histograms is None:
+        return block
+    histograms = block.histograms.histograms
+    hints = np.where(histograms.reset_hint == GAUGE, np.uint8(GAUGE), np.uint8(RESET_UNKNOWN))
+    return replace(block, histograms=replace(block.histograms, histograms=replace(histograms, reset_hint=hints)))

@@ -43,15 +43,8 @@ def combine_sets(node: Binary, lhs: VectorBlock, rhs: VectorBlock) -> VectorBloc
     left_ids, right_ids, count = signatures(lhs.labels, rhs.labels, node.matching)
     if node.op == "or":
         taken = present_by_signature(lhs, left_ids, count)
-        rest = filled_rows(VectorBlock(rhs.labels, rhs.values, rhs.present & ~taken[right_ids], rhs.drop_name))
-        return unique_rows(
-            VectorBlock(
-                LabelFrame.concat([lhs.labels, rest.labels]),
-                np.concatenate((lhs.values, rest.values)),
-                np.concatenate((lhs.present, rest.present)),
-                np.concatenate((lhs.drop_name, rest.drop_name)),
-            )
-        )
+        rest = filled_rows(rhs.where(rhs.present & ~taken[right_ids]))
+        return unique_rows(VectorBlock.concat([lhs, rest]))
     there = present_by_signature(rhs, right_ids, count)[left_ids]
     present = lhs.present & (there if node.op == "and" else ~there)
-    return filled_rows(VectorBlock(lhs.labels, lhs.values, present, lhs.drop_name))
+    return filled_rows(lhs.where(present))

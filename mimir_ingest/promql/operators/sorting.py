@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 from mimir_ingest.promql import annotations as texts
-from mimir_ingest.promql.operators.base import Evaluation
+from mimir_ingest.promql.operators.base import Evaluation, filled_rows
 from mimir_ingest.promql.plan_nodes import Call, Text
 from mimir_ingest.promql.values import Steps, VectorBlock
 
@@ -26,6 +26,8 @@ _INSERTION_SORT_LENGTH = 12
 def sort_series(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     """Evaluate a sort function."""
     block = evaluation.vector(node.args[0], steps)
+    if node.name in ("sort", "sort_desc") and block.histograms is not None:
+        block = filled_rows(block.where(block.float_present))
     if steps.count != 1:
         evaluation.annotations.warn(texts.SORT_IN_RANGE_QUERY, node.pos)
         return block
