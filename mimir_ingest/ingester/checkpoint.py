@@ -18,9 +18,11 @@ from mimir_ingest.kernels.xor_chunk import decode_xor, encode_xor, explain_statu
 from mimir_ingest.tsdb.block_writer import plan_chunks
 from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt, decode_columns, decode_meta, encode_columns
 from mimir_ingest.tsdb.head import FrozenHead, Head, Held
+from mimir_ingest.tsdb.histogram_segment import SEGMENT_COLUMNS, HistogramSegment, read_histograms
+from mimir_ingest.tsdb.histogram_segment import build_segment as build_histogram_segment
 from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment, Staged, build_segment, read_samples
 
-KIND, VERSION = "checkpoint", 1
+KIND, VERSION = "checkpoint", 2
 _CHUNK_SAMPLES = 120
 
 
@@ -123,6 +125,12 @@ def _head_columns(head: FrozenHead, stayed: Segment) -> dict[str, np.ndarray]:
     offsets, ts, values = read_samples(
         [stayed], Staged.empty(), head.live, head.table.series_count, MIN_MS, MAX_MS, rank
     )
+    histograms = {}
+    if stayed.histograms is not None:
+        kept = read_histograms([stayed.histograms], (), head.live, MIN_MS, MAX_MS, rank)
+        if kept is not None:
+            filled = np.flatnonzero(np.diff(kept.offsets))
+            histograms = histogram_columns(build_histogram_segment(filled.astype(np.int32), kept.take(filled)), "")
     _, starts = plan_chunks(offsets, _CHUNK_SAMPLES)
     ends = np.empty(len(starts) - 1, np.int64)
     out = np.empty(max_encoded_size(np.diff(starts)), np.uint8)
@@ -136,7 +144,20 @@ def _head_columns(head: FrozenHead, stayed: Segment) -> dict[str, np.ndarray]:
         "sample_offsets": offsets,
         "chunk_ends": ends,
         "chunks": out[:size],
+        **histograms,
     }
+
+
+def histogram_columns(segment: HistogramSegment, prefix: str) -> dict[str, np.ndarray]:
+    """Return a segment's histograms as sections of a columns file."""
+    return {f"{prefix}histogram_{name}": getattr(segment, name) for name in SEGMENT_COLUMNS}
+
+
+def restore_histograms(columns: Mapping[str, np.ndarray], prefix: str) -> HistogramSegment | None:
+    """Read `histogram_columns`; None where there are none."""
+    if f"{prefix}histogram_refs" not in columns:
+        return None
+    return HistogramSegment(*(columns[f"{prefix}histogram_{name}"] for name in SEGMENT_COLUMNS))
 
 
 def decode_facts(data: bytes) -> PartitionFacts:
@@ -162,7 +183,7 @@ def decode_checkpoint(data: bytes, *, seal_samples: int = 1 << 16) -> tuple[Part
     for i, facts in enumerate(file.meta["tenants"]):
         prefix = f"{i}/"
         segment = _stayed_segment(file.columns, prefix)
-        segments = (segment,) if len(segment.refs) else ()
+        segments = (segment,) if segment.sample_count else ()
         heads[facts["tenant"]] = restore_head(facts, file.columns, prefix, segments, seal_samples)
     return PartitionFacts.from_json(file.meta), heads
 
@@ -177,4 +198,5 @@ def _stayed_segment(columns: Mapping[str, np.ndarray], prefix: str) -> Segment:
     if status < 0:
         raise ColumnsFileCorrupt(f"section {prefix}chunks: chunk {explain_status(status)}")
     filled = np.flatnonzero(np.diff(offsets))
-    return build_segment(filled.astype(np.int32), np.append(offsets[filled], offsets[-1]), ts, values, level=1)
+    floats = build_segment(filled.astype(np.int32), np.append(offsets[filled], offsets[-1]), ts, values, level=1)
+    return floats.with_histograms(restore_histograms(columns, prefix))

@@ -15,7 +15,7 @@ from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.model.samples import SeriesSamples
 from mimir_ingest.tsdb.block_writer import BuiltBlock, build_block
 from mimir_ingest.tsdb.head import FrozenHead
-from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment, Staged, present_refs, read_samples, rewrite
+from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment, Staged, present_refs, read_series, rewrite
 
 LISTED_MS = 48 * 3_600_000
 """Blocks of cuts this recent (record time) stand in a checkpoint; older ones are in every reader's list of blocks."""
@@ -86,15 +86,15 @@ def build_blocks(request: CutRequest) -> Iterator[tuple[BlockRef, BuiltBlock]]:
 def _range_samples(head: FrozenHead, start_ms: int, end_ms: int) -> SeriesSamples:
     """Return a range's samples, series in label order, none empty."""
     table, nothing = head.table, Staged.empty()
-    touched = [s for s in head.segments if len(s.refs) and s.min_ts.min() < end_ms and s.max_ts.max() >= start_ms]
+    touched = [s for s in head.segments if s.overlaps(start_ms, end_ms)]
     refs = present_refs(touched, nothing)
     frame = table.frame(refs)
     order = frame.sort_order()
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
-    offsets, ts, values = read_samples(touched, nothing, refs, table.series_count, start_ms, end_ms, rank)
-    filled = np.flatnonzero(np.diff(offsets))
-    return SeriesSamples(frame.take(order[filled]), np.append(offsets[filled], offsets[-1]), ts, values)
+    found = read_series(touched, nothing, refs, table.series_count, start_ms, end_ms, rank)
+    filled = found.filled
+    return found.of(filled, frame.take(order[filled]))
 
 
 def stays(head: FrozenHead) -> Segment:

@@ -31,7 +31,8 @@ from mimir_ingest.kernels.head import ACCEPTED, OUTCOME_COLUMNS
 from mimir_ingest.log.contract import Record
 from mimir_ingest.model.batch import MetadataColumns
 from mimir_ingest.model.matchers import Matcher
-from mimir_ingest.tsdb.head import Head, HeadView
+from mimir_ingest.tsdb.head import Head
+from mimir_ingest.tsdb.head_view import HeadView
 from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment
 from mimir_ingest.wire.record import VERSION_CONTROL, RecordSettings, decode, decode_control
 
@@ -257,7 +258,7 @@ class PartitionState:
         batch = decoded.batch
         if len(batch.metadata):
             applied.metadata.append((tenant, batch.metadata))
-        if not batch.sample_count:
+        if not batch.sample_count and not batch.histogram_count:
             return
         head = self.heads.get(tenant)
         if head is None:

@@ -13,14 +13,22 @@ from pathlib import Path
 
 import numpy as np
 
-from mimir_ingest.ingester.checkpoint import PartitionFacts, restore_head, tenant_facts
+from mimir_ingest.ingester.checkpoint import (
+    PartitionFacts,
+    histogram_columns,
+    restore_head,
+    restore_histograms,
+    tenant_facts,
+)
 from mimir_ingest.ingester.partition import PartitionState
 from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt, decode_columns, encode_parts
 from mimir_ingest.tsdb.head import Head
 from mimir_ingest.tsdb.segment import Segment
 from mimir_ingest.wire.record import RecordSettings
 
-KIND, VERSION = "snapshot", 1
+KIND, VERSION = "snapshot", 2
+
+_COLUMNS = ("refs", "ends", "min_ts", "max_ts", "data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +58,10 @@ def capture(state: PartitionState) -> CapturedState:
         columns[f"{i}/hashes"] = table.series_hashes[:count]
         columns[f"{i}/last_ts"], columns[f"{i}/last_value"] = last_ts, last_value
         for j, segment in enumerate(head.segments):
-            for name in ("refs", "ends", "min_ts", "max_ts", "data"):
+            for name in _COLUMNS:
                 columns[f"{i}/{j}/{name}"] = getattr(segment, name)
+            if segment.histograms is not None:
+                columns.update(histogram_columns(segment.histograms, f"{i}/{j}/"))
         tenants.append(
             {
                 **tenant_facts(head.tenant, head.max_ts, head.window_ms, head.held),
@@ -98,9 +108,10 @@ class Snapshot:
         for i, facts in enumerate(self._meta["tenants"]):
             segments = tuple(
                 Segment(
-                    *(self._columns[f"{i}/{j}/{name}"] for name in ("refs", "ends", "min_ts", "max_ts", "data")),
+                    *(self._columns[f"{i}/{j}/{name}"] for name in _COLUMNS),
                     samples,
                     level,
+                    restore_histograms(self._columns, f"{i}/{j}/"),
                 )
                 for j, (samples, level) in enumerate(facts["segments"])
             )

@@ -22,7 +22,10 @@ ROW_NOT_ELIGIBLE, ROW_OVER_LIMIT = -1, -2
 ACCEPTED, TIMESTAMP_TOO_OLD, OUT_OF_ORDER, TOO_OLD, NEW_VALUE, TOO_FAR_IN_FUTURE, SERIES_LIMIT, REPEATED = range(8)
 """Outcomes of a sample: index into `counts_out` of `admit_samples`."""
 
-MIN_ACCEPTED, MAX_ACCEPTED, OUTCOME_COLUMNS = 8, 9, 10
+INVALID_HISTOGRAM = 8
+"""Outcome of a native histogram that contradicts itself; it does not come this far."""
+
+MIN_ACCEPTED, MAX_ACCEPTED, OUTCOME_COLUMNS = 9, 10, 11
 """Further entries of `counts_out`: the smallest and largest accepted timestamp; its length."""
 
 
@@ -40,10 +43,11 @@ def eligible_rows(rows, sample_offsets, timestamps, floor, ceiling, rows_out):
     return kept
 
 
-@kernel(i64(i32_in, i64_in, i64_in, f64_in, i64_in, i64_out, f64_out, i32_out, i64_out, f64_out, i64_out))
+@kernel(i64(i32_in, i64_in, i64_in, f64_in, i64_in, i64_out, f64_out, i32_out, i64_out, f64_out, i64_out, i64_out))
 def admit_samples(
-    refs, sample_offsets, timestamps, values, bounds, last_ts, last_value, refs_out, ts_out, values_out, counts_out
-):
+    refs, sample_offsets, timestamps, values, bounds, last_ts, last_value,
+    refs_out, ts_out, values_out, rows_out, counts_out,
+):  # fmt: skip
     """Decide every sample of a record, in row order, as Prometheus's `memSeries.appendable` does.
 
     Parameters
@@ -51,13 +55,15 @@ def admit_samples(
     refs : int32[n]
         Series of each row, or ROW_NOT_ELIGIBLE, ROW_OVER_LIMIT.
     sample_offsets, timestamps (ms), values
-        The record's samples (model.batch).
+        The record's samples (model.batch); for native histograms, the value is the bits of a digest.
     bounds : int64[4]
         Oldest in-order timestamp, oldest out-of-order timestamp, newest timestamp, 1 if out-of-order samples are taken.
     last_ts, last_value : int64[series], float64[series], written
         Newest sample of each series.
     refs_out, ts_out, values_out : int32, int64, float64[len(timestamps)], written
         Accepted samples, in order.
+    rows_out : int64[len(timestamps)], or int64[0]
+        Their numbers in the record.
     counts_out : int64[OUTCOME_COLUMNS], added to
         Samples by outcome; extremes of the accepted.
 
@@ -70,6 +76,7 @@ def admit_samples(
     last_words = last_value.view(np.uint64)
     words_out = values_out.view(np.uint64)
     in_order, out_of_order, newest, has_window = bounds[0], bounds[1], bounds[2], bounds[3] != 0
+    has_rows = len(rows_out) > 0
     accepted = 0
     low, high = counts_out[MIN_ACCEPTED], counts_out[MAX_ACCEPTED]
     for row in range(len(refs)):
@@ -96,6 +103,8 @@ def admit_samples(
                 refs_out[accepted] = ref
                 ts_out[accepted] = t
                 words_out[accepted] = words[j]
+                if has_rows:
+                    rows_out[accepted] = j
                 accepted += 1
                 low, high = min(low, t), max(high, t)
             counts_out[outcome] += 1

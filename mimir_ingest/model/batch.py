@@ -86,6 +86,11 @@ class WriteBatch:
         """Number of float samples."""
         return len(self.timestamps)
 
+    @property
+    def histogram_count(self) -> int:
+        """Number of native histograms."""
+        return 0 if self.histograms is None else self.histograms.sample_count
+
     def take(self, index: np.ndarray) -> WriteBatch:
         """Return the series at `index` (int64[k]) with their samples, without metadata."""
         index = np.ascontiguousarray(index, np.int64)

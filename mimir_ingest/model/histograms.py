@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimir_ingest.kernels.histogram_check import check_histograms, compact_histograms
+from mimir_ingest.kernels.histogram_check import check_histograms, compact_histograms, digest_histograms
 from mimir_ingest.kernels.histogram_columns import HistogramColumns
 from mimir_ingest.kernels.histogram_plan import STALE, rank_among
 
@@ -137,6 +137,12 @@ class Histograms:
             self.custom_offsets,
             self.custom_values,
         )
+
+    def digests(self) -> np.ndarray:
+        """Return uint64[n]: what tells histograms apart; reset hints do not count."""
+        digests = np.empty(len(self), np.uint64)
+        digest_histograms(self.columns, digests)
+        return digests
 
     def faults(self) -> np.ndarray:
         """Return uint8[n]: what is wrong with each (kernels.histogram_check.HistogramFault)."""

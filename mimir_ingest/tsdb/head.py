@@ -3,7 +3,7 @@
 Content (which samples and series are held, what is accepted next) follows from the appended records and the cuts alone.
 How it lies in memory (staging, segments, merges, dead series still in the table) does not show in any answer.
 
-    append ─► staging (columns in order of acceptance) ─seal─► segments (XOR chunks) ─merge─► larger segments
+    append ─► staging (columns in order of acceptance) ─seal─► segments (chunks) ─merge─► larger segments
     freeze (a cut begins) ─► frozen segments ─thaw (its checkpoint is read back)─► retained, and one segment that stays
 
 One writer at a time calls the methods that change something; `lock` guards what readers capture with `view`.
@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from mimir_ingest.kernels.head import (
+    ACCEPTED,
     FRESH,
+    INVALID_HISTOGRAM,
     MAX_ACCEPTED,
     MIN_ACCEPTED,
     NO_SAMPLE,
@@ -30,12 +32,22 @@ from mimir_ingest.kernels.head import (
     admit_samples,
     eligible_rows,
 )
+from mimir_ingest.kernels.histogram_check import HistogramFault
 from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.model.byte_table import grown
-from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.matchers import Matcher
-from mimir_ingest.model.samples import SampleBudget, SeriesSamples
-from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment, Staged, present_refs, read_samples, rewrite, seal
+from mimir_ingest.tsdb.head_view import HeadView
+from mimir_ingest.tsdb.histogram_segment import StagedHistograms
+from mimir_ingest.tsdb.segment import (
+    MAX_MS,
+    MIN_MS,
+    Segment,
+    Staged,
+    present_refs,
+    rewrite,
+    seal,
+)
 from mimir_ingest.tsdb.series_table import SeriesTable, TableView
 
 MERGE_SEGMENTS = 8
@@ -89,63 +101,6 @@ class FrozenHead:
     """What of each range is held after the cut."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeadView:
-    """A head as it stood at one moment. Safe from any thread."""
-
-    parts: tuple[tuple[TableView, tuple[Segment, ...], Staged, int], ...]
-    """Oldest first: (table, segments, staged samples, time before which the part serves)."""
-
-    def select(
-        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, budget: SampleBudget | None = None
-    ) -> list[SeriesSamples]:
-        """Return the samples of matching series in `[start_ms, end_ms)`, in order of precedence; none empty.
-
-        Raises QueryError if they are more than the budget has.
-        """
-        answers = []
-        for table, segments, staged, before_ms in self.parts:
-            end = min(end_ms, before_ms)
-            touched = _overlapping(segments, start_ms, end)
-            if not touched and not len(staged.refs):
-                continue
-            refs = table.select(matchers)
-            if not len(refs):
-                continue
-            offsets, ts, values = read_samples(touched, staged, refs, table.series_count, start_ms, end, budget=budget)
-            filled = np.flatnonzero(np.diff(offsets))
-            if len(filled):
-                bounds = np.append(offsets[filled], offsets[-1])
-                answers.append(SeriesSamples(table.frame(refs[filled]), bounds, ts, values))
-        return answers
-
-    def label_frames(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[LabelFrame]:
-        """Return the label sets of matching series with a sample in `[start_ms, end_ms)`, a frame a part."""
-        frames = []
-        for table, segments, staged, before_ms in self.parts:
-            end = min(end_ms, before_ms)
-            present = np.zeros(table.series_count, bool)
-            for segment in segments:
-                inside = (segment.min_ts >= start_ms) & (segment.max_ts < end)
-                present[segment.refs[inside]] = True
-            inside = (staged.timestamps >= start_ms) & (staged.timestamps < end)
-            present[staged.refs[inside]] = True
-            refs = table.select(matchers)
-            unsure = refs[~present[refs]]
-            if len(unsure):
-                touched = _overlapping(segments, start_ms, end)
-                offsets, _, _ = read_samples(touched, Staged.empty(), unsure, table.series_count, start_ms, end)
-                present[unsure[np.diff(offsets) > 0]] = True
-            refs = refs[present[refs]]
-            if len(refs):
-                frames.append(table.frame(refs))
-        return frames
-
-
-def _overlapping(segments: Sequence[Segment], start_ms: int, end_ms: int) -> list[Segment]:
-    return [s for s in segments if len(s.refs) and s.min_ts.min() < end_ms and s.max_ts.max() >= start_ms]
-
-
 class Head:
     """See the module's header."""
 
@@ -172,6 +127,8 @@ class Head:
         self._dead_count = 0
         self._staged = Staged.empty()
         self._staged_count = 0
+        self._staged_histograms: tuple[StagedHistograms, ...] = ()
+        self._staged_histogram_count = 0
 
     @property
     def held_count(self) -> int:
@@ -182,6 +139,7 @@ class Head:
     def nbytes(self) -> int:
         """Bytes of memory taken by labels, staged samples and segments."""
         staged = self._staged.refs.nbytes + self._staged.timestamps.nbytes + self._staged.values.nbytes
+        staged += sum(part.values.nbytes for part in self._staged_histograms)
         return self.table.nbytes + staged + sum(s.nbytes for s in (*self.segments, *self.frozen))
 
     def floors(self, range_ms: int, window_ms: int) -> tuple[int, int]:
@@ -230,10 +188,18 @@ class Head:
         self, batch: WriteBatch, offset: int, newest_ms: int, range_ms: int, max_series: int, window_ms: int
     ) -> np.ndarray:
         in_order, out_of_order = self.floors(range_ms, window_ms)
-        refs = self._refs(batch, min(in_order, out_of_order), newest_ms, max_series)
+        histograms, invalid = batch.histograms, 0
+        if histograms is not None:
+            valid = histograms.values.faults() == HistogramFault.NONE
+            invalid = len(valid) - int(valid.sum())
+            histograms = histograms.keep(valid)
+            histograms = replace(histograms, values=histograms.values.compacted())
+        refs = self._refs(batch, histograms, min(in_order, out_of_order), newest_ms, max_series)
         self.window_ms = window_ms
+        bounds = np.array([in_order, out_of_order, newest_ms, window_ms > 0], np.int64)
         counts = np.zeros(OUTCOME_COLUMNS, np.int64)
         counts[MIN_ACCEPTED], counts[MAX_ACCEPTED] = MAX_MS, MIN_MS
+        counts[INVALID_HISTOGRAM] = invalid
         at = self._staged_count
         self._reserve_staged(at + batch.sample_count)
         staged = self._staged
@@ -242,21 +208,53 @@ class Head:
             batch.sample_offsets,
             batch.timestamps,
             batch.values,
-            np.array([in_order, out_of_order, newest_ms, window_ms > 0], np.int64),
+            bounds,
             self._last_ts,
             self._last_value,
             staged.refs[at:],
             staged.timestamps[at:],
             staged.values[at:],
+            np.empty(0, np.int64),
+            counts,
+        )
+        times = [staged.timestamps[at : at + accepted]]
+        self._staged_count = at + accepted
+        if histograms is not None and histograms.sample_count:
+            times.append(self._stage_histograms(histograms, refs, bounds, counts))
+        if counts[ACCEPTED]:
+            self.max_ts = max(self.max_ts, int(counts[MAX_ACCEPTED]))
+            self._count_held(times[0] if len(times) == 1 else np.concatenate(times), counts, range_ms, offset)
+        return counts
+
+    def _stage_histograms(
+        self, histograms: HistogramSamples, refs: np.ndarray, bounds: np.ndarray, counts: np.ndarray
+    ) -> np.ndarray:
+        """Decide a record's histograms, after its floats; return the timestamps of those accepted."""
+        m = histograms.sample_count
+        refs_out, ts_out, rows = np.empty(m, np.int32), np.empty(m, np.int64), np.empty(m, np.int64)
+        accepted = admit_samples(
+            refs,
+            histograms.offsets,
+            histograms.timestamps,
+            histograms.values.digests().view(np.float64),
+            bounds,
+            self._last_ts,
+            self._last_value,
+            refs_out,
+            ts_out,
+            np.empty(m, np.float64),
+            rows,
             counts,
         )
         if accepted:
-            self._staged_count = at + accepted
-            self.max_ts = max(self.max_ts, int(counts[MAX_ACCEPTED]))
-            self._count_held(staged.timestamps[at : at + accepted], counts, range_ms, offset)
-        return counts
+            part = StagedHistograms(refs_out[:accepted], ts_out[:accepted], histograms.values.take(rows[:accepted]))
+            self._staged_histograms = (*self._staged_histograms, part)
+            self._staged_histogram_count += accepted
+        return ts_out[:accepted]
 
-    def _refs(self, batch: WriteBatch, floor: int, newest_ms: int, max_series: int) -> np.ndarray:
+    def _refs(
+        self, batch: WriteBatch, histograms: HistogramSamples | None, floor: int, newest_ms: int, max_series: int
+    ) -> np.ndarray:
         """Return int32[n], the series of each row; new ones are added as long as the limit allows."""
         refs, unknown = self.table.find(batch.labels, batch.label_offsets, batch.hashes)
         if not unknown and not self._dead_count:
@@ -268,6 +266,11 @@ class Head:
         eligible = np.empty(len(rows), np.int64)
         count = eligible_rows(rows, batch.sample_offsets, batch.timestamps, floor, newest_ms, eligible)
         eligible = eligible[:count]
+        if histograms is not None:
+            more = np.empty(len(rows), np.int64)
+            found = eligible_rows(rows, histograms.offsets, histograms.timestamps, floor, newest_ms, more)
+            eligible = np.union1d(eligible, more[:found])
+            count = len(eligible)
         self.table.check(batch.labels, batch.label_offsets[eligible], batch.label_offsets[eligible + 1])
         refs[rows] = ROW_NOT_ELIGIBLE
         room = max_series - self.live_count if max_series else count
@@ -319,17 +322,19 @@ class Head:
 
     def _staged_now(self) -> Staged:
         staged, count = self._staged, self._staged_count
-        return Staged(staged.refs[:count], staged.timestamps[:count], staged.values[:count])
+        return Staged(staged.refs[:count], staged.timestamps[:count], staged.values[:count], self._staged_histograms)
 
     def seal(self, *, force: bool = False) -> bool:
         """Turn staged samples into a segment if there are enough of them (or any, with `force`)."""
         limit = max(self._seal_samples, _SEAL_SAMPLES_A_SERIES * self.table.count)
-        if not self._staged_count or (self._staged_count < limit and not force):
+        count = self._staged_count + self._staged_histogram_count
+        if not count or (count < limit and not force):
             return False
         segment = seal(self._staged_now(), self.table.count)
         with self.lock:
             self.segments = (*self.segments, segment)
             self._staged, self._staged_count = Staged.reserved(len(self._staged.refs)), 0
+            self._staged_histograms, self._staged_histogram_count = (), 0
         return True
 
     def merge(self) -> bool:
@@ -400,7 +405,7 @@ class Head:
                 shipped = Retained(cut_offset, self.table, self.frozen, before_ms)
                 self.retained = (*self.retained, shipped)
             self.frozen = ()
-            self.segments = (stays, *self.segments) if len(stays.refs) else self.segments
+            self.segments = (stays, *self.segments) if stays.sample_count else self.segments
         if self._dead_count > max(1024, self.live_count):
             self._rebuild_table()
 
@@ -425,6 +430,7 @@ class Head:
         with self.lock:
             self.table, self.segments = table, segments
             self._staged = Staged(new_refs[staged.refs], staged.timestamps.copy(), staged.values.copy())
+            self._staged_histograms = tuple(replace(p, refs=new_refs[p.refs]) for p in staged.histograms)
             self._last_ts, self._last_value = last_ts[kept], self._last_value[kept]
             self._dead_count = int((self._last_ts == NO_SAMPLE).sum())
 

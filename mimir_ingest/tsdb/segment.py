@@ -1,4 +1,4 @@
-"""Immutable pieces of a head: samples sorted by series, in XOR chunks, and the columns that find them.
+"""Immutable pieces of a head: samples sorted by series, in chunks, and the columns that find them.
 
 A head's samples are a list of segments, oldest first, and staged samples that are in no segment yet. A sample stands in
 the segment of its acceptance, so that of equal timestamps in several segments the one of the earliest segment counts.
@@ -7,14 +7,21 @@ the segment of its acceptance, so that of equal timestamps in several segments t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mimir_ingest.errors import InvariantViolated
 from mimir_ingest.kernels.head import group_samples, join_pieces, pick_chunks, pick_staged, plan_chunks
+from mimir_ingest.kernels.histogram_plan import rank_among
 from mimir_ingest.kernels.xor_chunk import count_xor, decode_xor, encode_xor, explain_status, max_encoded_size
-from mimir_ingest.model.samples import SampleBudget
+from mimir_ingest.model.histogram_chunks import with_hints
+from mimir_ingest.model.histograms import HistogramSamples
+from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.tsdb.histogram_segment import HistogramSegment, StagedHistograms, read_histograms
+from mimir_ingest.tsdb.histogram_segment import rewrite as rewrite_histograms
+from mimir_ingest.tsdb.histogram_segment import seal as seal_histograms
 
 CHUNK_SAMPLES = 180
 """why: 120 is Prometheus's target; series of 121 to 180 samples stay in one chunk and save 16 bytes."""
@@ -36,6 +43,8 @@ class Staged:
     """int64[m] (ms)."""
     values: np.ndarray
     """float64[m]."""
+    histograms: tuple[StagedHistograms, ...] = ()
+    """Native histograms, a part a record."""
 
     @classmethod
     def empty(cls) -> Staged:
@@ -63,13 +72,26 @@ class Segment:
     data: np.ndarray
     """uint8[...]: XOR chunks."""
     sample_count: int
+    """Floats and histograms."""
     level: int
     """How often its samples were merged."""
+    histograms: HistogramSegment | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory taken."""
-        return sum(c.nbytes for c in (self.refs, self.ends, self.min_ts, self.max_ts, self.data))
+        floats = sum(c.nbytes for c in (self.refs, self.ends, self.min_ts, self.max_ts, self.data))
+        return floats + (0 if self.histograms is None else self.histograms.nbytes)
+
+    @property
+    def all_refs(self) -> np.ndarray:
+        """int32[...]: the series of each chunk, of either kind."""
+        return self.refs if self.histograms is None else np.concatenate([self.refs, self.histograms.refs])
+
+    def overlaps(self, start_ms: int, end_ms: int) -> bool:
+        """Whether a chunk reaches into `[start_ms, end_ms)`, or lies around it."""
+        kinds = [self] if self.histograms is None else [self, self.histograms]
+        return any(len(k.refs) and k.min_ts.min() < end_ms and k.max_ts.max() >= start_ms for k in kinds)
 
     @property
     def starts(self) -> np.ndarray:
@@ -83,9 +105,14 @@ class Segment:
 
     def renumbered(self, new_refs: np.ndarray) -> Segment:
         """Return the same chunks under other refs (int32[old refs], ascending where in use)."""
-        return Segment(
-            new_refs[self.refs], self.ends, self.min_ts, self.max_ts, self.data, self.sample_count, self.level
-        )
+        histograms = None if self.histograms is None else self.histograms.renumbered(new_refs)
+        return replace(self, refs=new_refs[self.refs], histograms=histograms)
+
+    def with_histograms(self, histograms: HistogramSegment | None) -> Segment:
+        """Return the same floats, and these histograms."""
+        if histograms is None:
+            return self
+        return replace(self, histograms=histograms, sample_count=self.sample_count + histograms.sample_count)
 
 
 def build_segment(
@@ -119,7 +146,65 @@ def seal(staged: Staged, series_count: int) -> Segment:
         staged.refs, staged.timestamps, staged.values, scratch, refs, offsets, ts, values, spare_ts, spare_values
     )
     end = offsets[count]
-    return build_segment(refs[:count], offsets[: count + 1], ts[:end], values[:end])
+    floats = build_segment(refs[:count], offsets[: count + 1], ts[:end], values[:end])
+    return floats.with_histograms(seal_histograms(staged.histograms))
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSamples:
+    """Samples of n series; some may have none."""
+
+    offsets: np.ndarray
+    """int64[n + 1]: series i has the floats `offsets[i]:offsets[i + 1]`."""
+    timestamps: np.ndarray
+    """int64[m] (ms)."""
+    values: np.ndarray
+    """float64[m]."""
+    histograms: HistogramSamples | None
+    """With the hints received; None: there are none."""
+
+    @property
+    def filled(self) -> np.ndarray:
+        """int64[...]: the series that have samples."""
+        counts = np.diff(self.offsets)
+        return np.flatnonzero(counts if self.histograms is None else counts + np.diff(self.histograms.offsets))
+
+    def of(self, filled: np.ndarray, labels: LabelFrame) -> SeriesSamples:
+        """Return the series `filled`, whose label sets are given."""
+        histograms = self.histograms
+        if histograms is not None:
+            histograms = replace(histograms, offsets=np.append(histograms.offsets[filled], histograms.offsets[-1]))
+        offsets = np.append(self.offsets[filled], self.offsets[-1])
+        return SeriesSamples(labels, offsets, self.timestamps, self.values, histograms)
+
+    def with_hints(self) -> FoundSamples:
+        """Return the same samples with reset hints as a reader of their blocks would see them."""
+        histograms = self.histograms
+        if histograms is None:
+            return self
+        runs = np.empty(histograms.sample_count, np.int64)
+        rank_among(histograms.offsets, histograms.timestamps, self.offsets, self.timestamps, runs)
+        values = with_hints(histograms.values, histograms.offsets, runs)
+        return replace(self, histograms=replace(histograms, values=values))
+
+
+def read_series(
+    segments: Sequence[Segment],
+    staged: Staged,
+    refs: np.ndarray,
+    series_count: int,
+    start_ms: int,
+    end_ms: int,
+    rank: np.ndarray | None = None,
+    budget: SampleBudget | None = None,
+) -> FoundSamples:
+    """Return the samples of both kinds (arguments: `read_samples`); of equal timestamps the float stays."""
+    offsets, ts, values = read_samples(segments, staged, refs, series_count, start_ms, end_ms, rank, budget)
+    sealed = [s.histograms for s in segments if s.histograms is not None]
+    histograms = read_histograms(sealed, staged.histograms, refs, start_ms, end_ms, rank, budget)
+    if histograms is not None:
+        histograms = histograms.without_times_of(offsets, ts)
+    return FoundSamples(offsets, ts, values, histograms)
 
 
 def read_samples(
@@ -132,7 +217,7 @@ def read_samples(
     rank: np.ndarray | None = None,
     budget: SampleBudget | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the samples of some series in `[start_ms, end_ms)`.
+    """Return the float samples of some series in `[start_ms, end_ms)`.
 
     With a budget, samples are taken from it before they are decoded, and many are decoded a slice at a time.
 
@@ -259,7 +344,8 @@ def _checked(status: int) -> int:
 
 def present_refs(segments: Sequence[Segment], staged: Staged) -> np.ndarray:
     """Return int32[n], ascending: the series that have a sample."""
-    return np.unique(np.concatenate([staged.refs, *(s.refs for s in segments)]))
+    histograms = [part.refs for part in staged.histograms]
+    return np.unique(np.concatenate([staged.refs, *histograms, *(s.all_refs for s in segments)]))
 
 
 def rewrite(
@@ -267,7 +353,7 @@ def rewrite(
 ) -> Segment:
     """Return one segment with the samples of all in `[start_ms, end_ms)`, decoding a bounded number at a time."""
     nothing = Staged.empty()
-    refs = present_refs(segments, nothing)
+    refs = np.unique(np.concatenate([np.empty(0, np.int32), *(s.refs for s in segments)]))
     per_ref = np.zeros(series_count, np.int64)
     for segment in segments:
         counts = np.empty(len(segment.refs), np.int64)
@@ -284,13 +370,14 @@ def rewrite(
         bounds = np.append(offsets[filled], offsets[-1])
         parts.append(build_segment(refs[first:last][filled], bounds, ts, values, level=level))
         first = last
-    return _concatenated(parts, level)
+    histograms = [s.histograms for s in segments if s.histograms is not None]
+    return _concatenated(parts, level).with_histograms(rewrite_histograms(histograms, start_ms=start_ms, end_ms=end_ms))
 
 
 def _concatenated(parts: Sequence[Segment], level: int) -> Segment:
     """Return one segment of parts with ascending, disjoint refs."""
     if not parts:
-        return Segment.empty()
+        return replace(Segment.empty(), level=level)
     if len(parts) == 1:
         return parts[0]
     shifts = np.cumsum([0, *(len(p.data) for p in parts[:-1])])
