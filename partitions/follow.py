@@ -101,6 +101,8 @@ class RingFollower:
                 if not self._is_open:
                     await self._store.start()
                     self._is_open = True
+                    if self._position:  # it may be another store by now, whose positions mean something else
+                        self._start_over(self.desc)
                 await self._catch_up()
                 pause_s, failures = BACK_OFF_S[0], 0
                 await self._read(CONFIRM_S)

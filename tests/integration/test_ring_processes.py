@@ -7,7 +7,11 @@ import json
 import uuid
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from partitions import edits
+from partitions.kv.kafka import KafkaRingStore
 from partitions.merge import join_entries
 from partitions.model import RingDesc, Version
 from partitions.replica import Replica
@@ -40,6 +44,15 @@ async def watch(recipe):
     yield start
     for watcher in opened:
         await watcher.close()
+
+
+async def until(holds):
+    """Let others run until something holds."""
+    for _ in range(1200):
+        if holds():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it never held")
 
 
 async def finished(child):
@@ -95,3 +108,33 @@ async def test_what_a_killed_process_was_told_is_there_and_others_go_on(recipe, 
     assert created <= set(desc.partitions)
     assert desc.partitions[SHARED_PARTITION].state_version >= max(Version(*version) for version, _ in told + rounds)
     assert join_entries(RingDesc(), desc.entries.values()) == desc
+
+
+@pytest.mark.kafka
+async def test_a_ring_topic_that_is_deleted_is_made_again_with_everything_in_it(kafka_broker):
+    topic = f"ring-{uuid.uuid4().hex}"
+    watchers = []
+    for name in ("one", "other"):
+        store = KafkaRingStore(kafka_broker.address, topic, timeout_s=1)
+        watchers.append(RingWatcher(store, writer=name))
+        await watchers[-1].start()
+    for number in range(5):
+        desc = await watchers[number % 2].change(lambda desc, n=number: edits.create_partition(desc, n, 1))
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker.address)
+    await admin.start()
+    await admin.delete_topics([topic])
+    for watcher in watchers:
+        await until(lambda watcher=watcher: watcher.waits_for is not None)
+        assert watcher.desc == desc, "the view stays"
+    for watcher in watchers:
+        await until(lambda watcher=watcher: watcher.waits_for is None)
+    [answer] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    assert {entry[0]: entry[1] for entry in answer.resources[0][4]}["cleanup.policy"] == "compact"
+    await admin.close()
+    for watcher in watchers:
+        await watcher.upkeep()
+    late = RingWatcher(KafkaRingStore(kafka_broker.address, topic), writer="late")
+    await late.start()
+    assert late.desc == (await watchers[0].refresh()) == (await watchers[1].refresh()) == desc
+    for watcher in (late, *watchers):
+        await watcher.close()

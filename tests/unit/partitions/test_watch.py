@@ -540,6 +540,12 @@ async def test_a_store_that_keeps_failing_is_opened_anew(ring, watched, monkeypa
 
     store._inner.end, store._inner.start = broken, start_again
     await until(lambda: watcher.waits_for == "there is no such topic")
+    ring.lose()
+    for number in range(5, 9):  # the new one is longer already than the old one was
+        ring.put(written(number, ACTIVE, Version(NOW_MS + number, 0, "z"), writer="z"))
     await until(lambda: watcher.waits_for is None)
     await watcher.change(create(1))
-    assert list(watcher.desc.partitions) == [0, 1]
+    assert list(watcher.desc.partitions) == [0, 1, 5, 6, 7, 8]
+    await watcher.upkeep()
+    late, _ = await watched("late")
+    assert late.desc == watcher.desc
