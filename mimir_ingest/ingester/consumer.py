@@ -40,6 +40,7 @@ from mimir_ingest.ingester.shipping import CutShipper
 from mimir_ingest.ingester.snapshot_keeper import SnapshotKeeper
 from mimir_ingest.log.contract import PartitionLog, Record
 from mimir_ingest.wire.record import VERSION_CONTROL, RecordSettings, encode_flush
+from partitions.offsets import OffsetWatch
 
 log = structlog.get_logger()
 
@@ -96,6 +97,8 @@ class PartitionConsumer:
         self._source = StateSource(
             partition, partition_log, shipper, self._snapshots, settings, default_record_settings, executor
         )
+        self.offsets = OffsetWatch(partition)
+        """Where reads wait for what they have to see."""
         self._joining = joining
         self._progress = asyncio.Condition()
         self._last_record_s = self._fetched_s = now_s()
@@ -134,6 +137,7 @@ class PartitionConsumer:
     async def stop(self) -> None:
         """End `run` after its present step, and write a last snapshot if no cut is in flight."""
         self._stopping.set()
+        self.offsets.fail("it stops")
         if self._reading is not None:
             self._reading.cancel()  # a read that waits for records; nothing is lost
         await self._notify()
@@ -147,6 +151,7 @@ class PartitionConsumer:
 
     async def _fail(self, reason: str) -> None:
         self.failed = reason
+        self.offsets.fail(reason)
         log.error("partition is not consumed any more", partition=self.partition, reason=reason)
         await self._notify()
 
@@ -173,6 +178,7 @@ class PartitionConsumer:
             self._pass_lost(state, resumed.lost[1])
         self.target_offset = resumed.end_offset
         self.state = state
+        self.offsets.advance(state.next_offset)
         self._last_record_s = self._now_s()
         if state.last_cut_offset is not None:
             # The process before may have ended between a cut and its trim.
@@ -253,6 +259,7 @@ class PartitionConsumer:
         while True:
             began = self._now_s()
             applied: Applied = await self._thread(state.apply, records)
+            self.offsets.advance(state.next_offset)
             self._metrics.applied(self.partition, state, applied, seconds=self._now_s() - began)
             for tenant, columns in applied.metadata:
                 self._metrics.metadata(tenant, self._metadata.add(tenant, columns, now_s=self._now_s()))
@@ -331,10 +338,6 @@ class PartitionConsumer:
         return await self._log.append(
             self.partition, b"", encode_flush(tenants), VERSION_CONTROL, timeout_s=self._knobs.append_timeout_s
         )
-
-    async def wait_consumed(self, next_offset: int) -> None:
-        """Return once everything below `next_offset` is applied. Raises LogUnavailable when that cannot be any more."""
-        await self._wait(lambda: self.state is not None and self.state.next_offset >= next_offset)
 
     async def wait_shipped(self, offset: int) -> None:
         """Return once everything up to a flush record's offset is in blocks whose checkpoint was read back."""

@@ -9,6 +9,7 @@ Only the partitions that a read asks for have to be readable. Waiting takes no t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Collection, Mapping
 
@@ -17,9 +18,13 @@ from mimir_ingest.ingester.consumer import PartitionConsumer
 from mimir_ingest.ingester.reader_health import explain_unreadable
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.obs.metrics import StrongReadMetrics
+from partitions.errors import OffsetWaitTimeout, PartitionError
 
 _DOUBT_S = 0.5
 """why: what was acknowledged is applied within milliseconds; later, it is worth asking whether the offset exists."""
+
+_LEAST_S = 0.001
+"""why: 0 would be for ever."""
 
 _COMPONENT = "partition-reader"
 
@@ -79,42 +84,36 @@ class ReadGate:
         began = time.monotonic()
         metrics = self._metrics
         metrics.requests.labels(_COMPONENT, "true", metrics.topic).inc()
+        waits = [asyncio.create_task(self.wait_consumed(c, offset, self._timeout_s)) for c, offset in demanded]
         try:
-            async with asyncio.TaskGroup() as group:
-                for consumer, next_offset in demanded:
-                    group.create_task(self.wait_consumed(consumer, next_offset, self._timeout_s))
-        except* LogUnavailable as errors:
+            await asyncio.gather(*waits)
+        except LogUnavailable:
             metrics.failures.labels(_COMPONENT, metrics.topic).inc()
-            raise errors.exceptions[0] from None
+            raise
         finally:
+            for wait in waits:
+                wait.cancel()
             metrics.wait_duration_seconds.labels(_COMPONENT, metrics.topic).observe(time.monotonic() - began)
 
     async def wait_consumed(self, consumer: PartitionConsumer, next_offset: int, timeout_s: float) -> None:
         """Return once the partition's records below `next_offset` can be queried; a time-out of 0 is none.
 
-        Raises ReadConsistencyUnmet in time-out and for an offset that the log does not have, LogUnavailable when the
-        partition is not consumed any more.
+        Raises ReadConsistencyUnmet in time-out, when the partition is not consumed any more, and for an offset that the
+        log does not have; LogUnavailable when the log does not tell.
         """
+        offsets, last_offset = consumer.offsets, next_offset - 1
+        doubt_s = min(_DOUBT_S, timeout_s) if timeout_s else _DOUBT_S
         try:
-            async with asyncio.timeout(timeout_s or None):
-                try:
-                    async with asyncio.timeout(_DOUBT_S):
-                        await consumer.wait_consumed(next_offset)
-                    return
-                except TimeoutError:
-                    end_offset = await self._log.end_offset(consumer.partition)
-                if next_offset > end_offset:
-                    raise ReadConsistencyUnmet(
-                        f"offset {next_offset - 1} of partition {consumer.partition} is past the log's end {end_offset}"
-                    )
-                await consumer.wait_consumed(next_offset)
-        except TimeoutError:
-            state = consumer.state
-            raise ReadConsistencyUnmet(
-                f"partition {consumer.partition} was not consumed up to offset {next_offset} within {timeout_s:g} s, "
-                f"it is at {'none' if state is None else state.next_offset}: wait for read consistency: "
-                "wait strong read consistency timeout exceeded: context deadline exceeded"
-            ) from None
+            with contextlib.suppress(OffsetWaitTimeout):
+                return await offsets.wait(last_offset, timeout_s=doubt_s)
+            end_offset = await self._log.end_offset(consumer.partition)
+            if next_offset > end_offset:
+                raise ReadConsistencyUnmet(
+                    f"offset {last_offset} of partition {consumer.partition} is past the log's end {end_offset}"
+                )
+            await offsets.wait(last_offset, timeout_s=max(_LEAST_S, timeout_s - doubt_s) if timeout_s else 0.0)
+        except PartitionError as error:
+            raise ReadConsistencyUnmet(error.message) from error
 
     async def _check_delay(self, consumer: PartitionConsumer, max_delay_s: float) -> None:
         if consumer.delay_s() <= max_delay_s:

@@ -54,15 +54,16 @@ class World:
             "fetch_max_wait_s": 0.05,
             **options,
         }
+        log = options.pop("log", self.log)
         ingester = Ingester(
-            self.log,
+            log,
             options.pop("bucket", self.bucket),
             metrics=IngesterMetrics.create(self.registry),
             default_record_settings=lambda _tenant: LIMITS,
             **options,
         )
         await ingester.start()
-        await ingester.own(await self.log.partitions() if partitions is None else partitions)
+        await ingester.own(await log.partitions() if partitions is None else partitions)
         try:
             if ready:
                 await until(lambda: ingester.ready_reason() is None)
