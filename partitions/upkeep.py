@@ -51,19 +51,17 @@ def plan_upkeep(replica: Replica, me: str, now_ms: int, heartbeat_timeout_ms: in
     desc = replica.desc
     keeping = keeper(desc, now_ms, heartbeat_timeout_ms) in (me, None)
     in_ring = {instance for ring in desc.rings for instance in desc.instances(ring)}
-    lacking = replica.lacking()
-    rewritten = [e for e in lacking if keeping or e.version.writer == me]
-    broken = {e.key for e in lacking}
+    rewritten = {e.key: e for e in replica.lacking() if keeping or e.version.writer == me}
     nulls = []
     for key, slots in replica.slots.items():
         entry = desc.entries[key]
-        if key in broken or now_ms - entry.version.ms < SETTLED_MS:
+        if now_ms - entry.version.ms < SETTLED_MS:
             continue
         whole = min((writer for writer, value in slots.items() if value == entry), default=None)
         if whole is None:  # two writers changed a register each, unaware of each other
             if keeping:
-                rewritten.append(entry)
+                rewritten[key] = entry
             continue
         losing = [whole] if entry.deleted and len(slots) == 1 else [writer for writer in slots if writer != whole]
         nulls += [RingRecord(key, w, None) for w in losing if w == me or (keeping and w not in in_ring)]
-    return [RingRecord(e.key, me, encode(e)) for e in rewritten] + nulls
+    return [RingRecord(key, me, encode(entry)) for key, entry in rewritten.items()] + nulls
