@@ -36,6 +36,8 @@ GROUP_BYTES = 32 * 1024 * 1024
 # why: bounds one transaction, and with it the time the lock is held and the write-ahead log's growth.
 CHECKPOINT_BYTES = 16 * 1024 * 1024
 # why: some 150 columnar records; smaller costs an fsync of the database more often, larger a longer recovery.
+_SMALLEST_COMMIT_BYTES = 3 * store.PAGE_BYTES
+# why: what a commit of one small record adds to the write-ahead log.
 _RETRY_S = (0.0005, 0.003)
 _WARN_AFTER_S = 1.0
 
@@ -170,7 +172,7 @@ class GroupCommitter:
         if self._failing:
             log.info("the embedded log can be written again")
         self._failing = False
-        self._unmoved_bytes += sum(len(row.value) for row in rows)
+        self._unmoved_bytes += _SMALLEST_COMMIT_BYTES + sum(len(row.value) for row in rows)
         records = [
             Record(item.partition, offset, stamp_ms, item.key, item.value, item.version)
             for item, (offset, stamp_ms) in zip(appends, given, strict=True)

@@ -108,6 +108,15 @@ async def test_the_write_ahead_log_stays_bounded_under_load(place):
     assert len(await read_all(await place.open(), 0, max_bytes=MANY)) == 150
 
 
+async def test_the_write_ahead_log_stays_bounded_under_many_small_appends(place):
+    log = await place.open()
+    sizes = []
+    for number in range(800):
+        await put(log, number % 3, b"x")
+        sizes.append((place.directory / f"{sqlite_store.FILE_NAME}-wal").stat().st_size)
+    assert max(sizes) < 24 << 20
+
+
 async def test_a_full_disk_fails_appends_with_advice_and_they_work_again_with_space(place, monkeypatch):
     log = await place.open()
     await put(log, 0, b"before")
