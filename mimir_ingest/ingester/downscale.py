@@ -134,8 +134,6 @@ class Downscale:
         """Whether the instance leaves its ring when the process stops."""
         self.leaving = False
         """Whether a shutdown ships everything and gives up all partitions, and no partition is created at the start."""
-        self.on_prepare: Callable[[], None] = lambda: None
-        """Called when `leaving` was set."""
 
     def load(self) -> None:
         """Take up a shutdown that was prepared before the process started. Raises OSError."""
@@ -209,7 +207,6 @@ class Downscale:
     def _prepare(self) -> None:
         self.leaving = self.unregister_on_shutdown = True
         self._requested.set(1)
-        self.on_prepare()
 
     def reset_unregister_on_shutdown(self) -> None:
         """Go back to what is configured."""
