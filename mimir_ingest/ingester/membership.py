@@ -1,12 +1,11 @@
-"""An ingester's life in the rings.
+"""An ingester's life in the ring, in the order that keeps every partition answerable and nothing lost.
 
-    JOINING ─► consumes ─► caught up ─► ACTIVE ─► registered as an owner ─► ready
-    LEAVING ─► everything shipped ─► owner entries removed ─► out of the ring ─► shutdown marker removed
+    start   marker ─► instance JOINING ─► consume ─► caught up ─► instance ACTIVE ─► owner entries, partitions ACTIVE
+    close   instance LEAVING ─► flush and ship ─► owner entries ─► instance entry ─► marker ─► consumers
 
-Leaving for good (the shutdown marker) takes each of these steps only after the one before has succeeded, so a query
-finds a partition either with its owner or whole in blocks; what failed is taken up by the next start. A plain stop
-ships if that is configured, keeps the owner entries, and leaves the ring as configured. Nothing here decides; it calls
-what does, in this order. Source: spec ingest-storage 5.3, 5.9 and 7.
+With the shutdown marker each step of `close` needs the one before to have succeeded: an ingester that could not ship
+everything stays an owner, and keeps the marker. Without it a stop keeps the owner entries, and unregisters as
+configured. Source: spec, ingest storage, sections 4.4, 5.3, 5.9 and 7.2.
 """
 
 from __future__ import annotations
@@ -27,133 +26,129 @@ from partitions.lifecycler import InstanceLifecycler, PartitionLifecycler
 from partitions.model import InstanceState
 from partitions.watch import RingWatcher
 
-_log = structlog.get_logger()
+log = structlog.get_logger()
 
 
-class IngesterMembership:
-    """One ingester in the rings, from `start` to `leave`. Used from one event loop.
+class Membership:
+    """Starts and stops what makes an ingester a member of the ring; owns none of the parts' decisions.
 
     Parameters
     ----------
-    watcher : RingWatcher
-        Started before, closed after.
-    ingester : Ingester
-        Started and closed here.
-    flush_on_shutdown : `blocks_storage.tsdb.flush_blocks_on_shutdown`
+    instance_id : id in the ingester ring
+    watcher : started before, closed after
+    ingester, instance, ownership, lifecycler : not started
+    flush_on_shutdown : `blocks_storage.tsdb.flush_blocks_on_shutdown`: ship everything at a plain stop, too
     """
 
     def __init__(
         self,
+        instance_id: str,
         watcher: RingWatcher,
         ingester: Ingester,
         *,
         instance: InstanceLifecycler,
-        partitions: PartitionLifecycler,
         ownership: Ownership,
+        lifecycler: PartitionLifecycler,
         downscale: Downscale,
         flush_on_shutdown: bool,
     ) -> None:
-        self._watcher, self._ingester = watcher, ingester
-        self._instance, self._partitions = instance, partitions
-        self._ownership, self.downscale = ownership, downscale
+        self._instance_id = instance_id
+        self._watcher = watcher
+        self._ingester = ingester
+        self._instance = instance
+        self._ownership = ownership
+        self._lifecycler = lifecycler
+        self._downscale = downscale
         self._flush_on_shutdown = flush_on_shutdown
         self._joining: asyncio.Task[None] | None = None
-        self._registered = False
-        self._left = False
-        ownership.on_change = partitions.poke
+        self._closed = False
+        self._was_ready = False
+        ownership.on_change = lifecycler.poke
 
     async def start(self) -> None:
-        """Register as JOINING and begin to consume; the rest happens once everything is caught up.
+        """Register and begin to consume; becoming an owner goes on in the background.
 
-        Raises OSError for a shutdown marker that cannot be looked at, LogUnavailable.
+        Raises OSError for a marker that cannot be looked at, LogUnavailable.
         """
-        self.downscale.load()
-        self._partitions.knobs = replace(self._partitions.knobs, create_partition=not self.downscale.leaving)
+        self._downscale.load()
+        self._lifecycler.knobs = replace(self._lifecycler.knobs, create_partition=not self._downscale.leaving)
         await self._ingester.start()
         await self._instance.start(InstanceState.JOINING)
         await self._ownership.start()
-        self._joining = asyncio.create_task(self._join(), name="ingester-join")
+        self._joining = asyncio.create_task(self._join(), name="ingester-joining")
 
     async def _join(self) -> None:
         # A partition that is stopped for good must not keep the others from being owned.
         await self._ingester.wait_caught_up()
         with _logged("the instance could not be made ACTIVE; the next heartbeat does it"):
             await self._instance.switch(InstanceState.ACTIVE)
-        self._partitions.start()
+        self._lifecycler.start()
 
     def ready_reason(self) -> str | None:
-        """Return why queries and writes cannot rely on this ingester yet, or None."""
+        """Return why the ingester cannot be relied on, or None: it answers, and the ring has said so."""
         reason = self._ingester.ready_reason()
-        if reason is not None or self._registered:
+        if reason is not None or self._was_ready:
             return reason
-        entry = self._instance.registered
-        if entry is None:
-            return "this instance is not in the ring"
-        if entry.state is not InstanceState.ACTIVE:
-            return f"this instance is {entry.state.name} in the ring"
-        waiting = sorted(self._ownership.own() - set(self._watcher.desc.owned_by(entry.id)))
-        if waiting and not self.downscale.leaving:
-            return f"this instance is not yet registered as an owner of partition {waiting[0]}"
-        self._registered = True
+        registered = self._instance.registered
+        if registered is None or registered.state is not InstanceState.ACTIVE:
+            return f"instance {self._instance_id} is not ACTIVE in the ring yet"
+        missing = self._ownership.own() - set(self._watcher.desc.owned_by(self._instance_id))
+        if missing and not self._downscale.leaving:
+            return f"the ring does not show this instance as owner of partitions {sorted(missing)} yet"
+        self._was_ready = True
         return None
 
     async def shut_down(self) -> None:
-        """Ship everything, leave the ring, close the ingester (spec 7.5, `/ingester/shutdown`)."""
-        self._flush_on_shutdown = self.downscale.unregister_on_shutdown = True
-        await self.leave()
+        """Ship everything, leave the instance ring, then close (spec 7.5, `/ingester/shutdown`)."""
+        self._flush_on_shutdown = self._downscale.unregister_on_shutdown = True
+        await self.close()
 
-    async def leave(self) -> None:
-        """Stop: ship what is to be shipped, give up what is to be given up, close the ingester. Idempotent.
-
-        Whatever cannot be shipped stays in the log. With the shutdown marker a bucket that does not answer is waited
-        for, as long as that takes.
-        """
-        if self._left:
+    async def close(self) -> None:
+        """Stop in order. With the shutdown marker it waits for the bucket as long as that takes. Idempotent."""
+        if self._closed:
             return
-        self._left = True
-        joining, self._joining = self._joining, None
-        if joining is not None:
-            joining.cancel()
-            await asyncio.wait([joining])
-        with _logged("the instance could not be made LEAVING"):
-            if joining is not None:
-                await self._instance.switch(InstanceState.LEAVING)
+        self._closed = True
+        if self._joining is not None:
+            self._joining.cancel()
+            await asyncio.wait([self._joining])
         await self._ownership.close()
-        for_good = self.downscale.leaving
-        ships = for_good or (self._flush_on_shutdown and self._ingester.ready_reason() is None)
+        with _logged("the instance could not be made LEAVING"):
+            if self._joining is not None:
+                await self._instance.switch(InstanceState.LEAVING)
+        leaving = self._downscale.leaving
+        ships = leaving or (self._flush_on_shutdown and self._ingester.ready_reason() is None)
         shipped = await self._ship() if ships else False
-        self._partitions.remove_owner_on_shutdown = for_good and shipped
-        await self._partitions.close()
-        if for_good:
-            await self._leave_for_good(shipped)
+        self._lifecycler.remove_owner_on_shutdown = leaving and shipped
+        await self._lifecycler.close()
+        if leaving:
+            await self._leave(shipped)
         else:
-            await self._instance.close(unregister=self.downscale.unregister_on_shutdown)
+            await self._instance.close(unregister=self._downscale.unregister_on_shutdown)
         await self._ingester.close()
 
     async def _ship(self) -> bool:
-        """Cut and ship everything held; return whether nothing is left."""
+        """Cut and ship everything held; return whether that worked."""
         try:
             await self._ingester.flush(None, wait=True)
         except IngestError as error:
-            _log.error("not everything was shipped; the log still has it", err=error.message)
+            log.error("not everything was shipped; the log still has it", err=error.message)
             return False
         return True
 
-    async def _leave_for_good(self, shipped: bool) -> None:
-        """Leave the ring and remove the marker, if nothing is left to do before."""
-        me = self._instance.registered
-        done = shipped and me is not None and not self._watcher.desc.owned_by(me.id)
-        await self._instance.close(unregister=done)
-        if not done or self._instance.registered is not None:
-            _log.error("this instance could not leave for good; its next start takes that up")
+    async def _leave(self, shipped: bool) -> None:
+        """Leave the instance ring and remove the marker, if nothing is left to do."""
+        gone = shipped and not self._watcher.desc.owned_by(self._instance_id)
+        await self._instance.close(unregister=gone)
+        if not gone or self._instance.registered is not None:
+            log.error("the ingester could not leave for good; its next start takes it up", instance=self._instance_id)
             return
         with _logged("the marker of the prepared shutdown could not be removed"):
-            self.downscale.finish_shutdown()
+            self._downscale.finish_shutdown()
 
 
 @contextlib.contextmanager
 def _logged(message: str) -> Iterator[None]:
     try:
         yield
-    except (IngestError, PartitionError, OSError) as error:
-        _log.warning(message, err=str(error))
+    except (PartitionError, OSError) as error:
+        log.warning(message, reason=str(error))

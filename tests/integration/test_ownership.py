@@ -13,7 +13,7 @@ from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import LogUnavailable, StoreUnavailable
 from mimir_ingest.ingester.downscale import Downscale
 from mimir_ingest.ingester.drain import FENCE_S, DrainProbe
-from mimir_ingest.ingester.membership import IngesterMembership
+from mimir_ingest.ingester.membership import Membership
 from mimir_ingest.ingester.ownership import Ownership, OwnershipPace
 from mimir_ingest.ingester.ownership_plan import OwnershipKnobs
 from mimir_ingest.ingester.service import Ingester
@@ -79,12 +79,13 @@ class Member:
             unregister_by_default=True,
             requested=metrics.prepare_shutdown_requested,
         )
-        self.membership = IngesterMembership(
+        self.membership = Membership(
+            name,
             self.watcher,
             self.ingester,
             instance=self.instance,
-            partitions=self.lifecycler,
             ownership=self.ownership,
+            lifecycler=self.lifecycler,
             downscale=self.downscale,
             flush_on_shutdown=False,
         )
@@ -100,7 +101,7 @@ class Member:
         await until(lambda: self.membership.ready_reason() is None)
 
     async def close(self) -> None:
-        await self.membership.leave()
+        await self.membership.close()
         await self.watcher.close()
 
     def owned(self) -> set[int]:
@@ -302,7 +303,7 @@ async def test_a_prepared_shutdown_ships_everything_leaves_the_ring_and_only_the
             member.downscale.prepare_shutdown()
             marker = world.folder / "ingester-zone-a-0" / "shutdown-requested.txt"
             cluster.bucket.down = True
-            closing = asyncio.create_task(member.membership.leave())
+            closing = asyncio.create_task(member.membership.close())
             await until(lambda: other.watcher.desc.instances("ingester")["ingester-zone-a-0"].state.name == "LEAVING")
             await asyncio.sleep(0.3)
             assert marker.exists()
@@ -327,7 +328,7 @@ async def test_an_ingester_that_could_not_ship_stays_an_owner_keeps_its_marker_a
         await world.log.append(5, b"a", b"?", 77, timeout_s=5)
         await until(lambda: member.membership.ready_reason() is not None)
         assert "partition 5 is stopped: record 0" in member.membership.ready_reason()
-        await member.membership.leave()
+        await member.membership.close()
         assert member.owned() == {5}
         assert marker.exists()
         await member.watcher.change(
