@@ -121,11 +121,15 @@ class PartitionRing:
         """Return the int64[k, 2] first and last key of each range that a partition owns, ascending, states aside.
 
         A token and its predecessor p own [p, token - 1]; the ring's smallest token owns what is left at both ends.
+        Ranges that touch are one.
         """
         at = self._rows.get(partition, np.empty(0, np.int64))
         tokens = self.tokens.astype(np.int64)
-        ranges = np.column_stack((tokens[at - 1], tokens[at] - 1))
-        if not len(at) or at[0] != 0:
-            return ranges
-        ends = [[0, tokens[0] - 1]] if tokens[0] > 0 else []
-        return np.concatenate((np.array(ends, np.int64).reshape(-1, 2), ranges[1:], [[tokens[-1], _RING - 1]]))
+        firsts, lasts = tokens[at - 1], tokens[at] - 1
+        if len(at) and at[0] == 0:
+            firsts = np.concatenate(([0], firsts[1:], tokens[-1:]))
+            lasts = np.append(lasts, _RING - 1)
+        firsts, lasts = firsts[firsts <= lasts], lasts[firsts <= lasts]
+        apart = firsts[1:] != lasts[:-1] + 1
+        kept = np.ones(min(len(firsts), 1), bool)
+        return np.column_stack((firsts[np.concatenate((kept, apart))], lasts[np.concatenate((apart, kept))]))
