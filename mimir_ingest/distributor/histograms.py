@@ -115,7 +115,17 @@ def judge_histograms(
             facts.problem == histogram_wire.SPANS_BUCKETS_MISMATCH,
             faults > 0,
         ],
-        [FUTURE, PAST, SCHEMA, TOO_MANY, TOO_MANY_CUSTOM, NOT_REDUCIBLE, SPAN_OFFSET, SPANS, FAULT - 1 + faults],
+        [
+            FUTURE,
+            PAST,
+            SCHEMA,
+            TOO_MANY,
+            TOO_MANY_CUSTOM,
+            NOT_REDUCIBLE,
+            SPAN_OFFSET,
+            SPANS,
+            FAULT - 1 + faults.astype(np.int64),
+        ],
         0,
     ).astype(np.uint8)
     return JudgedHistograms(replace(samples, values=values), rules, facts)
