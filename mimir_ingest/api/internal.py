@@ -24,7 +24,7 @@ from fastapi import FastAPI, Request, Response
 
 from mimir_ingest.api.consistency import parse_max_delay
 from mimir_ingest.api.errors import Answer, Application, Scope
-from mimir_ingest.api.middleware import Route, Router, plain_routing
+from mimir_ingest.api.middleware import CleanPath, Route, Router, plain_routing
 from mimir_ingest.api.params import Params, series_range
 from mimir_ingest.api.query import path_label_name, read_params, unless_disconnected
 from mimir_ingest.api.read import RemoteRead
@@ -210,7 +210,7 @@ def build_internal_application(ingester: Ingester, *, max_samples: int, timeout_
     route("/label/{name}/values", api.label_values)
     route("/metadata", api.metadata)
     pages.add_api_route(PREFIX + "/ingestion_lag", ingestion_lag, methods=["GET"])
-    return Router([Route(PREFIX + "/read", frozenset({"POST"}), read)], fallback=pages)
+    return CleanPath(Router([Route(PREFIX + "/read", frozenset({"POST"}), read)], fallback=pages))
 
 
 def _failed(request: Request, error: IngestError | PartitionError) -> Response:

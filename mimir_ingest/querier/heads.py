@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol
 
+from mimir_ingest.errors import IngestError
 from mimir_ingest.ingester.head_answer import PartitionCut
+from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
@@ -64,3 +66,6 @@ class Heads(Protocol):
 
     async def metadata(self, tenant: str, reading: Reading) -> HeadsAnswer[dict[str, list[FamilyMetadata]]]:
         """Return what is known of metric families."""
+
+    async def lags(self, tenant: str) -> dict[str, list[PartitionLag] | IngestError]:
+        """Return, for each healthy owner of the tenant's partitions, how far it is behind in them, or why not."""

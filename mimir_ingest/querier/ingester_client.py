@@ -106,7 +106,7 @@ class RemoteOwner:
         reader = FrameReader(budget=budget, start_ms=ask.start_ms, end_ms=ask.end_ms)
 
         async def take(response: aiohttp.ClientResponse) -> OwnerAnswer[SeriesSamples]:
-            next_offsets, cut_offsets = self._headers(response)
+            next_offsets, cut_offsets = self._headers(ask, response)
             samples = await _read_stream(response, reader)
             return OwnerAnswer([samples] if samples.series_count else [], next_offsets, cut_offsets=cut_offsets)
 
@@ -142,7 +142,7 @@ class RemoteOwner:
         form = [("start", f"{ask.start_ms}e-3"), ("end", f"{ask.end_ms - 1}e-3"), ("match[]", _selector(ask.matchers))]
 
         async def take(response: aiohttp.ClientResponse) -> OwnerAnswer:
-            next_offsets, cut_offsets = self._headers(response)
+            next_offsets, cut_offsets = self._headers(ask, response)
             body = await response.read()
             found = (
                 self._parse(body, read)
@@ -178,11 +178,17 @@ class RemoteOwner:
     def _unavailable(self, error: Exception) -> OwnerUnavailable:
         return OwnerUnavailable(f"{self._name} did not answer: {error or type(error).__name__}")
 
-    def _headers(self, response: aiohttp.ClientResponse) -> tuple[dict[int, int], dict[int, int]]:
+    def _headers(self, ask: HeadAsk, response: aiohttp.ClientResponse) -> tuple[dict[int, int], dict[int, int]]:
+        """Return (next offsets, cut offsets). Raises AnswerCorrupt when they are not what was demanded."""
         try:
-            return read_answer_headers(response.headers)
+            next_offsets, cut_offsets = read_answer_headers(response.headers)
         except InvalidRequest as error:
             raise AnswerCorrupt(f"headers: {error.message}") from error
+        for partition in sorted(ask.partitions):
+            has, demanded = next_offsets.get(partition), ask.wait_offsets.get(partition, 0)
+            if has is None or has < demanded:
+                raise AnswerCorrupt(f"it has partition {partition} up to offset {has}, {demanded} was demanded")
+        return next_offsets, cut_offsets
 
     def _parse(self, body: bytes, read: Callable[[_Json], Any]) -> Any:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mimir_ingest.errors import IngestError
+from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.model.labels import LabelFrame
@@ -63,6 +65,10 @@ class OwnHeads:
     async def metadata(self, tenant: str, reading: Reading) -> HeadsAnswer[dict[str, list[FamilyMetadata]]]:
         """See `heads.Heads`."""
         return _whole(reading, await self._owner.metadata(self._ask(tenant, reading)))
+
+    async def lags(self, tenant: str) -> dict[str, list[PartitionLag] | IngestError]:
+        """See `heads.Heads`."""
+        return {"": await self._owner.lags(tenant)}
 
     def _ask(
         self, tenant: str, reading: Reading, matchers: Sequence[Matcher] = (), start_ms: int = 0, end_ms: int = 0

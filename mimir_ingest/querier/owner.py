@@ -1,7 +1,8 @@
 """Asking one process for what it has in memory of some partitions: the contract, and this process's own ingester.
 
-An owner answers for every partition that it is asked for, or fails as a whole. Its answer says how far each partition
-goes, and what it has let go of: that is in blocks, which either stand in the answer or in the checkpoint of a cut.
+An owner answers for every partition that it is asked for, with what is demanded, or fails as a whole. Its answer says
+how far each partition goes, and what it has let go of: that is in blocks, which either stand in the answer or in the
+checkpoint of a cut.
 """
 
 from __future__ import annotations

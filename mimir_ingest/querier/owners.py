@@ -5,8 +5,8 @@
                                   └────────── the same partitions, other owners ┘
     no owner left ─► whole in the bucket? ─► its blocks stand for it, else the read fails (or is partial, if asked for)
 
-An owner answers for all partitions that it is asked for or fails as a whole; what it says it contains is compared with
-what was demanded. Errors that are the client's fault end the read at once.
+An owner answers for all partitions that it is asked for, with what was demanded, or fails as a whole. Errors that are
+the client's fault end the read at once.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any, Generic
 
 import structlog
 
-from mimir_ingest.errors import AnswerCorrupt, IngestError
-from mimir_ingest.ingester.drain import DrainProbe
+from mimir_ingest.errors import IngestError, OwnerUnavailable
+from mimir_ingest.ingester.drain import Drain, DrainProbe
+from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
@@ -37,6 +38,9 @@ from partitions.errors import PartitionError, TooManyUnhealthyInstances
 from partitions.model import InstanceDesc
 
 _log = structlog.get_logger()
+
+LAG_TIMEOUT_S = 10.0
+"""How long an owner may take to look through what it has not applied yet."""
 
 Targets = Mapping[int, Sequence[InstanceDesc]]
 Tried = frozenset[tuple[str, int]]
@@ -173,6 +177,24 @@ class PartitionOwners:
         """Return what is known of metric families."""
         return await self._read_all(tenant, reading, lambda owner, ask: owner.metadata(ask))
 
+    async def lags(self, tenant: str) -> dict[str, list[PartitionLag] | IngestError]:
+        """Return, for each healthy owner of the tenant's partitions, how far it is behind in them, or why not."""
+        partitions = self._ring.partitions_of(tenant)
+        targets = self._ring.targets(partitions)
+        owners = {i.id: i for instances in targets.values() for i in instances}
+
+        async def one(instance: InstanceDesc) -> list[PartitionLag] | IngestError:
+            try:
+                async with asyncio.timeout(LAG_TIMEOUT_S):
+                    lags = await self._owner(instance.id, instance.address).lags(tenant)
+            except IngestError as error:
+                return error
+            except TimeoutError:
+                return OwnerUnavailable(f"{instance.id} did not answer within {LAG_TIMEOUT_S:g} s")
+            return [lag for lag in lags if lag.partition in partitions]
+
+        return dict(zip(owners, await run_all(map(one, owners.values())), strict=True))
+
     async def _read_all(
         self,
         tenant: str,
@@ -219,7 +241,8 @@ class PartitionOwners:
         reads: list[Coroutine[Any, Any, list[OwnerAnswer[Found]]]] = [
             self._read_group(work, instance, parts, tried, failures) for instance, parts in groups.items()
         ]
-        reads += [self._read_without_owner(work, p, failures.get(p)) for p in sorted(nobody)]
+        if nobody:
+            reads.append(self._read_without_owners(work, nobody, failures))
         if len(reads) == 1:
             return await reads[0]
         return [answer for answers in await run_all(reads) for answer in answers]
@@ -268,39 +291,38 @@ class PartitionOwners:
             work.ask.wait_offsets,
             work.ask.max_delay_s,
         )
-        answer = await work.call(self._owner(work, instance), ask)
-        for partition in partitions:
-            has = answer.next_offsets.get(partition)
-            if has is None or has < ask.wait_offsets.get(partition, 0):
-                raise AnswerCorrupt(
-                    f"{instance} answered with partition {partition} up to offset {has}, "
-                    f"{ask.wait_offsets.get(partition, 0)} was demanded"
-                )
-        return [answer]
+        address = next((i.address for owners in work.targets.values() for i in owners if i.id == instance), "")
+        return [await work.call(self._owner(instance, address), ask)]
 
-    def _owner(self, work: _Work, instance: str) -> Owner:
+    def _owner(self, instance: str, address: str) -> Owner:
         if instance == self._local_id and self._local is not None:
             return self._local
-        address = next(i.address for owners in work.targets.values() for i in owners if i.id == instance)
         return self._client.owner(instance, address)
 
-    async def _read_without_owner(
-        self, work: _Work[Found], partition: int, failure: IngestError | PartitionError | None
+    async def _read_without_owners(
+        self, work: _Work[Found], partitions: frozenset[int], failures: Mapping[int, IngestError | PartitionError]
     ) -> list[OwnerAnswer[Found]]:
-        """Let the bucket stand for a partition that nobody answers for, if it has all of it."""
-        try:
-            drain = await self._drains.probe(partition)
-        except (IngestError, ColumnsFileCorrupt) as error:
-            _log.warning("a partition without owners was not probed", partition=partition, err=error.message)
-        else:
-            if drain.drained:
+        """Let the bucket stand for partitions that nobody answers for, where it has all of them."""
+        numbers = sorted(partitions)
+        drains = await run_all(map(self._probe, numbers))
+        answers: list[OwnerAnswer[Found]] = []
+        for partition, drain in zip(numbers, drains, strict=True):
+            if drain is not None and drain.drained:
                 cut_offsets = {} if drain.cut_offset is None else {partition: drain.cut_offset}
-                return [OwnerAnswer([], {partition: drain.end_offset}, cut_offsets=cut_offsets)]
-        error = failure or TooManyUnhealthyInstances(partition)
-        if work.unread is None:
-            raise error
-        work.unread[partition] = error.message
-        return []
+                answers.append(OwnerAnswer([], {partition: drain.end_offset}, cut_offsets=cut_offsets))
+                continue
+            error = failures.get(partition) or TooManyUnhealthyInstances(partition)
+            if work.unread is None:
+                raise error
+            work.unread[partition] = error.message
+        return answers
+
+    async def _probe(self, partition: int) -> Drain | None:
+        try:
+            return await self._drains.probe(partition)
+        except (IngestError, ColumnsFileCorrupt) as error:
+            _log.warning("a partition without owners could not be probed", partition=partition, err=error.message)
+            return None
 
 
 async def _first_of(asking: asyncio.Task[Found], others: asyncio.Task[Found]) -> Found:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mimir_ingest.bucket.discover import BlockCatalog
-from mimir_ingest.errors import QueryError
+from mimir_ingest.errors import IngestError, QueryError
+from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.model.labels import LabelFrame
@@ -278,6 +279,10 @@ class Querier:
             return [*await self._blocks.read(tenant, heads, start_ms, end_ms, read), *heads.found]
 
         return sorted(set().union(*await self._read_each(tenant, reading, selectors, one)))
+
+    async def lags(self, tenant: str) -> dict[str, list[PartitionLag] | IngestError]:
+        """Return, for each healthy owner of the tenant's partitions, how far it is behind in them, or why not."""
+        return await self._heads.lags(tenant)
 
     async def _read_each(
         self,
