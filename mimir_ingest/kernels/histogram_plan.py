@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mimir_ingest.kernels._jit import i64, i64_in, i64_out, inline, kernel, u8_out
+from mimir_ingest.kernels._jit import i64, i64_in, i64_out, inline, kernel, u8_in, u8_out
 from mimir_ingest.kernels.histogram_columns import histograms_in
 from mimir_ingest.kernels.words import as_bits
 
@@ -130,14 +130,14 @@ def plan_histogram_chunks(h, offsets, runs, chunk_samples, detect, starts_out, h
     return chunks
 
 
-@kernel(i64(histograms_in, i64_in, i64_in, u8_out))
+@kernel(i64(histograms_in, i64_in, u8_in, u8_out))
 def hint_resets(h, starts, headers, hints_out):
     """Write the hint that a reader of chunks gives each row: the header's for a chunk's first, then what holds inside.
 
     Parameters
     ----------
     h : histograms, m rows
-    starts, headers : int64[k + 1], int64[k]
+    starts, headers : int64[k + 1], uint8[k]
         Chunks, as `plan_histogram_chunks` splits them.
     hints_out : uint8[m], written
 
