@@ -22,6 +22,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from mimir_ingest.errors import LogUnavailable
+
+MAX_PARTITIONS = 10_000
+"""What `add_partitions` goes to. why: more is a mistake, such as a date at the end of an instance's id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -64,7 +69,7 @@ class PartitionLog(ABC):
         """Add partitions until there are `total`; nothing if there are as many already, none is ever removed.
 
         Every open log of the topic then names them in `partitions()` and can append to them and read them. Safe to
-        race. Raises LogUnavailable; not retriable when the log refuses to grow.
+        race. Raises LogUnavailable; not retriable for more than MAX_PARTITIONS, or when Kafka refuses.
         """
 
     @abstractmethod
@@ -108,6 +113,14 @@ class PartitionLog(ABC):
     @abstractmethod
     def max_record_bytes(self) -> int:
         """Largest value that `append` takes; may change while the log is open."""
+
+    @staticmethod
+    def check_growth(total: int) -> None:
+        """Raise LogUnavailable, not retriable, for more than MAX_PARTITIONS."""
+        if total > MAX_PARTITIONS:
+            error = LogUnavailable(f"a log may have at most {MAX_PARTITIONS} partitions, not {total}")
+            error.retriable = False
+            raise error
 
     @property
     def waits_for(self) -> str | None:

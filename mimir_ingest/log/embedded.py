@@ -142,6 +142,7 @@ class EmbeddedLog(PartitionLog):
 
     async def add_partitions(self, total: int) -> None:
         """See PartitionLog."""
+        self.check_growth(total)
         await self._run_task(lambda connection: store.add_partitions(connection, total))
         self._refresh()
 

@@ -201,6 +201,7 @@ class KafkaLog(PartitionLog):
 
     async def add_partitions(self, total: int) -> None:
         """See PartitionLog. Needs the right to alter the topic."""
+        self.check_growth(total)
         await grow_topic(self._opened(), self._topic, total=total, timeout_s=self._read_timeout_s)
 
     async def append(self, partition: int, key: bytes, value: bytes, version: int, *, timeout_s: float) -> int:

@@ -131,6 +131,13 @@ class LogContract:
         for partition in (PARTITIONS, PARTITIONS + 1):
             assert [await put(log, partition, b"x") for log in logs] == [[0], [1], [2]]
 
+    async def test_a_log_refuses_to_grow_beyond_reason(self, place):
+        log = await place.open()
+        with pytest.raises(LogUnavailable) as caught:
+            await log.add_partitions(20_231_105)
+        assert not caught.value.retriable
+        assert await log.partitions() == list(range(PARTITIONS))
+
     async def test_a_partition_that_is_not_there_fails_as_unavailable(self, place):
         log = await place.open()
         with pytest.raises(LogUnavailable, match="no partition 7"):
