@@ -15,7 +15,7 @@ from mimir_ingest.ingester.cut import BlockRef, CutRequest, CutSummary
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.kernels.head import NO_SAMPLE
 from mimir_ingest.kernels.xor_chunk import decode_xor, encode_xor, explain_status, max_encoded_size
-from mimir_ingest.tsdb.block_writer import plan_chunks
+from mimir_ingest.model.series_chunks import plan_chunks
 from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt, decode_columns, decode_meta, encode_columns
 from mimir_ingest.tsdb.head import FrozenHead, Head, Held
 from mimir_ingest.tsdb.histogram_segment import SEGMENT_COLUMNS, HistogramSegment, read_histograms

@@ -18,8 +18,6 @@ from mimir_ingest.kernels.crc32c import crc32c_inline
 from mimir_ingest.kernels.varint import uvarint_size, write_uvarint
 from mimir_ingest.kernels.words import as_bits, copy_over, store64
 
-_XOR = np.uint8(1)
-
 
 @inline
 def _write_pairs(pairs, pair_offsets, refs, series, width, out, at):
@@ -49,8 +47,8 @@ def _sample_size(timestamp, bits):
     return size + (1 + uvarint_size(np.uint64(timestamp)) if timestamp != 0 else 0)
 
 
-@kernel(i64(i64_in, i64_in, i64_in, i64_in, f64_in, i64_out))
-def measure_series(pair_offsets, refs, sample_offsets, timestamps, values, sizes_out):
+@kernel(i64(i64_in, i64_in, i64_in, i64_in, f64_in, i64_in, i64_out))
+def measure_series(pair_offsets, refs, sample_offsets, timestamps, values, more_offsets, sizes_out):
     """Write the size of each TimeSeries' content; return the size of all of them as fields of a QueryResult.
 
     Parameters
@@ -62,6 +60,8 @@ def measure_series(pair_offsets, refs, sample_offsets, timestamps, values, sizes
     sample_offsets : int64[n + 1]
     timestamps : int64[m]
     values : float64[m]
+    more_offsets : int64[n + 1] or int64[0]
+        Series i has further fields, `more_offsets[i + 1] - more_offsets[i]` bytes of them.
     sizes_out : int64[n], written
     """
     n = len(sizes_out)
@@ -71,14 +71,19 @@ def measure_series(pair_offsets, refs, sample_offsets, timestamps, values, sizes
         size = _pairs_size(pair_offsets, refs, series, width)
         for i in range(sample_offsets[series], sample_offsets[series + 1]):
             size += 2 + _sample_size(timestamps[i], as_bits(values[i]))
+        if len(more_offsets) > 0:
+            size += more_offsets[series + 1] - more_offsets[series]
         sizes_out[series] = size
         total += 1 + uvarint_size(np.uint64(size)) + size
     return total
 
 
-@kernel(i64(u8_in, i64_in, i64_in, i64_in, i64_in, f64_in, i64_in, u8_out), boundscheck=True)
-def write_series(pairs, pair_offsets, refs, sample_offsets, timestamps, values, sizes, out):
-    """Write the series as fields of a QueryResult into uint8[size from `measure_series`]; return the bytes written."""
+@kernel(i64(u8_in, i64_in, i64_in, i64_in, i64_in, f64_in, u8_in, i64_in, i64_in, u8_out), boundscheck=True)
+def write_series(pairs, pair_offsets, refs, sample_offsets, timestamps, values, more, more_offsets, sizes, out):
+    """Write the series as fields of a QueryResult into uint8[size from `measure_series`]; return the bytes written.
+
+    `more` (uint8[...]) has the further fields that `more_offsets` gives to series.
+    """
     n = len(sizes)
     width = len(refs) // n if n else 0
     at = 0
@@ -101,6 +106,10 @@ def write_series(pairs, pair_offsets, refs, sample_offsets, timestamps, values, 
             if timestamps[i] != 0:
                 out[at] = 0x10
                 at = write_uvarint(np.uint64(timestamps[i]), out, at + 1)
+        if len(more_offsets) > 0:
+            size = more_offsets[series + 1] - more_offsets[series]
+            copy_over(more, more_offsets[series], size, out, at)
+            at += size
     return at
 
 
@@ -116,7 +125,7 @@ def _chunk_size(minimum, maximum, data_size):
 
 
 @inline
-def _write_chunk(data, start, end, minimum, maximum, out, at):
+def _write_chunk(data, start, end, encoding, minimum, maximum, out, at):
     """Write a Chunk as a field of ChunkedSeries; return the position behind it."""
     out[at] = 0x12
     at = write_uvarint(np.uint64(_chunk_size(minimum, maximum, end - start)), out, at + 1)
@@ -127,15 +136,17 @@ def _write_chunk(data, start, end, minimum, maximum, out, at):
         out[at] = 0x10
         at = write_uvarint(np.uint64(maximum), out, at + 1)
     out[at] = 0x18
-    out[at + 1] = _XOR
+    out[at + 1] = encoding
     out[at + 2] = 0x22
     at = write_uvarint(np.uint64(end - start), out, at + 3)
     copy_over(data, start, end - start, out, at)
     return at + end - start
 
 
-@kernel(i64(u8_in, i64_in, i64_in, i64_in, i64_in, i64_in, u8_in, i64_in, i64, i64, u8_out))
-def write_frames(pairs, pair_offsets, refs, chunk_offsets, minima, maxima, data, ends, query_index, frame_bytes, out):
+@kernel(i64(u8_in, i64_in, i64_in, i64_in, i64_in, i64_in, u8_in, i64_in, u8_in, i64, i64, u8_out))
+def write_frames(
+    pairs, pair_offsets, refs, chunk_offsets, minima, maxima, data, ends, encodings, query_index, frame_bytes, out
+):
     """Write frames, one or more a series, or measure them.
 
     Parameters
@@ -147,8 +158,10 @@ def write_frames(pairs, pair_offsets, refs, chunk_offsets, minima, maxima, data,
     minima, maxima : int64[k]
         First and last timestamp of each chunk (ms).
     data : uint8[...]
-        XOR chunks back to back; chunk j is `data[ends[j - 1]:ends[j]]`.
+        Chunks back to back; chunk j is `data[ends[j - 1]:ends[j]]`.
     ends : int64[k]
+    encodings : uint8[k]
+        1 XOR, 2 histograms, 3 float histograms.
     query_index : int
     frame_bytes : int
         A frame takes chunks until labels and chunks reach this size, then the series goes on in the next frame.
@@ -187,7 +200,7 @@ def write_frames(pairs, pair_offsets, refs, chunk_offsets, minima, maxima, data,
             at = _write_pairs(pairs, pair_offsets, refs, series, width, out, at)
             while chunk < following:
                 start = ends[chunk - 1] if chunk > 0 else 0
-                at = _write_chunk(data, start, ends[chunk], minima[chunk], maxima[chunk], out, at)
+                at = _write_chunk(data, start, ends[chunk], encodings[chunk], minima[chunk], maxima[chunk], out, at)
                 chunk += 1
             if tail:
                 out[at] = 0x10

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mimir_ingest.errors import InvariantViolated
-from mimir_ingest.kernels.histogram_plan import rank_among
-from mimir_ingest.model.histogram_chunks import plan_chunks as plan_histogram_chunks
 from mimir_ingest.model.samples import SeriesSamples, without_empty_series
+from mimir_ingest.model.series_chunks import plan_series
 from mimir_ingest.tsdb.block_meta import (
     INDEX_FILE,
     META_FILE,
@@ -23,7 +22,7 @@ from mimir_ingest.tsdb.block_meta import (
     build_meta,
     encode_meta,
 )
-from mimir_ingest.tsdb.chunk_files import SEGMENT_BYTES, PlannedChunks, segment_path, write_chunks
+from mimir_ingest.tsdb.chunk_files import SEGMENT_BYTES, segment_path, write_chunks
 from mimir_ingest.tsdb.index_writer import ChunkColumns, write_index
 from mimir_ingest.tsdb.tombstones import encode_tombstones
 from mimir_ingest.tsdb.ulid import format_ulid
@@ -63,11 +62,13 @@ def build_block(
         raise InvariantViolated("a block without samples was asked for")
     labels = samples.labels
     _check_times(samples.offsets, samples.timestamps)
-    chunk_offsets, chunks, times = _plan(samples, samples_per_chunk)
+    if samples.histograms is not None:
+        _check_times(samples.histograms.offsets, samples.histograms.timestamps)
+    chunks = plan_series(samples, samples_per_chunk)
     segments, refs = write_chunks(chunks, segment_bytes=segment_bytes)
-    columns = np.concatenate([times, refs[None, :]])
+    columns = np.stack([chunks.min_ts, chunks.max_ts, refs])
     files = {segment_path(i): segment for i, segment in enumerate(segments)}
-    files[INDEX_FILE] = write_index(labels, ChunkColumns(chunk_offsets, columns))
+    files[INDEX_FILE] = write_index(labels, ChunkColumns(chunks.chunk_offsets, columns))
     max_time_ms = int(columns[1].max()) + 1
     ulid = format_ulid(max_time_ms, block_entropy(tenant, partition, cut_offset, files))
     files[TOMBSTONES_FILE] = encode_tombstones()
@@ -96,71 +97,6 @@ def block_entropy(tenant: str, partition: int, cut_offset: int, files: dict[str,
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.digest()[:10]
-
-
-def plan_chunks(offsets: np.ndarray, samples_per_chunk: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut each series into chunks of `samples_per_chunk` samples, the last one shorter.
-
-    Parameters
-    ----------
-    offsets : int64[n + 1]
-        Series i has the samples `offsets[i]:offsets[i + 1]`, at least one.
-
-    Returns
-    -------
-    chunk_offsets : int64[n + 1]
-        Series i has the chunks `chunk_offsets[i]:chunk_offsets[i + 1]`.
-    starts : int64[k + 1]
-        Chunk j has the samples `starts[j]:starts[j + 1]`.
-    """
-    counts = -(-np.diff(offsets) // samples_per_chunk)
-    chunk_offsets = np.concatenate([[0], np.cumsum(counts)])
-    number = np.arange(chunk_offsets[-1]) - np.repeat(chunk_offsets[:-1], counts)
-    starts = np.repeat(offsets[:-1], counts) + number * samples_per_chunk
-    return chunk_offsets, np.concatenate([starts, offsets[-1:]])
-
-
-def _plan(samples: SeriesSamples, samples_per_chunk: int) -> tuple[np.ndarray, PlannedChunks, np.ndarray]:
-    """Return (int64[n + 1] chunk offsets, chunks, int64[2, k] first and last time of each, in the order written)."""
-    offsets, ts, histograms = samples.offsets, samples.timestamps, samples.histograms
-    if histograms is None:
-        chunk_offsets, starts = plan_chunks(offsets, samples_per_chunk)
-        times = np.stack([ts[starts[:-1]], ts[starts[1:] - 1]])
-        return chunk_offsets, PlannedChunks(ts, samples.values, starts), times
-    _check_times(histograms.offsets, histograms.timestamps)
-    ranks, histogram_ranks = np.empty(len(ts), np.int64), np.empty(histograms.sample_count, np.int64)
-    shared = rank_among(offsets, ts, histograms.offsets, histograms.timestamps, ranks)
-    if shared:
-        raise InvariantViolated(f"{shared} timestamps have a float and a histogram")
-    rank_among(histograms.offsets, histograms.timestamps, offsets, ts, histogram_ranks)
-    _, starts = plan_chunks(_run_bounds(offsets, ranks), samples_per_chunk)
-    plan = plan_histogram_chunks(
-        histograms.values, histograms.offsets, chunk_samples=samples_per_chunk, detect_resets=True, runs=histogram_ranks
-    )
-    first, last = (
-        np.concatenate([ts[starts[bounds] - back], histograms.timestamps[plan.starts[bounds] - back]])
-        for bounds, back in ((slice(None, -1), 0), (slice(1, None), 1))
-    )
-    series = np.concatenate(
-        [
-            np.searchsorted(offsets, starts[:-1], side="right") - 1,
-            np.searchsorted(histograms.offsets, plan.starts[:-1], side="right") - 1,
-        ]
-    )
-    order = np.lexsort((first, series))
-    chunk_offsets = np.concatenate([[0], np.cumsum(np.bincount(series, minlength=samples.series_count))])
-    chunks = PlannedChunks(ts, samples.values, starts, histograms, plan, order)
-    return chunk_offsets, chunks, np.stack([first[order], last[order]])
-
-
-def _run_bounds(offsets: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-    """Return the bounds of runs of samples with one series and one rank among the other kind's."""
-    if not len(ranks):
-        return np.zeros(1, np.int64)
-    begins = np.ones(len(ranks), bool)
-    begins[1:] = ranks[1:] != ranks[:-1]
-    begins[offsets[:-1][np.diff(offsets) > 0]] = True
-    return np.append(np.flatnonzero(begins), len(ranks))
 
 
 def _check_times(offsets: np.ndarray, timestamps: np.ndarray) -> None:

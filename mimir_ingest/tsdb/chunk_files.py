@@ -15,10 +15,7 @@ import numpy as np
 
 from mimir_ingest.errors import BlockCorrupt, InvariantViolated
 from mimir_ingest.kernels import chunk_frames
-from mimir_ingest.kernels.gather import gather_bytes
-from mimir_ingest.kernels.xor_chunk import encode_xor, max_encoded_size
-from mimir_ingest.model.histogram_chunks import ChunkPlan, EncodedChunks, encode_chunks
-from mimir_ingest.model.histograms import HistogramSamples
+from mimir_ingest.model.series_chunks import SeriesChunks
 
 HEADER = bytes.fromhex("85bd40dd01000000")
 
@@ -27,9 +24,6 @@ SEGMENT_BYTES = 512 << 20
 
 _BATCH_SAMPLES = 1 << 20
 """Samples encoded at a time. why: scratch takes 20 bytes a sample, encoded chunks one to ten."""
-
-_HISTOGRAM_WEIGHT = 16
-"""Samples that a histogram stands for in that."""
 
 _GAP_BYTES = 64 << 10
 """Ranges this close are read as one. why: a request to object storage costs about as much as 64 KiB of transfer."""
@@ -46,69 +40,7 @@ def segment_path(segment: int) -> str:
     return f"chunks/{segment + 1:06d}"
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedChunks:
-    """What chunks are to hold, and in which order they stand. Chunks are numbered: floats first, then histograms."""
-
-    timestamps: np.ndarray
-    """int64[m] (ms)."""
-    values: np.ndarray
-    """float64[m]."""
-    starts: np.ndarray
-    """int64[k + 1]: chunk j holds the samples `starts[j]:starts[j + 1]`."""
-    histograms: HistogramSamples | None = None
-    histogram_plan: ChunkPlan | None = None
-    """Chunk j of it has the number k + j."""
-    order: np.ndarray | None = None
-    """int64[chunks]: numbers in the order in which they are written; None: as they are numbered."""
-
-    def encode(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Encode the chunks `numbers` (ascending within a kind).
-
-        Returns (uint8[...] data, int64[n] ends, uint8[n] encodings), in the order of `numbers`.
-        """
-        floats = numbers[numbers < len(self.starts) - 1]
-        data, ends = self._encode_floats(floats)
-        encodings = np.full(len(floats), chunk_frames.ENCODING_XOR, np.uint8)
-        if len(floats) == len(numbers):
-            return data, ends, encodings
-        others = self._encode_histograms(numbers[numbers >= len(self.starts) - 1] - (len(self.starts) - 1))
-        kinds = np.where(others.is_float, chunk_frames.ENCODING_FLOAT_HISTOGRAM, chunk_frames.ENCODING_HISTOGRAM)
-        if not len(floats):
-            return others.data, others.ends, kinds.astype(np.uint8)
-        offsets = np.concatenate([[0], ends, others.ends + len(data)])
-        both = np.concatenate([data, others.data])
-        is_float = numbers < len(self.starts) - 1
-        where = np.where(is_float, np.cumsum(is_float) - 1, len(floats) + np.cumsum(~is_float) - 1)
-        placed = np.concatenate([[0], np.cumsum(np.diff(offsets)[where])])
-        out = np.empty(placed[-1], np.uint8)
-        gather_bytes(both, offsets, where, placed, out)
-        return out, placed[1:], np.concatenate([encodings, kinds])[where].astype(np.uint8)
-
-    def _encode_floats(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        if not len(chunks):
-            return np.empty(0, np.uint8), np.empty(0, np.int64)
-        starts = self.starts[chunks[0] : chunks[-1] + 2]
-        encoded = np.empty(max_encoded_size(np.diff(starts)), np.uint8)
-        ends = np.empty(len(chunks), np.int64)
-        size = encode_xor(self.timestamps, self.values, starts, encoded, ends)
-        if size < 0:
-            raise InvariantViolated(f"chunks of up to {np.diff(starts).max()} samples do not encode: status {size}")
-        return encoded[:size], ends
-
-    def _encode_histograms(self, chunks: np.ndarray) -> EncodedChunks:
-        plan, histograms = self.histogram_plan, self.histograms
-        assert plan is not None
-        assert histograms is not None
-        part = ChunkPlan(plan.starts[chunks[0] : chunks[-1] + 2], plan.headers[chunks[0] : chunks[-1] + 1])
-        rows = slice(int(part.starts[0]), int(part.starts[-1]))
-        moved = ChunkPlan(part.starts - part.starts[0], part.headers)
-        return encode_chunks(
-            histograms.timestamps[rows], histograms.values.take(np.arange(rows.start, rows.stop)), moved
-        )
-
-
-def write_chunks(chunks: PlannedChunks, *, segment_bytes: int = SEGMENT_BYTES) -> tuple[list[bytes], np.ndarray]:
+def write_chunks(chunks: SeriesChunks, *, segment_bytes: int = SEGMENT_BYTES) -> tuple[list[bytes], np.ndarray]:
     """Encode chunks and pack them into segments, each at most `segment_bytes` long.
 
     Returns
@@ -117,18 +49,14 @@ def write_chunks(chunks: PlannedChunks, *, segment_bytes: int = SEGMENT_BYTES) -
     refs : int64[chunks]
         In the order written.
     """
-    counts = np.diff(chunks.starts)
-    if chunks.histogram_plan is not None:
-        counts = np.concatenate([counts, _HISTOGRAM_WEIGHT * np.diff(chunks.histogram_plan.starts)])
-    order = np.arange(len(counts)) if chunks.order is None else chunks.order
-    running = np.concatenate([[0], np.cumsum(counts[order])])
+    running = np.concatenate([[0], np.cumsum(chunks.weights)])
     segments: list[list[bytes]] = [[HEADER]]
     room = segment_bytes - len(HEADER)
-    refs = np.empty(len(order), np.int64)
+    refs = np.empty(len(chunks.min_ts), np.int64)
     chunk = 0
     while chunk < len(refs):
         end = max(chunk + 1, int(np.searchsorted(running, running[chunk] + _BATCH_SAMPLES, side="right")) - 1)
-        frames, positions = _frame(*chunks.encode(order[chunk:end]))
+        frames, positions = _frame(*chunks.encode(chunk, end))
         placed = 0
         while placed < end - chunk:
             fit = int(np.searchsorted(positions, positions[placed] + room, side="right")) - 1

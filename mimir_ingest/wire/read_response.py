@@ -1,7 +1,7 @@
 """Remote read responses: columns to messages.
 
 Two response types (spec http-api 6.9): SAMPLES, one message with everything, which the API sends as a snappy block, and
-STREAMED_XOR_CHUNKS, a stream of checksummed frames in which a series has its samples as XOR chunks. Values are
+STREAMED_XOR_CHUNKS, a stream of checksummed frames in which a series has its samples as chunks. Values are
 bit-exact in both, `-0` and staleness markers included.
 """
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimir_ingest.errors import InvariantViolated
 from mimir_ingest.kernels import read_response as kernels
-from mimir_ingest.kernels.xor_chunk import encode_xor, max_encoded_size
 from mimir_ingest.model.labels import LabelFrame, put_uvarint
-from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.model.samples import SeriesSamples, without_empty_series
+from mimir_ingest.model.series_chunks import SeriesChunks, plan_series
+from mimir_ingest.wire.histograms import TIME_SERIES, encode_histograms
 
 SAMPLES_CONTENT_TYPE = "application/x-protobuf"
 STREAMED_CONTENT_TYPE = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
@@ -65,11 +65,12 @@ def _encode_result(samples: SeriesSamples) -> bytes:
     pairs = _encode_pairs(samples.labels)
     refs = pairs.refs.reshape(-1)
     sizes = np.empty(samples.series_count, np.int64)
-    total = kernels.measure_series(pairs.offsets, refs, samples.offsets, samples.timestamps, samples.values, sizes)
-    out = np.empty(total, np.uint8)
-    kernels.write_series(
-        pairs.encoded, pairs.offsets, refs, samples.offsets, samples.timestamps, samples.values, sizes, out
-    )
+    floats = samples.offsets, samples.timestamps, samples.values
+    histograms, offsets = np.empty(0, np.uint8), np.empty(0, np.int64)
+    if samples.histograms is not None:
+        histograms, offsets = encode_histograms(samples.histograms, TIME_SERIES[1])
+    out = np.empty(kernels.measure_series(pairs.offsets, refs, *floats, offsets, sizes), np.uint8)
+    kernels.write_series(pairs.encoded, pairs.offsets, refs, *floats, histograms, offsets, sizes, out)
     return out.tobytes()
 
 
@@ -87,39 +88,33 @@ def encode_frames(
     max_frame_bytes : int
         A series goes on in another frame, its labels repeated, once labels and chunks of one reach this size.
     """
-    samples = samples.in_label_order()
+    samples = without_empty_series(samples).in_label_order()
     pairs = _encode_pairs(samples.labels)
+    chunks = plan_series(samples, _SAMPLES_A_CHUNK)
+    running = np.concatenate([[0], np.cumsum(chunks.weights)])[chunks.chunk_offsets]
     at = 0
     while at < samples.series_count:
-        limit = int(samples.offsets[at]) + _SAMPLES_A_CALL
-        stop = max(at + 1, int(np.searchsorted(samples.offsets, limit, side="right")) - 1)
-        if samples.offsets[stop] > samples.offsets[at]:
-            yield _encode_frames(samples, pairs, at, stop, query_index, max_frame_bytes)
+        stop = max(at + 1, int(np.searchsorted(running, running[at] + _SAMPLES_A_CALL, side="right")) - 1)
+        yield _encode_frames(chunks, pairs, at, stop, query_index, max_frame_bytes)
         at = stop
 
 
 def _encode_frames(
-    samples: SeriesSamples, pairs: _Pairs, at: int, stop: int, query_index: int, max_frame_bytes: int
+    chunks: SeriesChunks, pairs: _Pairs, at: int, stop: int, query_index: int, max_frame_bytes: int
 ) -> bytes:
-    """Return the frames of the series `at:stop`, of which one has samples."""
-    counts = np.diff(samples.offsets[at : stop + 1])
-    chunks = -(-counts // _SAMPLES_A_CHUNK)
-    chunk_offsets = np.concatenate([[0], np.cumsum(chunks)]).astype(np.int64)
-    within = np.arange(chunk_offsets[-1]) - np.repeat(chunk_offsets[:-1], chunks)
-    starts = np.append(np.repeat(samples.offsets[at:stop], chunks) + within * _SAMPLES_A_CHUNK, samples.offsets[stop])
-    data = np.empty(max_encoded_size(np.diff(starts)), np.uint8)
-    ends = np.empty(len(starts) - 1, np.int64)
-    if (status := encode_xor(samples.timestamps, samples.values, starts, data, ends)) < 0:
-        raise InvariantViolated(f"{len(ends)} chunks do not fit into {len(data)} bytes: status {status}")
+    """Return the frames of the series `at:stop`."""
+    first, last = int(chunks.chunk_offsets[at]), int(chunks.chunk_offsets[stop])
+    data, ends, encodings = chunks.encode(first, last)
     columns = (
         pairs.encoded,
         pairs.offsets,
         pairs.refs[at:stop].reshape(-1),
-        chunk_offsets,
-        samples.timestamps[starts[:-1]],
-        samples.timestamps[starts[1:] - 1],
+        chunks.chunk_offsets[at : stop + 1] - first,
+        chunks.min_ts[first:last],
+        chunks.max_ts[first:last],
         data,
         ends,
+        encodings,
         query_index,
         max_frame_bytes,
     )

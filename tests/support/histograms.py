@@ -103,3 +103,40 @@ def histogram_rows(draw) -> Row:
         positive,
         bounds,
     )
+
+
+STALE_BITS = 0x7FF0000000000002
+
+
+def put_histogram(message, timestamp: int, row: Row) -> None:
+    """Fill a protobuf `Histogram` (tests.support.protobuf_schema) with a row."""
+    message.timestamp, message.schema, message.reset_hint = timestamp, row.schema, row.reset_hint
+    message.sum, message.zero_threshold = from_bits(row.sum_bits), row.zero_threshold
+    if row.is_float:
+        message.count_float, message.zero_count_float = row.count, row.zero_count
+    else:
+        message.count_int, message.zero_count_int = int(row.count), int(row.zero_count)
+    for side, buckets in (("negative", row.negative), ("positive", row.positive)):
+        spans = getattr(message, f"{side}_spans")
+        following = 0
+        for i, (index, _) in enumerate(buckets):
+            if i and index == following:
+                spans[-1].length += 1
+            else:
+                spans.add(offset=index - following, length=1)
+            following = index + 1
+        counts = [count for _, count in buckets]
+        if row.is_float:
+            getattr(message, f"{side}_counts").extend(counts)
+        else:
+            deltas = [int(b) - int(a) for a, b in zip([0, *counts], counts, strict=False)]
+            getattr(message, f"{side}_deltas").extend(deltas)
+    message.custom_values.extend(row.custom)
+
+
+def stored(row: Row) -> Row:
+    """Return what is kept of a row, hint aside: no empty buckets, of a stale one its sum."""
+    if row.sum_bits == STALE_BITS:
+        return Row(0, 0, row.is_float, 0.0, 0.0, 0.0, STALE_BITS, (), ())
+    sides = [tuple((i, c) for i, c in side if c) for side in (row.negative, row.positive)]
+    return row._replace(reset_hint=0, negative=sides[0], positive=sides[1])

@@ -16,10 +16,10 @@ from mimir_ingest.kernels.xor_chunk import decode_xor
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.model.series_chunks import plan_chunks
 from mimir_ingest.tsdb import block_tools
 from mimir_ingest.tsdb.block_meta import decode_meta, encode_meta, read_meta
 from mimir_ingest.tsdb.block_reader import BlockReader, open_files, verify_block
-from mimir_ingest.tsdb.block_writer import plan_chunks
 from mimir_ingest.tsdb.tombstones import decode_tombstones, encode_tombstones
 from mimir_ingest.tsdb.ulid import parse_ulid
 from tests.reference import block_index as reference
