@@ -19,7 +19,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
-from partitions.lifecycle import LifecycleKnobs, expired
 from partitions.model import InstanceState, OwnerDesc, RingDesc
 
 _STAYING = (InstanceState.ACTIVE, InstanceState.JOINING, InstanceState.PENDING)
@@ -32,26 +31,6 @@ def lease_members(desc: RingDesc, now_ms: int, heartbeat_timeout_ms: int) -> dic
         for instance in desc.instances("ingester").values()
         if instance.state in _STAYING and not instance.read_only and instance.alive(now_ms, heartbeat_timeout_ms)
     }
-
-
-def leased_partitions(
-    desc: RingDesc, knobs: LifecycleKnobs, now_ms: int, *, needed: Collection[int] = ()
-) -> tuple[int, ...]:
-    """Return the numbers of the partitions that somebody has to own, ascending.
-
-    Parameters
-    ----------
-    desc : RingDesc
-        The ring: all its partitions, but those that `step` would remove if they had no owner.
-    knobs : LifecycleKnobs
-        For how long an INACTIVE partition is kept.
-    now_ms : int
-        Wall clock (ms since the Unix epoch).
-    needed : collection of int
-        Partitions of which the log holds records past their checkpoint, in the ring or not.
-    """
-    kept = (number for number, partition in desc.partitions.items() if not expired(partition, knobs, now_ms))
-    return tuple(sorted({*kept, *needed}))
 
 
 def plan_leases(desc: RingDesc, partitions: Collection[int], members: Mapping[str, str]) -> dict[str, frozenset[int]]:

@@ -106,14 +106,14 @@ def _owned_for_long(desc: RingDesc, partition: PartitionDesc, knobs: LifecycleKn
 def _other_partitions(desc: RingDesc, kept: Collection[int], knobs: LifecycleKnobs, now_ms: int) -> list[Entry]:
     removed: list[Entry] = []
     for partition in desc.partitions.values():
-        if expired(partition, knobs, now_ms) and partition.id not in kept and not desc.owners_of(partition.id):
+        old = expired(partition, knobs.delete_inactive_partition_after_ms, now_ms)
+        if old and partition.id not in kept and not desc.owners_of(partition.id):
             removed += edits.remove_partition(desc, partition.id, now_ms)
     return removed
 
 
-def expired(partition: PartitionDesc, knobs: LifecycleKnobs, now_ms: int) -> bool:
-    """Tell whether a partition may go once it has no owner: INACTIVE for long enough, and its state not locked."""
-    after_ms = knobs.delete_inactive_partition_after_ms
+def expired(partition: PartitionDesc, after_ms: int, now_ms: int) -> bool:
+    """Tell whether a partition may go once it has no owner: INACTIVE for longer than this (0: never), not locked."""
     if after_ms <= 0 or partition.locked or partition.state is not PartitionState.INACTIVE:
         return False
     return partition.state_timestamp_ms < now_ms - after_ms

@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from partitions.assignment import lease_members, plan_leases, releasable
+from partitions.lifecycle import expired
 from partitions.model import InstanceState, PartitionState, RingDesc
 
 
@@ -109,29 +110,29 @@ def _target(desc: RingDesc, knobs: OwnershipKnobs, now_ms: int) -> tuple[set[int
 
 def _expired(desc: RingDesc, knobs: OwnershipKnobs, now_ms: int) -> set[int]:
     """Leased partitions that are INACTIVE for so long that they are removed once nobody owns them."""
-    after_ms = knobs.delete_inactive_partition_after_ms
-    if knobs.own_partition is not None or after_ms <= 0:
+    if knobs.own_partition is not None:
         return set()
-    return {
-        partition.id
-        for partition in desc.partitions.values()
-        if partition.state is PartitionState.INACTIVE and partition.state_timestamp_ms < now_ms - after_ms
-    }
+    after_ms = knobs.delete_inactive_partition_after_ms
+    return {partition.id for partition in desc.partitions.values() if expired(partition, after_ms, now_ms)}
 
 
 def _other_owners(desc: RingDesc, partition: int, instance: str) -> bool:
     return any(owner.instance != instance for owner in desc.owners_of(partition))
 
 
-def find_ownerless(desc: RingDesc, topic_partitions: Collection[int]) -> frozenset[int]:
+def find_ownerless(
+    desc: RingDesc, topic_partitions: Collection[int], knobs: OwnershipKnobs, now_ms: int
+) -> frozenset[int]:
     """Return the topic's partitions that nobody owns, or is about to own, though they may hold records.
 
-    A PENDING one was never written to under this entry, and its owner is on its way.
+    One that is leased has an owner on its way, and so has a PENDING one, which was never written to under this entry.
     """
+    leased = desc.partitions.keys() - _expired(desc, knobs, now_ms) if knobs.own_partition is None else frozenset()
     return frozenset(
         partition
         for partition in topic_partitions
         if not desc.owners_of(partition)
+        and partition not in leased
         and (partition not in desc.partitions or desc.partitions[partition].state is not PartitionState.PENDING)
     )
 

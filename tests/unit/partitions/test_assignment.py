@@ -1,14 +1,12 @@
 from collections import Counter
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partitions import edits
-from partitions.assignment import lease_members, leased_partitions, plan_leases, releasable
-from partitions.lifecycle import LifecycleKnobs
-from partitions.model import InstanceState, PartitionState, RingDesc
-from tests.support.ring import edited, ingester, owner, partition, ring_of
+from partitions.assignment import lease_members, plan_leases, releasable
+from partitions.model import InstanceState, RingDesc
+from tests.support.ring import edited, ingester, owner, ring_of
 
 TIMEOUT_MS = 60_000
 
@@ -19,6 +17,12 @@ def owned(desc):
 
 def pairs(plan):
     return {(instance, number) for instance, numbers in plan.items() for number in numbers}
+
+
+def newest_owners(desc, partitions, members):
+    """By partition, who registered last; a member that was away may still be registered from before."""
+    owners = sorted((o for o in desc.owners if o.instance in members), key=lambda o: o.version)
+    return {o.partition: o.instance for o in owners if o.partition in partitions}
 
 
 def hand_over_all(desc, plan, members):
@@ -67,11 +71,11 @@ def test_what_moves_is_only_what_is_above_a_share_or_has_no_owner(histories):
         for zone in set(members.values()):
             of_zone = [member for member in members if members[member] == zone]
             share, extra = divmod(len(partitions), len(of_zone))
-            held = Counter(o.instance for o in desc.owners if o.partition in partitions)
-            above = sum(held[member] > share for member in of_zone)
-            could_stay = sum(min(held[member], share) for member in of_zone) + min(above, extra)
-            stayed = len({pair for pair in pairs(plan) if members[pair[0]] == zone} & owned(desc))
-            assert stayed == could_stay
+            held = newest_owners(desc, partitions, of_zone)
+            loads = Counter(held.values())
+            above = sum(loads[member] > share for member in of_zone)
+            could_stay = sum(min(loads[member], share) for member in of_zone) + min(above, extra)
+            assert sum(number in plan[member] for number, member in held.items()) == could_stay
         desc = hand_over_all(desc, plan, members)
         if members:
             assert owned(desc) >= pairs(plan)
@@ -170,16 +174,3 @@ def test_leases_go_to_ingesters_that_are_alive_and_stay():
     )
     expected = {"active-0": "a", "joining-0": "b", "pending-0": "b"}
     assert lease_members(desc, TIMEOUT_MS, TIMEOUT_MS) == expected
-
-
-@pytest.mark.parametrize("needed", [(), (4, 9)])
-def test_leased_are_all_partitions_but_those_on_their_way_out_for_long(needed):
-    knobs = LifecycleKnobs(delete_inactive_partition_after_ms=100)
-    desc = ring_of(
-        partition(1, PartitionState.ACTIVE),
-        partition(2, PartitionState.PENDING),
-        partition(3, PartitionState.INACTIVE, 900),
-        partition(4, PartitionState.INACTIVE, 899),
-        partition(5, PartitionState.INACTIVE, 0, locked=True),
-    )
-    assert leased_partitions(desc, knobs, 1000, needed=needed) == tuple(sorted({1, 2, 3, 5, *needed}))

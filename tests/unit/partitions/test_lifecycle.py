@@ -139,7 +139,7 @@ class TestOtherPartitions:
     def test_0_never_removes(self):
         knobs = replace(KNOBS, delete_inactive_partition_after_ms=0)
         assert step(ring_of(partition(9, INACTIVE)), ME, [], knobs, 1000 * HOUR_MS) == []
-        assert not expired(partition(9, INACTIVE), knobs, 1000 * HOUR_MS)
+        assert not expired(partition(9, INACTIVE), 0, 1000 * HOUR_MS)
 
 
 class TestLeave:
