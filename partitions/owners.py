@@ -11,10 +11,10 @@ owner may hold what nobody else has (the reference reads neither PENDING nor old
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 
-from partitions.errors import EmptyRing, TooManyUnhealthyInstances
+from partitions.errors import EmptyRing
 from partitions.model import InstanceDesc, InstanceState, OwnerDesc, RingDesc
 
 _ANSWERING = (InstanceState.ACTIVE, InstanceState.PENDING)
@@ -87,16 +87,3 @@ def read_targets(
         ]
         targets[partition] = tuple(instances[owner.instance] for owner in sorted(owners, key=order))
     return targets
-
-
-def require_owners(targets: Mapping[int, Sequence[InstanceDesc]]) -> None:
-    """Check that each partition has somebody to read from.
-
-    Raises
-    ------
-    TooManyUnhealthyInstances
-        Names the first partition that has not.
-    """
-    for partition, instances in targets.items():
-        if not instances:
-            raise TooManyUnhealthyInstances(partition)

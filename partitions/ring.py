@@ -103,10 +103,6 @@ class PartitionRing:
         kept = np.sort(np.concatenate(groups)) if groups else np.empty(0, np.int64)
         return PartitionRing(self.tokens[kept], self.partition_of[kept], self.active[kept])
 
-    def tokens_of(self, partition: int) -> np.ndarray:
-        """Return the uint32[k] tokens of a partition, ascending; none if the ring lacks it."""
-        return self.tokens[self._rows.get(partition, np.empty(0, np.int64))]
-
     @cached_property
     def owned_keys(self) -> Mapping[int, int]:
         """How many of the 2^32 keys each partition owns, whatever the states; sums to 2^32 unless the ring is empty.

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
@@ -21,6 +20,7 @@ from mimir_ingest.api.params import Params
 from partitions.edits import change_state, change_state_and_lock, lock
 from partitions.errors import ChangeRefused, PartitionError
 from partitions.model import Entry, PartitionDesc, PartitionState, RingDesc
+from partitions.ring import PartitionRing
 from partitions.tokens import partition_tokens
 
 PATH = "/ingester/partition-ring"
@@ -36,7 +36,7 @@ _OFFERED: Mapping[PartitionState, tuple[PartitionState, ...]] = MappingProxyType
 """Changes that have a button."""
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_RING = float(1 << 32)
+_RING = 1 << 32
 
 
 class BadForm(ValueError):
@@ -167,16 +167,8 @@ def _row(desc: RingDesc, number: int, share: float) -> dict[str, Any]:
 
 def _ownership(desc: RingDesc) -> dict[int, float]:
     """Return the share of all series that each ACTIVE partition gets, 0 to 1."""
-    active = [number for number, partition in desc.partitions.items() if partition.state is PartitionState.ACTIVE]
-    if not active:
-        return {}
-    tokens = np.concatenate([partition_tokens(number) for number in active]).astype(np.int64)
-    partition_of = np.repeat(active, [len(partition_tokens(number)) for number in active])
-    order = np.argsort(tokens)
-    # A key goes to the next token, so a token owns the range before it.
-    ranges = np.diff(tokens[order], prepend=tokens[order][-1] - (1 << 32))
-    owners = partition_of[order]
-    return {number: float(ranges[owners == number].sum()) / _RING for number in active}
+    ring = PartitionRing.build(desc.states)
+    return {number: keys / _RING for number, keys in ring.subring(ring.active_partitions).owned_keys.items()}
 
 
 def _text(status: int, message: str) -> Response:

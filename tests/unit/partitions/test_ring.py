@@ -110,8 +110,6 @@ def test_views_share_no_array_that_can_be_written():
     ring = PartitionRing.build({0: PartitionState.ACTIVE})
     with pytest.raises(ValueError, match="read-only"):
         ring.tokens[0] = 1
-    assert ring.tokens_of(0).tolist() == partition_tokens(0).tolist()
-    assert ring.tokens_of(1).tolist() == []
 
 
 @pytest.mark.parametrize(
