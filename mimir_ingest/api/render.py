@@ -10,13 +10,16 @@ import orjson
 from fastapi import Response
 
 from mimir_ingest.errors import IngestError, QueryError
+from mimir_ingest.model.histograms import Histograms
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.numbers import format_plain, format_time, format_values
+from mimir_ingest.promql.histogram_text import buckets_of
 from mimir_ingest.promql.values import Matrix, QueryStats, Scalar, String, Vector
 from mimir_ingest.querier.service import QueryTimings
 from partitions.errors import PartitionError
 
 JSON = "application/json"
+_BUCKETS = '"buckets"'
 
 
 def clean(text: str) -> str:
@@ -32,23 +35,65 @@ def _metrics(labels: LabelFrame) -> list[str]:
     return [orjson.dumps({k: clean(v) for k, v in s.items()}).decode() for s in labels.to_dicts()]
 
 
+def _histograms(histograms: Histograms, rows: np.ndarray) -> list[str]:
+    """Return the histograms `rows` (int64[k]) as JSON: count, sum and, if any is populated, buckets.
+
+    A bucket is which bounds belong to it (0: the upper, 1: the lower, 2: none, 3: both), the bounds, and its count.
+    """
+    buckets = buckets_of(histograms, rows)
+    columns = (buckets.kinds.tolist(), *map(format_values, (buckets.lower, buckets.upper, buckets.count)))
+    lists = [f'[{kind},"{lower}","{upper}","{count}"]' for kind, lower, upper, count in zip(*columns, strict=True)]
+    bounds = buckets.offsets.tolist()
+    totals = zip(format_values(histograms.count[rows]), format_values(histograms.sum[rows]), strict=True)
+    out = []
+    for i, (count, total) in enumerate(totals):
+        inside = ",".join(lists[bounds[i] : bounds[i + 1]])
+        out.append(f'{{"count":"{count}","sum":"{total}"{f",{_BUCKETS}:[{inside}]" if inside else ""}}}')
+    return out
+
+
 def _vector(vector: Vector) -> str:
     time = format_time(vector.timestamp_ms)
-    rows = zip(_metrics(vector.labels), format_values(vector.values), strict=True)
-    return ",".join(f'{{"metric":{metric},"value":[{time},"{value}"]}}' for metric, value in rows)
+    samples = [f'"value":[{time},"{value}"]' for value in format_values(vector.values)]
+    if vector.histograms is not None:
+        at = np.flatnonzero(vector.histograms.index >= 0)
+        rendered = _histograms(vector.histograms.rows, vector.histograms.index[at])
+        for i, histogram in zip(at.tolist(), rendered, strict=True):
+            samples[i] = f'"histogram":[{time},{histogram}]'
+    return ",".join(f'{{"metric":{m},{s}}}' for m, s in zip(_metrics(vector.labels), samples, strict=True))
+
+
+def _times(timestamps: np.ndarray) -> list[str]:
+    """Return each of int64[m] (ms) as seconds."""
+    distinct, inverse = np.unique(timestamps, return_inverse=True)
+    times = [format_time(t) for t in distinct.tolist()]
+    return [times[at] for at in inverse.tolist()]
 
 
 def _matrix(matrix: Matrix) -> str:
-    distinct, inverse = np.unique(matrix.timestamps, return_inverse=True)
-    times = [format_time(t) for t in distinct.tolist()]
-    points = [
-        f'[{times[at]},"{value}"]' for at, value in zip(inverse.tolist(), format_values(matrix.values), strict=True)
-    ]
+    pairs = zip(_times(matrix.timestamps), format_values(matrix.values), strict=True)
+    points = [f'[{time},"{value}"]' for time, value in pairs]
     bounds = matrix.offsets.tolist()
-    return ",".join(
-        f'{{"metric":{metric},"values":[{",".join(points[first:last])}]}}'
-        for metric, first, last in zip(_metrics(matrix.labels), bounds, bounds[1:], strict=False)
-    )
+    if matrix.histograms is None:
+        return ",".join(
+            f'{{"metric":{metric},"values":[{",".join(points[first:last])}]}}'
+            for metric, first, last in zip(_metrics(matrix.labels), bounds, bounds[1:], strict=False)
+        )
+    own = matrix.histograms
+    # Steps that show one sample share its text.
+    rows, inverse = np.unique(own.rows, return_inverse=True)
+    texts = _histograms(own.histograms, rows)
+    shown = [f"[{time},{texts[at]}]" for time, at in zip(_times(own.timestamps), inverse.tolist(), strict=True)]
+    places = own.offsets.tolist()
+    series = []
+    for i, metric in enumerate(_metrics(matrix.labels)):
+        parts = [f'"metric":{metric}']
+        if bounds[i + 1] > bounds[i]:
+            parts.append(f'"values":[{",".join(points[bounds[i] : bounds[i + 1]])}]')
+        if places[i + 1] > places[i]:
+            parts.append(f'"histograms":[{",".join(shown[places[i] : places[i + 1]])}]')
+        series.append(f"{{{','.join(parts)}}}")
+    return ",".join(series)
 
 
 def result_json(value: Vector | Matrix | Scalar | String) -> str:
@@ -94,11 +139,13 @@ def stats_json(stats: QueryStats, timings: QueryTimings) -> str:
 def limited(value: Vector | Matrix | Scalar | String, limit: int) -> tuple[Vector | Matrix | Scalar | String, bool]:
     """Return at most `limit` series (0: all) and whether some were cut off."""
     if limit and isinstance(value, Vector | Matrix) and value.labels.n > limit:
-        labels = value.labels.take(np.arange(limit))
+        kept = np.arange(limit)
+        labels, histograms = value.labels.take(kept), value.histograms
+        histograms = None if histograms is None else histograms.take(kept)
         if isinstance(value, Vector):
-            return Vector(labels, value.timestamp_ms, value.values[:limit]), True
+            return Vector(labels, value.timestamp_ms, value.values[:limit], histograms), True
         end = int(value.offsets[limit])
-        return Matrix(labels, value.offsets[: limit + 1], value.timestamps[:end], value.values[:end]), True
+        return Matrix(labels, value.offsets[: limit + 1], value.timestamps[:end], value.values[:end], histograms), True
     return value, False
 
 

@@ -119,8 +119,10 @@ def _quantile(native, row, q):
     rank = rank - (seen - here) if forward else seen - rank
     flags = 0
     if broken:
+        # Prometheus goes on to the last bucket here and then interpolates in that one.
         while k < total:
-            seen += bucket_at(native, row, k)[2]
+            lower, upper, here = bucket_at(native, row, k)
+            seen += here
             k += 1
         if seen < observations:
             flags = NAN_SKEW

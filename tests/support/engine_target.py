@@ -23,19 +23,22 @@ class EngineTarget:
     """Holds samples as they come; native histograms are read as a Prometheus would after storing them in chunks."""
 
     def __init__(self, *, delayed_name_removal: bool = True, type_and_unit_labels: bool = False) -> None:
-        self._delayed_name_removal = delayed_name_removal
+        self.delayed_name_removal = delayed_name_removal
         self._type_and_unit_labels = type_and_unit_labels
         self._series: dict[tuple[tuple[str, str], ...], dict[int, float | HistogramValue]] = {}
+        self._read_back: dict[tuple[tuple[str, str], ...], list[tuple[int, float | HistogramValue]]] = {}
 
     def clear(self) -> None:
         """Forget all samples."""
         self._series = {}
+        self._read_back = {}
 
     def append(self, labels: Labels, samples: list[Sample]) -> None:
         """Store samples of one series."""
         if samples:
             key = tuple(sorted(labels.items()))
             self._series.setdefault(key, {}).update({s.at_ms: s.value for s in samples})
+            self._read_back[key] = _stored(self._series[key])
 
     def instant(self, expr: str, at_ms: int) -> Answer:
         """Evaluate at one time."""
@@ -55,7 +58,7 @@ class EngineTarget:
             [self._read(select) for select in plan.selects],
             **{
                 "max_samples": 10_000_000,
-                "delayed_name_removal": self._delayed_name_removal,
+                "delayed_name_removal": self.delayed_name_removal,
                 "type_and_unit_labels": self._type_and_unit_labels,
                 **options,
             },
@@ -65,11 +68,11 @@ class EngineTarget:
         picked: list[dict[str, str]] = []
         offsets, timestamps, values = [0], [], []
         places, times, histograms = [0], [], []
-        for key, samples in self._series.items():
+        for key, samples in self._read_back.items():
             labels = dict(key)
             if not all(m.matches(labels.get(m.name, "")) for m in select.matchers):
                 continue
-            found = [(t, v) for t, v in _stored(samples) if select.start_ms <= t < select.end_ms]
+            found = [(t, v) for t, v in samples if select.start_ms <= t < select.end_ms]
             if not found:
                 continue
             picked.append(labels)

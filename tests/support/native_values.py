@@ -11,13 +11,14 @@ from mimir_ingest.model.histograms import GAUGE, NO_RESET, RESET, RESET_UNKNOWN,
 from tests.support import series_notation as notation
 from tests.support.series_notation import HistogramValue, is_stale
 
-_HINTS = {
+HINT_NUMBERS = {
     notation.UNKNOWN_RESET: RESET_UNKNOWN,
     notation.RESET: RESET,
     notation.NOT_RESET: NO_RESET,
     notation.GAUGE: GAUGE,
 }
-_NAMES = {number: name for name, number in _HINTS.items()}
+"""Reset hints by the names of the notation."""
+_NAMES = {number: name for name, number in HINT_NUMBERS.items()}
 _CUSTOM = -53
 
 
@@ -26,7 +27,7 @@ def to_columns(values: Sequence[HistogramValue]) -> Histograms:
     buckets = [sorted(side.items()) for value in values for side in (value.negative, value.positive)]
     return Histograms(
         schema=np.array([v.schema for v in values], np.int8),
-        reset_hint=np.array([_HINTS[v.hint] for v in values], np.uint8),
+        reset_hint=np.array([HINT_NUMBERS[v.hint] for v in values], np.uint8),
         is_float=np.ones(len(values), bool),
         zero_threshold=np.array([v.zero_threshold for v in values], np.float64),
         zero_count=np.array([v.zero_count for v in values], np.float64),
@@ -80,16 +81,19 @@ def as_stored(values: Sequence[HistogramValue | None]) -> list[HistogramValue | 
             chunks[-1].append(i)
     out = list(values)
     for chunk in chunks:
+        buckets = {
+            side: sorted({index for i in chunk for index in getattr(values[i], side)})
+            for side in ("positive", "negative")
+        }
         for place, i in enumerate(chunk):
             value = values[i]
             hint = value.hint
             if hint != notation.GAUGE:
                 hint = notation.NOT_RESET if place else notation.UNKNOWN_RESET
-            sides = {}
-            for side in ("positive", "negative"):
-                indexes = {index for j in chunk for index in getattr(values[j], side)}
-                own = getattr(value, side)
-                sides[side] = {index: own.get(index, 0.0) for index in sorted(indexes)}
+            sides = {
+                side: {index: getattr(value, side).get(index, 0.0) for index in indexes}
+                for side, indexes in buckets.items()
+            }
             out[i] = HistogramValue(**{**vars(value), "hint": hint, **sides})
     return out
 
