@@ -92,13 +92,13 @@ def read_shard(
     """Return the numbers of the partitions where a tenant's data may be; contains the write shard.
 
     As `shard`, except that a partition that is not ACTIVE extends the shard whatever its age. An ACTIVE one extends it
-    while its state is younger than the lookback: until then, what it displaced may hold samples that no block has.
+    while its state is younger than the lookback: until then, what it displaced may hold samples that no block has. A
+    lookback of 0 is for ever, and so takes all partitions.
     """
-    since_ms = now_ms - lookback_ms
 
     def place(p: PartitionDesc) -> _Place:
-        settled = p.state is PartitionState.ACTIVE and p.state_timestamp_ms < since_ms
-        return _Place.TAKEN if settled else _Place.EXTRA
+        settled = p.state is PartitionState.ACTIVE and p.state_timestamp_ms < now_ms - lookback_ms
+        return _Place.TAKEN if settled and lookback_ms > 0 else _Place.EXTRA
 
     return _walk(ring, {number: place(p) for number, p in partitions.items()}, tenant, size)
 

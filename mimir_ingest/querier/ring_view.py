@@ -44,7 +44,7 @@ class RingView:
     shard_size_of : callable
         Tenant → `ingestion_partitions_tenant_shard_size`; 0 is all partitions.
     lookback_ms : int
-        How long (ms) a change of the ring extends shards.
+        How long (ms) a change of the ring extends shards; 0 is for ever, so that every read asks all partitions.
     heartbeat_timeout_ms : int
         `ring.heartbeat_timeout` (ms).
     preferred_zones : sequence of str

@@ -109,6 +109,10 @@ def test_a_read_takes_every_partition_that_it_meets_and_that_is_not_settled(ages
     assert read_shard(ring, partitions, "user-1", size, lookback_ms=60 * MINUTE_MS, now_ms=NOW_MS) == expected
 
 
+def test_a_read_with_no_end_of_its_lookback_takes_all_partitions():
+    assert read_shard(*SIX, "user-1", 1, lookback_ms=0, now_ms=NOW_MS) == set(range(1, 7))
+
+
 def slow_shard(ring, partitions, tenant, size):
     """The specification's walk, step by step, for writes."""
     if size <= 0 or size >= len(partitions):
