@@ -22,6 +22,7 @@ import uvloop
 
 from mimir_ingest import __version__, wiring
 from mimir_ingest.api.application import Endpoints, build_application
+from mimir_ingest.api.internal import build_internal_application
 from mimir_ingest.api.server import HttpServer
 from mimir_ingest.assembly import Parts, assemble, now_ms
 from mimir_ingest.config.settings import Settings
@@ -33,10 +34,11 @@ from mimir_ingest.modules import start_order
 from mimir_ingest.obs.metrics import ProcessMetrics, new_registry
 from mimir_ingest.obs.self_monitoring import run_self_monitoring
 from mimir_ingest.obs.services import ServiceRegistry, ServiceState
-from mimir_ingest.ring_wiring import describe_ring_store
+from mimir_ingest.ring_wiring import describe_ring_store, internal_host
 from mimir_ingest.wire import snappy
 from mimir_ingest.wire.record import VERSION_V0, encode_mimir
 from partitions.bootstrap import first_partitions
+from partitions.model import InstanceState
 
 _log = structlog.get_logger()
 
@@ -70,12 +72,14 @@ class Process:
         ProcessMetrics.create(self.registry, version=__version__, revision="", branch="")
         self.services = ServiceRegistry(on_change=_report_state)
         server = settings.server
-        self._http = HttpServer(
-            host=server.http_listen_address,
-            port=server.http_listen_port,
-            idle_timeout_s=server.http_server_idle_timeout.seconds,
-            graceful_timeout_s=server.graceful_shutdown_timeout.seconds,
-            tls=wiring.server_tls(settings),
+        patience = {
+            "idle_timeout_s": server.http_server_idle_timeout.seconds,
+            "graceful_timeout_s": server.graceful_shutdown_timeout.seconds,
+        }
+        tls = wiring.server_tls(settings)
+        self._http = HttpServer(host=server.http_listen_address, port=server.http_listen_port, tls=tls, **patience)
+        self._internal = HttpServer(
+            host=internal_host(settings), port=server.grpc_listen_port, flags="-server.grpc-listen", **patience
         )
 
     async def run(self) -> None:
@@ -89,7 +93,8 @@ class Process:
         try:
             self.services.set_state("server", ServiceState.STARTING)
             port = self._http.listen()
-            parts = assemble(self._settings, self.registry, self._modules, http_port=port)
+            internal_port = self._internal.listen() if "internal-server" in self._modules else None
+            parts = assemble(self._settings, self.registry, self._modules, http_port=port, internal_port=internal_port)
             await self._http.serve(build_application(self._endpoints(parts)))
             self.services.set_state("server", ServiceState.RUNNING)
             starting = asyncio.create_task(self._serve_components(parts, port), name="components")
@@ -103,6 +108,8 @@ class Process:
             self.services.set_state("server", ServiceState.STOPPING)
             await self._http.stop()
             self.services.set_state("server", ServiceState.TERMINATED)
+            if starting is None:
+                await self._internal.stop()
             if starting is not None:
                 starting.cancel()
                 await asyncio.wait([starting])
@@ -120,6 +127,8 @@ class Process:
             ring_store=describe_ring_store(self._settings.ingest_storage),
             distributor=parts.distributor,
             ingester=parts.ingester,
+            membership=parts.membership,
+            downscale=parts.downscale,
             querier=parts.querier,
             now_ms=now_ms,
         )
@@ -151,10 +160,14 @@ class Process:
                 return partial(self._start_log, parts), parts.log.close
             case "bucket":
                 return partial(self._start_bucket, parts), parts.bucket_upkeep.close
+            case "internal-server":
+                return partial(self._serve_internal, parts), self._internal.stop
             case "ingester":
-                return partial(self._start_ingester, parts), partial(self._stop_ingester, parts)
+                return parts.membership.start, parts.membership.close
             case "distributor":
-                return parts.distributor.start, parts.distributor.close
+                return partial(self._start_distributor, parts), partial(self._stop_distributor, parts)
+            case "querier":
+                return parts.querier_client.start, parts.querier_client.close
             case _:
                 return _nothing, _nothing
 
@@ -168,9 +181,22 @@ class Process:
             wanted = storage.embedded.partitions if storage.log == "embedded" else 0
             await parts.watcher.change(lambda desc: first_partitions(desc, existing, wanted, now_ms()))
 
-    async def _start_ingester(self, parts: Parts) -> None:
-        await parts.ingester.start()
-        await parts.ingester.own(await parts.log.partitions())
+    async def _serve_internal(self, parts: Parts) -> None:
+        querier = self._settings.querier
+        await self._internal.serve(
+            build_internal_application(
+                parts.ingester, max_samples=querier.max_samples, timeout_s=querier.timeout.seconds
+            )
+        )
+
+    async def _start_distributor(self, parts: Parts) -> None:
+        """Take pushes, then join the ring, by whose members tenants' rates are divided."""
+        await parts.distributor.start()
+        await parts.distributor_instance.start(InstanceState.ACTIVE)
+
+    async def _stop_distributor(self, parts: Parts) -> None:
+        await parts.distributor_instance.close(unregister=True)
+        await parts.distributor.close()
 
     async def _start_bucket(self, parts: Parts) -> None:
         try:
@@ -179,16 +205,6 @@ class Process:
             backend = self._settings.blocks_storage.backend
             key = "blocks_storage.filesystem.dir" if backend == "filesystem" else f"blocks_storage.{backend}"
             raise StoreUnavailable(f"blocks have no place to go: {error.message}; see {key}") from error
-
-    async def _stop_ingester(self, parts: Parts) -> None:
-        """Stop consuming; first cut and ship everything held, if that is configured and can be done."""
-        ingester = parts.ingester
-        if self._settings.blocks_storage.tsdb.flush_blocks_on_shutdown and ingester.ready_reason() is None:
-            try:
-                await ingester.flush(None, wait=True)
-            except IngestError as error:
-                _log.error("not everything was shipped; the log still has it", err=error.message)
-        await ingester.close()
 
     async def _write_own_metrics(self, parts: Parts, port: int) -> None:
         monitoring = self._settings.self_monitoring

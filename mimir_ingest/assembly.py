@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -20,10 +21,30 @@ from mimir_ingest.config.runtime import RuntimeConfigWatcher
 from mimir_ingest.config.settings import Settings
 from mimir_ingest.distributor.plan import record_settings
 from mimir_ingest.distributor.service import Distributor
+from mimir_ingest.ingester.downscale import Downscale
+from mimir_ingest.ingester.drain import DrainProbe
+from mimir_ingest.ingester.membership import Membership
+from mimir_ingest.ingester.ownership import Ownership
 from mimir_ingest.ingester.service import Ingester
+from mimir_ingest.ingester.shutdown_marker import ShutdownMarker
 from mimir_ingest.log.contract import PartitionLog
-from mimir_ingest.obs.metrics import DistributorMetrics, IngesterMetrics, RuntimeConfigMetrics, WriterMetrics
+from mimir_ingest.obs.metrics import (
+    DistributorMetrics,
+    IngesterMetrics,
+    RuntimeConfigMetrics,
+    StrongReadMetrics,
+    WriterMetrics,
+)
+from mimir_ingest.obs.ring_metrics import LifecyclerMetrics
+from mimir_ingest.querier.checkpoint_cuts import CheckpointCuts
+from mimir_ingest.querier.demands import Demands
+from mimir_ingest.querier.ingester_client import IngesterClient
+from mimir_ingest.querier.owner import LocalOwner
+from mimir_ingest.querier.owners import PartitionOwners
+from mimir_ingest.querier.ring_view import RingView
 from mimir_ingest.querier.service import Querier
+from partitions.lifecycler import InstanceLifecycler, PartitionLifecycler
+from partitions.model import InstanceDesc
 from partitions.watch import RingWatcher
 
 BLOCK_LIST_MAX_AGE_S = 60.0
@@ -46,18 +67,31 @@ class Parts:
     log: PartitionLog | None
     bucket_upkeep: BucketUpkeep | None
     distributor: Distributor | None
+    distributor_instance: InstanceLifecycler | None
     ingester: Ingester | None
+    membership: Membership | None
+    """The ingester's life in the ring."""
+    downscale: Downscale | None
     querier: Querier | None
+    querier_client: IngesterClient | None
+    """The querier's connections to ingesters."""
 
 
-def assemble(settings: Settings, registry: CollectorRegistry, modules: Collection[str], *, http_port: int) -> Parts:
+def assemble(
+    settings: Settings,
+    registry: CollectorRegistry,
+    modules: Collection[str],
+    *,
+    http_port: int,
+    internal_port: int | None,
+) -> Parts:
     """Build what the modules of a target need.
 
     Parameters
     ----------
     registry : metrics of the process
     modules : from `modules.start_order`
-    http_port : the port that the process listens on
+    http_port, internal_port : the ports that the process listens on; no internal one without an ingester
 
     Raises ConfigError, LogUnavailable and StoreUnavailable for settings that cannot be used.
     """
@@ -68,42 +102,73 @@ def assemble(settings: Settings, registry: CollectorRegistry, modules: Collectio
         metrics=RuntimeConfigMetrics.create(registry),
     )
     identity = ring_wiring.identity(settings, http_port)
-    builder = _Builder(settings, registry, runtime, ring_wiring.make_watcher(settings, identity, now_ms=now_ms))
+    watcher = ring_wiring.make_watcher(settings, identity, now_ms=now_ms)
+    ring_wiring.watch_metrics(settings, watcher, registry, now_ms=now_ms)
     bucket = wiring.make_bucket(settings.blocks_storage) if "bucket" in modules else None
     log = wiring.make_log(settings.ingest_storage) if "log" in modules else None
+    builder = _Builder(settings, registry, runtime, watcher, identity)
     distributor = builder.distributor(log) if log and "distributor" in modules else None
-    catalog = BlockCatalog(bucket) if bucket else None
-    ingester = builder.ingester(log, bucket, catalog) if log and bucket and catalog and "ingester" in modules else None
-    querier = builder.querier(ingester, catalog) if catalog and ingester and "querier" in modules else None
+    ingester = membership = downscale = querier = client = None
+    if log and bucket:
+        storage = _Storage(log, bucket, BlockCatalog(bucket), DrainProbe(log, bucket))
+        if "ingester" in modules and internal_port is not None:
+            ingester = builder.ingester(storage)
+            membership, downscale = builder.membership(ingester, storage, internal_port)
+        if "querier" in modules:
+            client = IngesterClient()
+            querier = builder.querier(storage, ingester, client)
     return Parts(
         identity=identity,
         runtime=runtime,
-        watcher=builder.watcher,
+        watcher=watcher,
         log=log,
         bucket_upkeep=BucketUpkeep(bucket, now_ms=now_ms, cleans="bucket-upkeep" in modules) if bucket else None,
         distributor=distributor,
+        distributor_instance=builder.distributor_instance(internal_port or http_port) if distributor else None,
         ingester=ingester,
+        membership=membership,
+        downscale=downscale,
         querier=querier,
+        querier_client=client,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    """What ingester and querier read and write, shared by both."""
+
+    log: PartitionLog
+    bucket: Bucket
+    catalog: BlockCatalog
+    drains: DrainProbe
 
 
 class _Builder:
     """What the components of one process share while they are built."""
 
     def __init__(
-        self, settings: Settings, registry: CollectorRegistry, runtime: RuntimeConfigWatcher, watcher: RingWatcher
+        self,
+        settings: Settings,
+        registry: CollectorRegistry,
+        runtime: RuntimeConfigWatcher,
+        watcher: RingWatcher,
+        identity: ring_wiring.Identity,
     ) -> None:
         self._settings, self._registry = settings, registry
-        self.watcher = watcher
+        self._watcher, self._identity = watcher, identity
         self._limits_for = wiring.distributor_limits(runtime.for_tenant)
+        self._shard_size_of = lambda tenant: runtime.for_tenant(tenant).ingestion_partitions_tenant_shard_size
         self._distributor_metrics: DistributorMetrics | None = None
+        self._strong_reads = StrongReadMetrics.create(registry, topic=ring_wiring.topic(settings.ingest_storage))
+        self._lifecycler_metrics = LifecyclerMetrics.create(registry)
 
     def distributor(self, log: PartitionLog) -> Distributor:
-        settings, watcher = self._settings, self.watcher
+        settings, watcher = self._settings, self._watcher
         self._distributor_metrics = DistributorMetrics.create(self._registry)
         return Distributor(
             log,
             ring=lambda: watcher.ring,
+            shard=ring_wiring.write_shards(watcher),
             ring_confirmed_s=lambda: watcher.confirmed_s,
             limits_for=self._limits_for,
             metrics=self._distributor_metrics,
@@ -114,24 +179,115 @@ class _Builder:
             now_ms=now_ms,
         )
 
-    def ingester(self, log: PartitionLog, bucket: Bucket, catalog: BlockCatalog) -> Ingester:
+    def ingester(self, storage: _Storage) -> Ingester:
         discarded = self._distributor_metrics.discarded_samples if self._distributor_metrics else None
+        self._ingester_metrics = IngesterMetrics.create(
+            self._registry, discarded_samples=discarded, strong_reads=self._strong_reads
+        )
         return Ingester(
-            log,
-            bucket,
-            catalog=catalog,
-            metrics=IngesterMetrics.create(self._registry, discarded_samples=discarded),
+            storage.log,
+            storage.bucket,
+            catalog=storage.catalog,
+            metrics=self._ingester_metrics,
             default_record_settings=lambda tenant: record_settings(
-                self._limits_for(tenant), partitions=len(self.watcher.ring.active_partitions)
+                self._limits_for(tenant), partitions=len(self._watcher.ring.active_partitions)
             ),
             **wiring.ingester_options(self._settings),
         )
 
-    def querier(self, ingester: Ingester, catalog: BlockCatalog) -> Querier:
+    def distributor_instance(self, port: int) -> InstanceLifecycler:
+        ring = self._settings.distributor.ring
+        address = ring_wiring.instance_address(self._settings, ring, port)
+        return self._instance(
+            InstanceDesc("distributor", self._identity.distributor, address=address), ring.heartbeat_period.seconds
+        )
+
+    def _instance(self, me: InstanceDesc, heartbeat_period_s: float) -> InstanceLifecycler:
+        return InstanceLifecycler(
+            self._watcher,
+            me,
+            heartbeat_period_s=heartbeat_period_s,
+            now_ms=now_ms,
+            on_heartbeat=lambda reached: self._lifecycler_metrics.heartbeat(me.ring, reached),
+        )
+
+    def membership(self, ingester: Ingester, storage: _Storage, internal_port: int) -> tuple[Membership, Downscale]:
+        settings, watcher, me = self._settings, self._watcher, self._identity.ingester
+        ring = settings.ingester.ring
+        own_partition = ring_wiring.own_partition(settings, me)
+        ownership = Ownership(
+            watcher,
+            ingester,
+            storage.log,
+            storage.drains,
+            knobs=ring_wiring.ownership_knobs(settings, me, own_partition),
+            now_ms=now_ms,
+        )
+        downscale = Downscale(
+            watcher,
+            ShutdownMarker(Path(settings.blocks_storage.tsdb.dir)),
+            storage.drains,
+            own_partition=own_partition,
+            fenced=ownership.fenced,
+            unregister_by_default=ring.unregister_on_shutdown,
+            requested=self._ingester_metrics.prepare_shutdown_requested,
+            now_ms=now_ms,
+        )
+        address = ring_wiring.instance_address(settings, ring, internal_port)
+        instance = InstanceDesc("ingester", me, address=address, zone=ring.instance_availability_zone)
+        membership = Membership(
+            me,
+            watcher,
+            ingester,
+            instance=self._instance(instance, ring.heartbeat_period.seconds),
+            lifecycler=PartitionLifecycler(
+                watcher,
+                me,
+                own=ownership.own,
+                needed=ownership.needed,
+                knobs=ring_wiring.lifecycle_knobs(settings),
+                now_ms=now_ms,
+                on_reconcile=self._lifecycler_metrics.reconciled,
+            ),
+            ownership=ownership,
+            downscale=downscale,
+            flush_on_shutdown=settings.blocks_storage.tsdb.flush_blocks_on_shutdown,
+        )
+        return membership, downscale
+
+    def querier(self, storage: _Storage, ingester: Ingester | None, client: IngesterClient) -> Querier:
+        settings = self._settings
+        ring = RingView(
+            self._watcher,
+            shard_size_of=self._shard_size_of,
+            lookback_ms=ring_wiring.read_lookback_ms(settings),
+            heartbeat_timeout_ms=settings.ingester.ring.heartbeat_timeout.ms,
+            preferred_zones=ring_wiring.preferred_zones(settings),
+            now_ms=now_ms,
+        )
+        checkpoints = CheckpointCuts(storage.bucket, lambda: storage.log.topic_id)
+        demands = Demands(
+            ring,
+            storage.log,
+            topic=ring_wiring.topic(settings.ingest_storage),
+            checkpoints=checkpoints,
+            drains=storage.drains,
+            metrics=self._strong_reads,
+        )
+        heads = PartitionOwners(
+            ring,
+            client,
+            local_id=self._identity.ingester,
+            local=LocalOwner(ingester) if ingester else None,
+            demands=demands,
+            checkpoints=checkpoints,
+            drains=storage.drains,
+            hedge_s=ring_wiring.hedging_delay_s(settings),
+        )
         return Querier(
-            ingester=ingester,
-            catalog=catalog,
-            limits=wiring.query_limits(self._settings),
-            max_concurrent=self._settings.querier.max_concurrent,
+            heads=heads,
+            catalog=storage.catalog,
+            limits=wiring.query_limits(settings),
+            max_concurrent=settings.querier.max_concurrent,
             block_list_max_age_s=BLOCK_LIST_MAX_AGE_S,
         )

@@ -29,7 +29,7 @@ from mimir_ingest.config.keys import registry
 from mimir_ingest.config.parse import CommandLine, parse_flags
 from mimir_ingest.config.reference import render_help, render_reference
 from mimir_ingest.config.settings import Settings, load
-from mimir_ingest.config.validate import COMPONENTS
+from mimir_ingest.config.targets import listing
 from mimir_ingest.errors import IngestError
 from mimir_ingest.obs import logging as logs
 
@@ -86,7 +86,8 @@ def serve(argv: Sequence[str]) -> int:
         print(f"mimir-ingest, version {__version__} (python {platform.python_version()})")
         return 0
     if line.has("modules"):
-        print("\n".join(("all", *COMPONENTS)))
+        print("\n".join(listing()))
+        print("\nThose with a star are included in all.")
         return 0
     settings, line = load(argv, os.environ)
     logs.configure(form=settings.server.log_format, level=settings.server.log_level)

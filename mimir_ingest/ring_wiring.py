@@ -6,17 +6,27 @@ Nothing here starts anything; the composition root and the commands do.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
+from mimir_ingest.config.errors import ConfigError
 from mimir_ingest.config.sections import DistributorRingSection, IngesterRingSection, IngestStorageSection
 from mimir_ingest.config.settings import Settings
 from mimir_ingest.config.targets import components
+from mimir_ingest.ingester.ownership_plan import OwnershipKnobs
 from mimir_ingest.instance_address import find_address, join_host_port
+from mimir_ingest.obs.ring_metrics import RingCollector
 from mimir_ingest.wiring import kafka_security
+from partitions.errors import InvalidInstanceId
 from partitions.kv.contract import RingStore
+from partitions.lifecycle import LifecycleKnobs, partition_of
 from partitions.model import InstanceState
+from partitions.ring import PartitionRing
+from partitions.shuffle_shard import WriteShards
 from partitions.watch import RingWatcher
 
 LOOPBACK = "127.0.0.1"
@@ -25,6 +35,11 @@ LOOPBACK = "127.0.0.1"
 def ring_topic(storage: IngestStorageSection) -> str:
     """Return the name of the Kafka topic that keeps the rings."""
     return storage.kafka.ring_topic or f"{storage.kafka.topic}-ring"
+
+
+def topic(storage: IngestStorageSection) -> str:
+    """Return the label `topic` of metrics about the log."""
+    return storage.kafka.topic if storage.log == "kafka" else "embedded"
 
 
 def ring_database(storage: IngestStorageSection) -> Path:
@@ -136,3 +151,79 @@ def healthy_distributors(settings: Settings, watcher: RingWatcher, *, now_ms: Ca
         return max(1, sum(1 for m in members if m.state is InstanceState.ACTIVE and m.alive(now, timeout_ms)))
 
     return count
+
+
+def watch_metrics(
+    settings: Settings, watcher: RingWatcher, registry: CollectorRegistry, *, now_ms: Callable[[], int]
+) -> None:
+    """Show what the rings hold in the process's metrics."""
+    RingCollector(
+        registry,
+        view=lambda: watcher.desc,
+        heartbeat_timeouts_ms={
+            "distributor": settings.distributor.ring.heartbeat_timeout.ms,
+            "ingester": settings.ingester.ring.heartbeat_timeout.ms,
+        },
+        confirmed_age_s=lambda: time.monotonic() - watcher.confirmed_s,
+        now_ms=now_ms,
+    )
+
+
+def own_partition(settings: Settings, instance: str) -> int | None:
+    """Return the partition of an ingester's id, None where they are leased. Raises ConfigError without a number."""
+    if settings.ingester.partition_ring.ownership == "leases":
+        return None
+    try:
+        return partition_of(instance)
+    except InvalidInstanceId as error:
+        raise ConfigError(error.message) from error
+
+
+def ownership_knobs(settings: Settings, instance: str, partition: int | None) -> OwnershipKnobs:
+    """Return how an ingester finds its partitions."""
+    return OwnershipKnobs(
+        instance=instance,
+        own_partition=partition,
+        heartbeat_timeout_ms=settings.ingester.ring.heartbeat_timeout.ms,
+        delete_inactive_partition_after_ms=settings.ingester.partition_ring.delete_inactive_partition_after.ms,
+    )
+
+
+def lifecycle_knobs(settings: Settings) -> LifecycleKnobs:
+    """Return the rules by which partitions become ACTIVE and go."""
+    ring = settings.ingester.partition_ring
+    return LifecycleKnobs(
+        min_partition_owners_count=ring.min_partition_owners_count,
+        min_partition_owners_duration_ms=ring.min_partition_owners_duration.ms,
+        delete_inactive_partition_after_ms=ring.delete_inactive_partition_after.ms,
+    )
+
+
+def read_lookback_ms(settings: Settings) -> int:
+    """Return how long a change of the ring extends the partitions that a tenant's reads go to (ms); 0 is for ever."""
+    if not settings.querier.shuffle_sharding_ingesters_enabled:
+        return 0
+    return settings.limits.query_ingesters_within.ms
+
+
+def preferred_zones(settings: Settings) -> list[str]:
+    """Return the zones to read from first."""
+    return [zone.strip() for zone in settings.querier.prefer_availability_zones.split(",") if zone.strip()]
+
+
+def hedging_delay_s(settings: Settings) -> float:
+    """Return how long one owner is waited for before the next one is asked as well (s); 0 is for ever."""
+    return settings.querier.minimize_ingester_requests_hedging_delay.seconds
+
+
+def write_shards(watcher: RingWatcher) -> Callable[[str, int], PartitionRing]:
+    """Return a function from tenant and shard size to the part of the newest ring that the tenant's data goes to."""
+    shards = WriteShards(watcher.ring, watcher.desc.partitions)
+
+    def of(tenant: str, size: int) -> PartitionRing:
+        nonlocal shards
+        if shards.ring is not watcher.ring:
+            shards = WriteShards(watcher.ring, watcher.desc.partitions)
+        return shards.of(tenant, size)
+
+    return of

@@ -145,6 +145,7 @@ def ingester_options(settings: Settings) -> dict[str, Any]:
         "fetch_max_bytes": min(FETCH_BYTES, kafka.max_buffered_bytes),
         "fetch_max_wait_s": kafka.fetch_max_wait.seconds,
         "append_timeout_s": kafka.write_timeout.seconds,
+        "strong_read_timeout_s": kafka.wait_strong_read_consistency_timeout.seconds,
         "ship_concurrency": tsdb.ship_concurrency,
     }
 
@@ -209,6 +210,7 @@ def _distributor_limits(limits: Limits) -> DistributorLimits:
         out_of_order_time_window_ms=limits.out_of_order_time_window.ms,
         enforce_metadata_metric_name=limits.enforce_metadata_metric_name,
         max_metadata_length=limits.max_metadata_length,
+        ingestion_partitions_tenant_shard_size=limits.ingestion_partitions_tenant_shard_size,
         max_global_series_per_user=limits.max_global_series_per_user,
         max_native_histogram_buckets=limits.max_native_histogram_buckets,
         reduce_native_histogram_over_max_buckets=limits.reduce_native_histogram_over_max_buckets,

@@ -20,7 +20,7 @@ from mimir_ingest.api.config import config_router
 from mimir_ingest.api.errors import Application, RetryAfter
 from mimir_ingest.api.index import index_router, standard_groups
 from mimir_ingest.api.influx import InfluxEdge
-from mimir_ingest.api.ingester import ingester_router
+from mimir_ingest.api.ingester import downscale_router, ingester_router
 from mimir_ingest.api.instance_ring import instance_ring_router
 from mimir_ingest.api.instrument import Instrument, RouteNames
 from mimir_ingest.api.metrics import metrics_router
@@ -40,6 +40,8 @@ from mimir_ingest.config.runtime import RuntimeConfigWatcher
 from mimir_ingest.config.settings import Settings
 from mimir_ingest.distributor.service import Distributor
 from mimir_ingest.errors import IngestError
+from mimir_ingest.ingester.downscale import Downscale
+from mimir_ingest.ingester.membership import Membership
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.obs.metrics import ServerMetrics
 from mimir_ingest.obs.services import ReadySince, ServiceRegistry
@@ -65,6 +67,9 @@ class Endpoints:
     """Where the rings are kept, for people."""
     distributor: Distributor | None
     ingester: Ingester | None
+    membership: Membership | None
+    """The ingester's life in the ring; it and its downscale are there with the ingester."""
+    downscale: Downscale | None
     querier: Querier | None
     now_ms: Callable[[], int]
 
@@ -145,8 +150,9 @@ def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list
         status_router(info, prometheus_prefix=prometheus),
         *_ring_routers(parts),
     ]
-    if parts.ingester is not None:
-        routers.append(ingester_router(parts.ingester, parts.services))
+    if parts.ingester is not None and parts.membership is not None and parts.downscale is not None:
+        routers.append(ingester_router(parts.ingester, parts.membership, parts.services))
+        routers.append(downscale_router(parts.downscale, parts.services))
     if parts.querier is not None:
         api = QueryApi(parts.querier, limits_for=parts.runtime.for_tenant, now_ms=parts.now_ms)
         routers.append(query_router(api, prefix=prometheus, tenant_of=tenants.tenant_of))
@@ -185,9 +191,9 @@ def _ring_routers(parts: Endpoints) -> list[APIRouter]:
 
 
 def _ingester_reason(parts: Endpoints) -> ReadySince | None:
-    if parts.ingester is None:
+    if parts.membership is None:
         return None
-    return ReadySince(parts.ingester.ready_reason, min_ready=parts.settings.ingester.ring.min_ready_duration)
+    return ReadySince(parts.membership.ready_reason, min_ready=parts.settings.ingester.ring.min_ready_duration)
 
 
 def _text_error(request: Request, error: Exception) -> Response:

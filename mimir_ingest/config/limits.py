@@ -61,6 +61,10 @@ class Limits:
     """Whether native histograms are stored; else they are validated, counted and dropped."""
     max_global_series_per_user: int
     """Series in memory of the tenant, over all partitions."""
+    ingestion_partitions_tenant_shard_size: int
+    """Partitions that the tenant's series go to; 0 is all."""
+    query_ingesters_within: Duration
+    """How long after a change of the ring the tenant's reads go to partitions that may hold its older samples, too."""
     out_of_order_time_window: Duration
     """How much older than the tenant's newest sample a sample may be and still be stored out of order."""
     name_validation_scheme: str

@@ -171,6 +171,9 @@ class KafkaSection(Section):
     client_rack: str
     dial_timeout: Annotated[Span, said("Time allowed to open a connection to a broker.")]
     write_timeout: Annotated[Span, said("Time allowed to deliver a record.")]
+    wait_strong_read_consistency_timeout: Annotated[
+        Span, said("How long a read waits for the offsets that it demands; 0 is as long as the query may take.")
+    ]
     write_timeout_overhead: Span
     sasl_username: Annotated[str, said("SASL user name; empty turns SASL off for PLAIN and SCRAM.")]
     sasl_password: Annotated[SecretStr, said("SASL password.")]
@@ -280,6 +283,15 @@ class QuerierSection(Section):
     max_concurrent: Annotated[int, said("Queries evaluated at a time.")]
     timeout: Annotated[Span, said("Longest time of a query.")]
     max_samples: Annotated[int, said("Samples that a query may load into memory.")]
+    prefer_availability_zones: Annotated[
+        str, said("Zones whose ingesters are asked first, comma-separated; the others when these fail.")
+    ]
+    minimize_ingester_requests_hedging_delay: Annotated[
+        Span, said("How long an ingester is waited for before another one is asked as well; 0 is for ever.")
+    ]
+    shuffle_sharding_ingesters_enabled: Annotated[
+        bool, said("Ask only the partitions that a tenant's series may be in; false asks all.")
+    ]
     default_evaluation_interval: Annotated[Span, said("Step of subqueries that name none.")]
     lookback_delta: Annotated[Span, said("How far an instant vector looks back for a sample.")]
 

@@ -39,7 +39,13 @@ from mimir_ingest.config.validate import problems
 class Settings(Section):
     """Everything that a process is configured with. Immutable."""
 
-    target: Annotated[str, said("Components to run: all. Names that together are all of them are taken too.")]
+    target: Annotated[
+        str,
+        said(
+            "Components to run, comma-separated: all, write, read, backend, or distributor, ingester, querier, "
+            "bucket-upkeep. -modules lists them."
+        ),
+    ]
     multitenancy_enabled: Annotated[bool, said("Require X-Scope-OrgID; false stores everything under no_auth_tenant.")]
     no_auth_tenant: Annotated[str, said("Tenant when multitenancy is off.")]
     shutdown_delay: Annotated[Span, said("How long to go on serving, not ready, after a request to stop.")]

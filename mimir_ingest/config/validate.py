@@ -12,20 +12,14 @@ from typing import Any
 
 from mimir_ingest.config.effective import EffectiveConfig
 from mimir_ingest.config.limits import limit_problems
+from mimir_ingest.config.targets import COMPONENTS, GROUPS, MIMIR_ONLY, names
 
-COMPONENTS = ("distributor", "ingester", "querier")
-"""What a process is made of. Every process runs all of them (docs/decisions/0002)."""
-_GROUPS = {"all": COMPONENTS, "write": ("distributor", "ingester"), "read": ("querier",), "backend": ()}
-"""Names of several components in `target`; Mimir's too, for the components of theirs that are here."""
-_MIMIR_ONLY_TARGETS = frozenset(
-    {"alertmanager", "compactor", "continuous-test", "flusher", "overrides-exporter", "query-frontend"}
-    | {"query-scheduler", "ruler", "store-gateway", "usage-tracker"}
-)
 MIN_RECORD_BYTES, MAX_RECORD_BYTES = 1 << 20, 15_983_616
 _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "ingest_storage.log": ("embedded", "kafka"),
+    "ingester.partition_ring.ownership": ("leases", "instance-id"),
     "ingest_storage.record_format": ("columnar", "mimir"),
     "blocks_storage.backend": ("filesystem", "s3", "gcs", "azure", "memory"),
     "blocks_storage.s3.bucket_lookup_type": ("auto", "path", "virtual-hosted", "virtual-host"),
@@ -41,6 +35,13 @@ _NOT_NEGATIVE = (
     "distributor.instance_limits.max_inflight_push_requests",
     "distributor.instance_limits.max_inflight_push_requests_bytes",
     "ingester.ring.min_ready_duration",
+    "ingester.ring.heartbeat_period",
+    "ingester.ring.heartbeat_timeout",
+    "distributor.ring.heartbeat_period",
+    "distributor.ring.heartbeat_timeout",
+    "ingester.partition_ring.min_partition_owners_duration",
+    "ingester.partition_ring.delete_inactive_partition_after",
+    "querier.minimize_ingester_requests_hedging_delay",
 )
 _POSITIVE = (
     "distributor.max_recv_msg_size",
@@ -52,6 +53,7 @@ _POSITIVE = (
     "runtime_config.period",
     "self_monitoring.interval",
     "ingest_storage.embedded.partitions",
+    "ingester.partition_ring.min_partition_owners_count",
     "blocks_storage.tsdb.ship_concurrency",
 )
 _TENANT = re.compile(r"[A-Za-z0-9!\-_.*'()]{1,150}")
@@ -81,24 +83,21 @@ def _ranges(values: Mapping[str, Any]) -> Iterator[str]:
     for path in _POSITIVE:
         if values[path] <= 0:
             yield f"{path} is {values[path]}; it must be above zero"
-    port = values["server.http_listen_port"]
-    if not 0 <= port <= 65535:
-        yield f"server.http_listen_port is {port}; a port is 0 to 65535"
+    for path in ("server.http_listen_port", "server.grpc_listen_port"):
+        if not 0 <= values[path] <= 65535:
+            yield f"{path} is {values[path]}; a port is 0 to 65535"
 
 
 def _targets(values: Mapping[str, Any]) -> Iterator[str]:
-    names = [name.strip() for name in values["target"].split(",") if name.strip()]
-    known = [name for name in names if name in COMPONENTS or name in _GROUPS]
-    for name in names:
-        if name in _MIMIR_ONLY_TARGETS:
-            yield f'target names "{name}", a component of Mimir\'s that is not here; it takes all'
-        elif name not in known:
-            yield f'target names "{name}"; it takes all'
-    if known == names and {c for name in names for c in _GROUPS.get(name, (name,))} != set(COMPONENTS):
-        yield (
-            f'target is "{values["target"]}"; it takes all: every process runs {", ".join(COMPONENTS)}. Any number of '
-            "them may share a topic and a bucket"
-        )
+    named = names(values["target"])
+    if not named:
+        yield "target is empty; it takes all, or the components to run"
+    taken = ", ".join((*GROUPS, *COMPONENTS))
+    for name in named:
+        if name in MIMIR_ONLY:
+            yield f'target names "{name}", a component of Mimir\'s that is not here; it takes {taken}'
+        elif name not in COMPONENTS and name not in GROUPS:
+            yield f'target names "{name}"; it takes {taken}'
 
 
 def _tenants(values: Mapping[str, Any]) -> Iterator[str]:

@@ -39,6 +39,8 @@ class DistributorLimits:
     enforce_metadata_metric_name: bool = True
     max_metadata_length: int = 1024
     """Bytes of a metadata item's metric name, help or unit."""
+    ingestion_partitions_tenant_shard_size: int = 0
+    """Partitions that the tenant's series go to; 0 is all."""
     max_global_series_per_user: int = 150_000
     """Series in memory over all partitions; travels in each record as the partition's share. 0 is no limit."""
     max_native_histogram_buckets: int = 0

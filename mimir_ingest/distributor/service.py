@@ -81,6 +81,8 @@ class Distributor:
         Started by the caller, closed after `close`.
     ring : () -> PartitionRing
         The current view; asked once a request, and again before an acknowledgement that took long.
+    shard : (tenant, number of partitions) -> PartitionRing, optional
+        The part of the current view that a tenant's data goes to; None: all of it, for every tenant.
     ring_confirmed_s : () -> float, optional
         When that view was last known to be the newest (by `monotonic_s`); None for a ring that never changes. See
         `fence`.
@@ -97,6 +99,7 @@ class Distributor:
         log: PartitionLog,
         *,
         ring: Callable[[], PartitionRing],
+        shard: Callable[[str, int], PartitionRing] | None = None,
         ring_confirmed_s: Callable[[], float] | None = None,
         limits_for: Callable[[str], DistributorLimits],
         metrics: DistributorMetrics,
@@ -114,6 +117,7 @@ class Distributor:
         self.state = "New"
         """State of the service, in Mimir's words."""
         self._ring, self._limits_for, self._metrics = ring, limits_for, metrics
+        self._shard = shard or (lambda tenant, size: ring())
         self._writer = RecordWriter(
             log,
             writer_metrics,
@@ -201,7 +205,8 @@ class Distributor:
         size = written.decoded_size(body)
         written.check_size(size, compressed=False)
         add_bytes(size)
-        confirmed_s, ring = self._ring_confirmed_s(), self._ring()  # in this order: the view is at least as new
+        confirmed_s = self._ring_confirmed_s()  # before the view, which then is at least as new
+        ring = self._shard(tenant, limits.ingestion_partitions_tenant_shard_size)
         now_ms, now_s = self._now_ms(), self._monotonic_s()
         if not fresh(confirmed_s, now_s):
             raise _stale_ring(confirmed_s, now_s)

@@ -25,6 +25,8 @@ class Program:
         self.flags = [
             f"-server.http-listen-port={self.port}",
             "-server.http-listen-address=127.0.0.1",
+            "-server.grpc-listen-address=127.0.0.1",
+            "-server.grpc-listen-port=0",
             f"-auth.multitenancy-enabled={'true' if multitenancy else 'false'}",
             "-self-monitoring.enabled=false",
             "-ingester.ring.min-ready-duration=0s",

@@ -1,0 +1,64 @@
+"""Who a process is in the rings, and where these are kept, by its settings."""
+
+import socket
+
+import pytest
+
+from mimir_ingest.config.settings import load
+from mimir_ingest.ring_wiring import describe_ring_store, identity, instance_address, internal_host, make_ring_store
+from partitions.kv.kafka import KafkaRingStore
+from partitions.kv.sqlite import SqliteRingStore
+
+HOST = socket.gethostname()
+OWN = f"{HOST}:8080"
+KAFKA = "-ingest-storage.kafka.address=kafka:9092"
+
+
+def settings(*flags):
+    return load(flags, {})[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "ingester", "distributor", "writer"),
+    [
+        ([], OWN, OWN, OWN),
+        (["-ingester.ring.instance-id=a"], "a", "a", "a"),
+        (["-ingester.ring.instance-id=a", "-distributor.ring.instance-id=b"], "a", "b", "a"),
+        (["-ingester.partition-ring.ownership=instance-id"], HOST, HOST, HOST),
+        (["-target=distributor", "-distributor.ring.instance-id=b"], HOST, "b", "b"),
+        (["-target=distributor"], HOST, OWN, OWN),
+        (["-target=querier"], HOST, OWN, OWN),
+    ],
+)
+def test_processes_of_one_machine_have_different_ids_unless_they_are_told_others(flags, ingester, distributor, writer):
+    monitored = [flag for flag in flags if not flag.startswith("-target")]
+    target = next((flag.partition("=")[2] for flag in flags if flag.startswith("-target")), "all")
+    made = settings(*monitored, f"-target={target}")
+    found = identity(made, 8080)
+    assert (found.distributor, found.writer) == (distributor, writer)
+    assert found.ingester == ingester
+
+
+def test_the_embedded_log_keeps_the_ring_in_its_database_and_listens_on_the_loopback():
+    made = settings("-ingest-storage.embedded.path=/d")
+    assert isinstance(make_ring_store(made.ingest_storage), SqliteRingStore)
+    assert describe_ring_store(made.ingest_storage) == "the embedded log's database /d/log.sqlite"
+    assert internal_host(made) == "127.0.0.1"
+    assert instance_address(made, made.ingester.ring, 1234) == "127.0.0.1:1234"
+    other = settings("-server.grpc-listen-address=10.0.0.7")
+    assert instance_address(other, other.ingester.ring, 1234) == "10.0.0.7:1234"
+
+
+def test_kafka_keeps_the_ring_in_a_topic_beside_the_log_and_everybody_can_reach_the_process():
+    made = settings(KAFKA, "-ingest-storage.kafka.topic=ingest")
+    assert isinstance(make_ring_store(made.ingest_storage), KafkaRingStore)
+    assert describe_ring_store(made.ingest_storage) == "the Kafka topic ingest-ring"
+    named = settings(KAFKA, "-ingest-storage.kafka.topic=ingest", "-ingest-storage.kafka.ring-topic=rings")
+    assert describe_ring_store(named.ingest_storage) == "the Kafka topic rings"
+    assert internal_host(made) == ""
+
+
+def test_address_and_port_in_the_ring_may_be_given():
+    made = settings("-ingester.ring.instance-addr=pod-0.example", "-ingester.ring.instance-port=80")
+    assert instance_address(made, made.ingester.ring, 1234) == "pod-0.example:80"
+    assert instance_address(made, made.distributor.ring, 1234) == "127.0.0.1:1234"
