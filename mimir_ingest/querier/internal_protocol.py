@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from mimir_ingest.errors import ClientError, IngestError, OwnerError, QueryError
+from mimir_ingest.errors import ClientError, IngestError, OwnerError, OwnerUnavailable, QueryError
 from mimir_ingest.querier.owner import HeadAsk
 from mimir_ingest.wire.offsets_header import CUTS, READ_CONSISTENCY_OFFSETS, decode_offsets, encode_offsets
 from partitions.errors import PartitionError
@@ -74,8 +74,10 @@ def decode_error(status: int, body: bytes, owner: str) -> IngestError:
         kind, retriable = document["errorType"], document["retriable"]
     except (ValueError, KeyError, TypeError):
         text = body[:200].decode("utf-8", "replace").strip()
-        return OwnerError(f"{owner} answered {status}: {text}", error_id="owner-unavailable")
-    if error_id == QueryError.error_id and kind in ("bad_data", "execution", "canceled", "timeout", "not_found"):
+        return OwnerUnavailable(f"{owner} answered {status}: {text}")
+    if error_id == QueryError.error_id:
+        if kind in ("canceled", "timeout"):
+            return OwnerUnavailable(f"{owner}: {message}")  # its time, not the query's
         return QueryError(message, error_type=kind, http_status=status)
     if blame == "client":
         return ClientError(message, error_id=error_id, http_status=status)
