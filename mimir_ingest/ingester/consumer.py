@@ -179,7 +179,7 @@ class PartitionConsumer:
         self.target_offset = resumed.end_offset
         self.state = state
         self.offsets.advance(state.next_offset)
-        self._last_record_s = self._now_s()
+        self._last_record_s = self._fetched_s = self._now_s()
         if state.last_cut_offset is not None:
             # The process before may have ended between a cut and its trim.
             self._cuts.trim_later(state.last_cut_offset)

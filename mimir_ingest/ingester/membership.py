@@ -78,6 +78,7 @@ class Membership:
         self._joining = asyncio.create_task(self._join(), name="ingester-joining")
 
     async def _join(self) -> None:
+        await self._ownership.wait_begun()
         # A partition that is stopped for good must not keep the others from being owned.
         await self._ingester.wait_caught_up()
         with _logged("the instance could not be made ACTIVE; the next heartbeat does it"):
@@ -87,6 +88,8 @@ class Membership:
     def ready_reason(self) -> str | None:
         """Return why the ingester cannot be relied on, or None: it answers, and the ring has said so."""
         reason = self._ingester.ready_reason()
+        if reason is not None and self._ownership.waits_for is not None:
+            return f"{reason} ({self._ownership.waits_for})"
         if reason is not None or self._was_ready:
             return reason
         registered = self._instance.registered

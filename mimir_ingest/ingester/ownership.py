@@ -82,7 +82,11 @@ class Ownership:
         self._monotonic_s = monotonic_s
         self.on_change: Callable[[], None] = lambda: None
         """Called when what `own` returns has changed: the partition lifecycler's `poke`."""
+        self.waits_for: str | None = None
+        """Why partitions are not owned as they should be at the moment, as a sentence for people, or None."""
         self._own: frozenset[int] = frozenset()
+        self._seen = watcher.desc
+        self._begun = asyncio.Event()
         self._inactive: dict[int, Inactive] = {}
         self._lingering: dict[int, float] = {}
         self._adopted: set[int] = set()
@@ -113,12 +117,15 @@ class Ownership:
         return is_fenced(self._inactive, partition, self._monotonic_s())
 
     async def start(self) -> None:
-        """Wait until the ring has this instance, begin to consume, and keep deciding in the background."""
+        """Wait until the ring has this instance, then decide in the background; `wait_begun` tells when it began."""
         desc = self._watcher.desc
         while self._knobs.instance not in desc.instances("ingester"):
             desc = await self._watcher.changed(desc)
-        await self._decide()
         self._task = asyncio.create_task(self._run(), name="partition-ownership")
+
+    async def wait_begun(self) -> None:
+        """Return once what is to be owned at first is being consumed."""
+        await self._begun.wait()
 
     async def close(self) -> None:
         """Decide nothing any more; what is consumed goes on. Idempotent."""
@@ -131,19 +138,25 @@ class Ownership:
         while True:
             try:
                 await self._decide()
+                self._begun.set()
                 if self._monotonic_s() >= self._adopt_due_s:
                     self._adopt_due_s = self._monotonic_s() + self._pace.adopt_period_s
                     await self._look_for_ownerless()
+                self.waits_for = None
             except (IngestError, PartitionError) as error:
+                self.waits_for = error.message
                 log.warning("partitions could not be owned as they should; it is tried again", reason=error.message)
-            except Exception:  # outermost wrapper of the task
+            except Exception as error:  # outermost wrapper of the task
+                self.waits_for = f"unexpected error: {error!r}"
                 log.exception("deciding on partitions failed; it is tried again")
             await self._pause()
 
     async def _pause(self) -> None:
+        """Wait until it is time for another look, or the ring changes; not less than a moment, for that is often."""
+        await asyncio.sleep(self._pace.look_s / 5)
         try:
             async with asyncio.timeout(self._pace.look_s):
-                await self._watcher.changed(self._watcher.desc)
+                await self._watcher.changed(self._seen)
         except TimeoutError:
             return
         except PartitionError:  # the watcher is closed
@@ -153,6 +166,7 @@ class Ownership:
 
     async def _decide(self) -> None:
         desc, now_s = self._watcher.desc, self._monotonic_s()
+        self._seen = desc
         self._inactive = observe_inactive(self._inactive, desc, now_s)
         consumers = {p: c for p in self._ingester.owned if (c := self._ingester.consumer(p)) is not None}
         consumed = {p: _consumed(c) for p, c in consumers.items()}
@@ -168,7 +182,7 @@ class Ownership:
         await self._append_cut_records(consumers, consumed, plan, now_s)
 
     async def _consume(self, partitions: frozenset[int]) -> None:
-        if partitions == self._ingester.owned and self._task is not None:
+        if partitions == self._ingester.owned and self._begun.is_set():
             return
         if partitions and max(partitions) not in await self._log.partitions():
             await self._log.add_partitions(max(partitions) + 1)
@@ -219,7 +233,7 @@ class Ownership:
         """Find partitions that nobody owns; adopt, for as long as that takes, what of them is in no block."""
         desc, now_s = self._watcher.desc, self._monotonic_s()
         topic = await self._log.partitions()
-        ownerless = find_ownerless(desc, topic) - self._ingester.owned
+        ownerless = find_ownerless(desc, topic, self._knobs, self._now_ms()) - self._ingester.owned
         self._ownerless_since = {p: self._ownerless_since.get(p, now_s) for p in ownerless}
         self._drained &= ownerless
         timeout_ms = self._knobs.heartbeat_timeout_ms

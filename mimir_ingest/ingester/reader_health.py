@@ -48,9 +48,10 @@ def explain_unreadable(facts: ReaderFacts) -> str | None:
 def explain_unready(facts: ReaderFacts, *, stalled_after_s: float) -> str | None:
     """Return why the partition keeps its process from being ready, or None."""
     reason = explain_unreadable(facts)
-    if facts.silent_s <= stalled_after_s:
-        return None if facts.joining and facts.failed is None else reason
-    if reason is not None:
+    stalled = facts.silent_s > stalled_after_s
+    if facts.joining and facts.failed is None and not (stalled and facts.error):
+        return None
+    if reason is not None or not stalled:
         return reason
     error = facts.error or "the last fetch is not done"
     return f"partition {facts.partition} has read nothing for {facts.silent_s:.0f} s: {error}"

@@ -342,3 +342,22 @@ async def test_an_ingester_that_could_not_ship_stays_an_owner_keeps_its_marker_a
     assert 5 not in late.watcher.desc.partitions
     assert late.owned() == set()
     await late.close()
+
+
+async def test_a_log_that_does_not_answer_at_the_start_is_waited_for_and_readiness_says_so(cluster, monkeypatch):
+    real, down = EmbeddedLog.partitions, [True]
+
+    async def partitions(self):
+        if down:
+            raise LogUnavailable("no broker answers")
+        return await real(self)
+
+    monkeypatch.setattr(EmbeddedLog, "partitions", partitions)
+    member = Member(cluster, "ingester-zone-a-1", own_partition=1)
+    await member.watcher.start()
+    await member.membership.start()
+    await until(lambda: member.membership.ready_reason() == "the ingester is not started (no broker answers)")
+    down.clear()
+    await until(lambda: member.membership.ready_reason() is None)
+    assert member.owned() == {1}
+    await member.close()

@@ -136,7 +136,9 @@ def test_what_was_adopted_is_consumed_until_it_is_shipped_and_never_registered()
 def test_partitions_of_the_topic_that_nobody_owns_are_found_but_those_on_their_way_in():
     ring = Ring().partition(0).owner("a1", 0).partition(1, PartitionState.INACTIVE)
     ring.partition(2, PartitionState.PENDING).partition(3).owner("a1", 3).owner("a1", 3, OwnerState.DELETED)
-    assert find_ownerless(ring.desc, range(6)) == {1, 3, 4, 5}
+    ring.partition(6, PartitionState.INACTIVE, age_ms=14 * HOUR_MS)
+    assert find_ownerless(ring.desc, range(8), OwnershipKnobs("a1", 0), NOW_MS) == {1, 3, 4, 5, 6, 7}
+    assert find_ownerless(ring.desc, range(8), OwnershipKnobs("a1", None), NOW_MS) == {4, 5, 6, 7}
 
 
 def test_each_ownerless_partition_has_one_adopter_that_is_alive():

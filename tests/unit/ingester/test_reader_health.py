@@ -26,7 +26,13 @@ BEHIND = replace(GOOD, next_offset=5, caught_up=False)
         (replace(GOOD, silent_s=31.0, error="no broker"), None, "partition 3 has read nothing for 31 s: no broker"),
         (replace(GOOD, silent_s=31.0), None, "partition 3 has read nothing for 31 s: the last fetch is not done"),
         (replace(BEHIND, joining=True), "partition 3 is catching up: at offset 5 of 8", None),
-        (replace(BEHIND, joining=True, silent_s=31.0), "partition 3 is catching up: at offset 5 of 8", ...),
+        (replace(BEHIND, joining=True, silent_s=31.0), "partition 3 is catching up: at offset 5 of 8", None),
+        (replace(BEHIND, joining=True, error="x"), "partition 3 is catching up: at offset 5 of 8 (x)", None),
+        (
+            replace(BEHIND, joining=True, silent_s=31.0, error="x"),
+            "partition 3 is catching up: at offset 5 of 8 (x)",
+            ...,
+        ),
         (replace(BEHIND, joining=True, failed="x"), "partition 3 is stopped: x", ...),
     ],
 )
