@@ -304,12 +304,12 @@ def fill_histograms(data, starts, ends, out, facts_out):
         facts[BUCKETS] = negative + positive
         for side in range(2):
             count = negative if side == 0 else positive
-            # Custom buckets begin at zero.
-            problem = _read_spans(
-                data, at, end, 8 + 3 * side, count, schema == -53, out.bucket_index, buckets, facts, error
-            )
-            if problem != OK and facts[PROBLEM] == OK:
-                facts[PROBLEM], facts[SIDE] = problem, side
+            if facts[PROBLEM] == OK:
+                # Custom buckets begin at zero.
+                facts[PROBLEM] = _read_spans(
+                    data, at, end, 8 + 3 * side, count, schema == -53, out.bucket_index, buckets, facts, error
+                )
+                facts[SIDE] = side
             if facts[PROBLEM] == OK:
                 field = 9 + 3 * side + (1 if out.is_float[row] else 0)
                 _read_buckets(data, at, end, field, out.is_float[row], out.bucket_count, buckets, error)

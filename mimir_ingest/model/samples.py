@@ -49,6 +49,19 @@ class SeriesSamples:
         """Number of float samples."""
         return len(self.timestamps)
 
+    def ascends(self) -> bool:
+        """Whether timestamps ascend strictly within each series, each kind for itself."""
+        kinds = [(self.offsets, self.timestamps)]
+        if self.histograms is not None:
+            kinds.append((self.histograms.offsets, self.histograms.timestamps))
+        for offsets, timestamps in kinds:
+            later = np.ones(len(timestamps) + 1, bool)
+            later[1:-1] = timestamps[1:] > timestamps[:-1]
+            later[offsets] = True
+            if not later.all():
+                return False
+        return True
+
     def in_label_order(self) -> SeriesSamples:
         """Return the same series ordered by labels."""
         order = self.labels.sort_order()

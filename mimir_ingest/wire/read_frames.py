@@ -7,10 +7,14 @@ become strings when somebody reads them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from mimir_ingest.errors import AnswerCorrupt
 from mimir_ingest.kernels.byte_table import hash_spans
+from mimir_ingest.kernels.chunk_frames import ENCODING_FLOAT_HISTOGRAM, ENCODING_XOR, HISTOGRAM_ENCODINGS
 from mimir_ingest.kernels.read_frames import (
     CHUNK_BYTES,
     CHUNK_COLUMNS,
@@ -25,10 +29,10 @@ from mimir_ingest.kernels.read_frames import (
 from mimir_ingest.kernels.varint import WireStatus
 from mimir_ingest.kernels.xor_chunk import count_xor, decode_xor, explain_status
 from mimir_ingest.model.byte_table import ByteTable, grown
+from mimir_ingest.model.histogram_chunks import HistogramChunkCorrupt, count_samples, decode_chunks
+from mimir_ingest.model.histograms import Histograms, HistogramSamples, histogram_weight
 from mimir_ingest.model.labels import LabelFrame
-from mimir_ingest.model.samples import SampleBudget, SeriesSamples
-
-_XOR = 1
+from mimir_ingest.model.samples import SampleBudget, SeriesSamples, without_empty_series
 
 _REASONS = {
     FrameStatus.TOO_LARGE: "a frame is longer than 50 MB",
@@ -62,6 +66,8 @@ class FrameReader:
         self._sample_counts: list[np.ndarray] = []
         self._timestamps: list[np.ndarray] = []
         self._values: list[np.ndarray] = []
+        self._histograms: list[tuple[np.ndarray, np.ndarray, Histograms]] = []
+        """(Count of each series, timestamps, histograms) of each piece."""
 
     def feed(self, piece: bytes) -> None:
         """Decode the frames that are complete with this piece. Raises AnswerCorrupt, QueryError (too many samples)."""
@@ -87,26 +93,56 @@ class FrameReader:
 
     def _take_chunks(self, data: np.ndarray, spans: np.ndarray, ends: np.ndarray) -> None:
         starts, chunk_ends, kinds = (np.ascontiguousarray(column) for column in spans.T)
-        unknown = kinds[kinds != _XOR]
+        floats, histograms = kinds == ENCODING_XOR, np.isin(kinds, HISTOGRAM_ENCODINGS)
+        unknown = kinds[~(floats | histograms)]
         if len(unknown):
             raise AnswerCorrupt(f"remote read answer: chunks of encoding {unknown[0]} are not known")
+        counts = np.zeros(len(starts), np.int64)
+        counts[floats] = self._take_floats(data, starts[floats], chunk_ends[floats])
+        self._sample_counts.append(_by_series(counts, ends))
+        counts[floats] = 0
+        if histograms.any():
+            is_float = kinds[histograms] == ENCODING_FLOAT_HISTOGRAM
+            counts[histograms], *columns = self._take_histograms(
+                data, starts[histograms], chunk_ends[histograms], is_float
+            )
+            self._histograms.append((_by_series(counts, ends), *columns))
+        else:
+            self._histograms.append((np.zeros(len(ends), np.int64), np.empty(0, np.int64), Histograms.empty()))
+
+    def _take_floats(self, data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Decode XOR chunks; return int64[chunks], their samples."""
         counts = np.empty(len(starts), np.int64)
         count_xor(data, starts, counts)
         # The shortest chunk: 16 bits of count, 72 of the first sample, 9 of the second, 2 of each other one.
         needed = 70 + 2 * counts + np.where(counts > 1, 23, 16)
-        if not ((counts > 0) & (needed <= 8 * (chunk_ends - starts) + 2)).all():
+        if not ((counts > 0) & (needed <= 8 * (ends - starts) + 2)).all():
             raise AnswerCorrupt("remote read answer: a chunk is too short for its samples")
         offsets = np.zeros(len(counts) + 1, np.int64)
         np.cumsum(counts, out=offsets[1:])
         total = int(offsets[-1])
         self._budget.take(total)
         timestamps, values = np.empty(total, np.int64), np.empty(total, np.float64)
-        status = decode_xor(data, starts, chunk_ends, offsets, timestamps, values)
+        status = decode_xor(data, starts, ends, offsets, timestamps, values)
         if status < 0:
             raise AnswerCorrupt("remote read answer: chunk {}: {}".format(*explain_status(status)))
         self._timestamps.append(timestamps)
         self._values.append(values)
-        self._sample_counts.append(np.diff(offsets[ends], prepend=0))
+        return counts
+
+    def _take_histograms(
+        self, data: np.ndarray, starts: np.ndarray, ends: np.ndarray, is_float: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, Histograms]:
+        """Decode histogram chunks; return (int64[chunks] samples, timestamps, histograms)."""
+        try:
+            samples, buckets, _ = count_samples(data, starts, ends).T
+            self._budget.take(int((samples * histogram_weight(buckets)).sum()))
+            offsets, timestamps, values = decode_chunks(data, starts, ends, is_float, resets_begin_chunks=True)
+        except HistogramChunkCorrupt as error:
+            raise AnswerCorrupt(f"remote read answer: histogram {error}") from error
+        if not samples.all():
+            raise AnswerCorrupt("remote read answer: a histogram chunk has no samples")
+        return np.diff(offsets), timestamps, values
 
     def finish(self) -> SeriesSamples:
         """Return the series, in the answer's order. Raises AnswerCorrupt when the stream ended within a frame."""
@@ -120,35 +156,52 @@ class FrameReader:
         numbers = np.empty(len(pair_counts), np.int64)
         number_series(pair_offsets, pairs, numbers)
         firsts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        counts = np.add.reduceat(np.concatenate(self._sample_counts), firsts)
+        offsets = _offsets(self._sample_counts, firsts)
         frame = self._labels.frame(pair_offsets, pairs, firsts)
         if len(frame.group_ids()[1]) != frame.n:
             raise AnswerCorrupt("remote read answer: a series comes twice")
         timestamps, values = _joined(self._timestamps), _joined(self._values)
-        offsets = np.zeros(len(counts) + 1, np.int64)
-        np.cumsum(counts, out=offsets[1:])
-        descends = timestamps[1:] <= timestamps[:-1]
-        descends[offsets[1:-1] - 1] = False
-        if descends.any():
+        samples = SeriesSamples(frame, offsets, timestamps, values, self._found_histograms(firsts))
+        if not samples.ascends():
             raise AnswerCorrupt("remote read answer: times of a series do not ascend")
-        return _within(SeriesSamples(frame, offsets, timestamps, values), *self._range)
+        return _within(samples, *self._range)
+
+    def _found_histograms(self, firsts: np.ndarray) -> HistogramSamples | None:
+        counts, timestamps, values = zip(*self._histograms, strict=True)
+        if not any(len(piece) for piece in timestamps):
+            return None
+        return HistogramSamples(_offsets(counts, firsts), _joined(timestamps), Histograms.concat(values))
 
 
-def _joined(pieces: list[np.ndarray]) -> np.ndarray:
+def _by_series(counts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return the samples of each series; series i has the chunks `ends[i - 1]:ends[i]`."""
+    return np.diff(np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])[ends], prepend=0)
+
+
+def _offsets(counts: Sequence[np.ndarray], firsts: np.ndarray) -> np.ndarray:
+    """Return the offsets of series, of which a part begins at each of `firsts`."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.add.reduceat(_joined(counts), firsts))])
+
+
+def _joined(pieces: Sequence[np.ndarray]) -> np.ndarray:
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def _within(samples: SeriesSamples, start_ms: int, end_ms: int) -> SeriesSamples:
     """Return the samples in `[start_ms, end_ms)`, and the series that have some."""
+    histograms = samples.histograms
+    if histograms is not None:
+        times = histograms.timestamps
+        histograms = histograms.keep((times >= start_ms) & (times < end_ms))
+        histograms = histograms.without_times_of(samples.offsets, samples.timestamps)
     times = samples.timestamps
-    if int(times.min()) >= start_ms and int(times.max()) < end_ms:
-        return samples
     inside = (times >= start_ms) & (times < end_ms)
-    counts = np.add.reduceat(inside, samples.offsets[:-1], dtype=np.int64)
-    filled = np.flatnonzero(counts)
-    offsets = np.zeros(len(filled) + 1, np.int64)
-    np.cumsum(counts[filled], out=offsets[1:])
-    return SeriesSamples(samples.labels.take(filled), offsets, times[inside], samples.values[inside])
+    if inside.all():
+        return without_empty_series(replace(samples, histograms=histograms))
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(inside)])[samples.offsets]
+    return without_empty_series(
+        SeriesSamples(samples.labels, offsets, times[inside], samples.values[inside], histograms)
+    )
 
 
 class _PairTable:

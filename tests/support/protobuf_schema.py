@@ -27,8 +27,8 @@ message Label: bytes name = 1; bytes value = 2
 message Sample: double value = 1; int64 timestamp = 2
 message Exemplar: repeated Label labels = 1; double value = 2; int64 timestamp = 3
 message BucketSpan: sint32 offset = 1; uint32 length = 2
-message Histogram: uint64 count_int = 1; double count_float = 2; double sum = 3; sint32 schema = 4;
-  double zero_threshold = 5; uint64 zero_count_int = 6; double zero_count_float = 7;
+message Histogram: optional uint64 count_int = 1; optional double count_float = 2; double sum = 3; sint32 schema = 4;
+  double zero_threshold = 5; optional uint64 zero_count_int = 6; optional double zero_count_float = 7;
   repeated BucketSpan negative_spans = 8; repeated sint64 negative_deltas = 9; repeated double negative_counts = 10;
   repeated BucketSpan positive_spans = 11; repeated sint64 positive_deltas = 12; repeated double positive_counts = 13;
   int32 reset_hint = 14; int64 timestamp = 15; repeated double custom_values = 16
@@ -64,10 +64,13 @@ def _build() -> dict[str, type]:
         names.append(name)
         message = file.message_type.add(name=name)
         for field in fields.split(";"):
-            *repeated, kind, key, _, number = field.split()
-            label = _F.LABEL_REPEATED if repeated else _F.LABEL_OPTIONAL
+            *modifier, kind, key, _, number = field.split()
+            label = _F.LABEL_REPEATED if modifier == ["repeated"] else _F.LABEL_OPTIONAL
             if kind in _SCALARS:
-                message.field.add(name=key, number=int(number), label=label, type=_SCALARS[kind])
+                added = message.field.add(name=key, number=int(number), label=label, type=_SCALARS[kind])
+                if modifier == ["optional"]:
+                    added.proto3_optional, added.oneof_index = True, len(message.oneof_decl)
+                    message.oneof_decl.add(name=f"_{key}")
             else:
                 message.field.add(
                     name=key, number=int(number), label=label, type=_F.TYPE_MESSAGE, type_name=f".schema.{kind}"

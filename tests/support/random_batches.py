@@ -10,7 +10,9 @@ import xxhash
 from hypothesis import strategies as st
 
 from mimir_ingest.model.batch import METRIC_TYPES, STALE_NAN_BITS, MetadataColumns, WriteBatch
+from mimir_ingest.model.histograms import HistogramSamples
 from tests.reference.varint import put
+from tests.support.histograms import as_rows, histogram_rows, of_rows
 
 NAMES = st.sampled_from([b"__name__", b"job", b"instance", b"le", b"a"]) | st.binary(max_size=200)
 VALUES = st.binary(min_size=1, max_size=200)
@@ -31,8 +33,11 @@ def label_bytes(pairs) -> bytes:
     return b"".join(put(len(part)) + part for pair in pairs for part in pair)
 
 
-def batch_of(series, metadata=(), source=0) -> WriteBatch:
-    """Build a batch of ((labels, samples), …) and (type, family, help, unit) rows."""
+def batch_of(series, metadata=(), source=0, histograms=None) -> WriteBatch:
+    """Build a batch of ((labels, samples), …) and (type, family, help, unit) rows.
+
+    `histograms`, if given, are [(timestamp, Row)] of each series.
+    """
     keys = [label_bytes(labels) for labels, _ in series]
     samples = [s for _, group in series for s in group]
     strings = [text for _, *texts in metadata for text in texts]
@@ -49,7 +54,35 @@ def batch_of(series, metadata=(), source=0) -> WriteBatch:
             np.array([0, *accumulate(map(len, strings))], np.int64),
         ),
         source,
+        None if histograms is None else histogram_samples(histograms),
     )
+
+
+def histogram_samples(series) -> HistogramSamples:
+    """Build the columns of [(timestamp, Row)] of each series."""
+    flat = [pair for rows in series for pair in rows]
+    return HistogramSamples(
+        np.array([0, *accumulate(map(len, series))], np.int64),
+        np.array([t for t, _ in flat], np.int64),
+        of_rows([row for _, row in flat]),
+    )
+
+
+def histograms_of(samples: HistogramSamples | None) -> list[list]:
+    """Return [(timestamp, Row)] of each series; nothing without any."""
+    if samples is None:
+        return []
+    rows = list(zip(samples.timestamps.tolist(), as_rows(samples.values), strict=True))
+    return [rows[a:b] for a, b in pairwise(samples.offsets.tolist())]
+
+
+@st.composite
+def histogram_batches(draw) -> WriteBatch:
+    """Batches with native histograms, some beside floats."""
+    series = draw(st.lists(SERIES, min_size=1, max_size=4))
+    rows = st.lists(st.tuples(TIMES, histogram_rows()), max_size=3)
+    histograms = draw(st.lists(rows, min_size=len(series), max_size=len(series)))
+    return batch_of(series, draw(st.lists(METADATA, max_size=2)), draw(st.integers(0, 2)), histograms)
 
 
 BATCHES = st.builds(batch_of, st.lists(SERIES, max_size=5), st.lists(METADATA, max_size=4), st.integers(0, 2))

@@ -1,0 +1,173 @@
+"""Chunks of native histograms equal the plain twin's bytes, come back as they were, and refuse damage."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mimir_ingest.kernels.histogram_plan import rank_among
+from mimir_ingest.model.histogram_chunks import (
+    ChunkPlan,
+    HistogramChunkCorrupt,
+    count_samples,
+    decode_chunks,
+    encode_chunks,
+    plan_chunks,
+    with_hints,
+)
+from mimir_ingest.model.histograms import GAUGE, NO_RESET, RESET, RESET_UNKNOWN, Histograms
+from tests.reference import histogram_chunk as reference
+from tests.support.histograms import STALE_BITS, Row, as_rows, histogram_rows, of_rows, stored
+
+
+@st.composite
+def series_rows(draw, max_size=12):
+    """A series' rows: runs of one layout with changing counts, markers in between."""
+    rows = []
+    while len(rows) < max_size and draw(st.booleans()):
+        first = draw(histogram_rows())
+        counts = st.integers(0, 9).map(float)
+        for _ in range(draw(st.integers(1, 4))):
+            if draw(st.integers(0, 5)) == 0:
+                rows.append(Row(0, 0, first.is_float, 0.0, 0.0, 0.0, STALE_BITS, (), ()))
+                continue
+            change = draw(counts) - 2
+            positive = tuple((i, max(c + change, 0.0)) for i, c in first.positive)
+            rows.append(
+                first._replace(
+                    positive=positive,
+                    count=max(first.count + draw(counts) - 4, 0.0),
+                    zero_count=0.0 if first.custom else draw(counts),
+                    sum_bits=draw(st.integers(0, 2**64 - 1).filter(lambda b: b != STALE_BITS)),
+                    reset_hint=draw(st.sampled_from([first.reset_hint, 0, 0, 1])),
+                )
+            )
+    return [stored(row)._replace(reset_hint=row.reset_hint % 4 if row.sum_bits != STALE_BITS else 0) for row in rows]
+
+
+TIMES = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 60), min_size=16, max_size=16)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(series_rows(), min_size=1, max_size=3), TIMES, st.booleans(), st.integers(1, 5), st.data())
+def test_plans_bytes_and_hints_are_those_of_the_twin(series, times, detect, chunk_samples, data):
+    flat = [row for rows in series for row in rows]
+    offsets = np.cumsum([0, *map(len, series)])
+    timestamps = np.array((times * 3)[: len(flat)], np.int64)
+    runs = data.draw(st.lists(st.integers(0, 1), min_size=len(flat), max_size=len(flat)))
+    values = of_rows(flat)
+    plan = plan_chunks(
+        values, offsets, chunk_samples=chunk_samples, detect_resets=detect, runs=np.array(runs, np.int64)
+    )
+    wanted = [
+        (header, int(offsets[i]) + first)
+        for i, rows in enumerate(series)
+        for header, first in reference.plan(rows, runs[offsets[i] : offsets[i + 1]], chunk_samples, detect)
+    ]
+    assert list(zip(plan.headers.tolist(), plan.starts[:-1].tolist(), strict=True)) == wanted
+    chunks = encode_chunks(timestamps, values, plan)
+    starts = np.concatenate([[0], chunks.ends[:-1]]).astype(np.int64)[: len(chunks.ends)]
+    for j, header in enumerate(plan.headers.tolist()):
+        own = range(plan.starts[j], plan.starts[j + 1])
+        expected = reference.encode([(int(timestamps[i]), flat[i]) for i in own], header)
+        assert chunks.data[starts[j] : chunks.ends[j]].tobytes() == expected
+    sample_offsets, found, decoded = decode_chunks(
+        chunks.data, starts, chunks.ends, chunks.is_float, resets_begin_chunks=detect
+    )
+    assert sample_offsets.tolist() == plan.starts.tolist()
+    assert found.tolist() == timestamps.tolist()
+    assert [row._replace(reset_hint=0) for row in as_rows(decoded)] == [stored(row) for row in flat]
+    for j, header in enumerate(plan.headers.tolist()):
+        live = [i for i in range(plan.starts[j], plan.starts[j + 1]) if flat[i].sum_bits != STALE_BITS]
+        later = GAUGE if header == GAUGE else NO_RESET if detect else RESET_UNKNOWN
+        first = header if header in (RESET, GAUGE) else RESET_UNKNOWN
+        hints = [first if i == plan.starts[j] else later for i in live]
+        assert decoded.reset_hint[live].tolist() == hints
+
+
+@given(series_rows())
+def test_hints_are_those_that_a_reader_of_one_long_chunk_would_see(rows):
+    values, offsets = of_rows(rows), np.array([0, len(rows)])
+    plan = plan_chunks(values, offsets, chunk_samples=len(rows) + 1, detect_resets=True)
+    chunks = encode_chunks(np.arange(len(rows)), values, plan)
+    starts = np.concatenate([[0], chunks.ends[:-1]]).astype(np.int64)[: len(chunks.ends)]
+    _, _, read = decode_chunks(chunks.data, starts, chunks.ends, chunks.is_float, resets_begin_chunks=True)
+    assert with_hints(values, offsets).reset_hint.tolist() == read.reset_hint.tolist()
+
+
+def one_chunk(rows):
+    plan = ChunkPlan(np.array([0, len(rows)]), np.zeros(1, np.uint8))
+    return encode_chunks(np.arange(len(rows)) * 1000, of_rows(rows), plan)
+
+
+GROWING = [
+    Row(3, 0, False, 2.0**-128, float(i), float(9 * i), i, ((-2, float(2 * i)),), ((1, float(i)), (5, float(5 * i))))
+    for i in range(1, 8)
+]
+
+
+def read(data: bytes, is_float: bool):
+    buffer = np.frombuffer(data, np.uint8)
+    ends = np.array([len(data)])
+    return decode_chunks(buffer, np.zeros(1, np.int64), ends, np.array([is_float]), resets_begin_chunks=True)
+
+
+@pytest.mark.parametrize("is_float", [False, True])
+def test_every_truncation_is_refused_and_every_flipped_bit_ends(is_float):
+    rows = [row._replace(is_float=is_float) for row in GROWING]
+    data = one_chunk(rows).data.tobytes()
+    assert len(as_rows(read(data, is_float)[2])) == len(rows)
+    for size in range(len(data)):
+        with pytest.raises(HistogramChunkCorrupt):
+            read(data[:size], is_float)
+    for bit in range(8 * len(data)):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        try:
+            _, timestamps, values = read(bytes(changed), is_float)
+        except HistogramChunkCorrupt:
+            continue
+        assert len(timestamps) == len(values) == len(values.count)
+        assert values.bucket_offsets[-1] == len(values.bucket_index) == len(values.bucket_count)
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_any_bytes_are_a_chunk_or_refused_within_bounded_memory(data, is_float):
+    try:
+        _, _, values = read(data, is_float)
+    except HistogramChunkCorrupt:
+        return
+    assert len(values.bucket_index) <= 8 * len(data)
+
+
+def test_counts_of_chunks_are_read_without_decoding_them():
+    chunks = one_chunk(GROWING)
+    assert count_samples(chunks.data, np.zeros(1, np.int64), chunks.ends).tolist() == [[7, 3, 0]]
+
+
+@pytest.mark.parametrize("schema", [-54, -5, 9, 52, 1 << 40])
+def test_a_schema_that_is_not_supported_is_named(schema):
+    data = reference.encode([(0, GROWING[0]._replace(schema=schema))], 0)
+    with pytest.raises(HistogramChunkCorrupt, match="chunk 0: its histogram schema is not supported"):
+        read(data, False)
+
+
+def test_no_histograms_are_no_chunks():
+    nothing = Histograms.empty()
+    plan = plan_chunks(nothing, np.zeros(3, np.int64), chunk_samples=120, detect_resets=True)
+    chunks = encode_chunks(np.empty(0, np.int64), nothing, plan)
+    assert (len(chunks.data), len(chunks.ends)) == (0, 0)
+
+
+@given(st.lists(st.tuples(st.sets(st.integers(0, 20)), st.sets(st.integers(0, 20))), min_size=1, max_size=4))
+def test_ranks_count_the_older_samples_of_the_other_kind(series):
+    one, other = ([sorted(pair[k]) for pair in series] for k in (0, 1))
+    flat = [t for times in one for t in times]
+    ranks = np.empty(len(flat), np.int64)
+    shared = rank_among(
+        np.cumsum([0, *map(len, one)]), np.array(flat, np.int64),
+        np.cumsum([0, *map(len, other)]), np.array([t for times in other for t in times], np.int64), ranks,
+    )  # fmt: skip
+    wanted = [2 * sum(o < t for o in b) + (t in b) for a, b in zip(one, other, strict=True) for t in a]
+    assert ranks.tolist() == wanted
+    assert shared == sum(rank % 2 for rank in wanted)
