@@ -26,7 +26,10 @@ def bucket_total(native, row):
 
 @inline
 def bucket_at(native, row, k):
-    """Return (lower bound, upper bound, count) of the bucket `k`, by rising bounds."""
+    """Return (lower bound, upper bound, count) of the bucket `k`, by rising bounds.
+
+    A bucket that reaches into the zero bucket ends where that begins.
+    """
     schema, threshold = native.schema[row], native.zero_threshold[row]
     start, middle = native.bucket_offsets[2 * row], native.bucket_offsets[2 * row + 1]
     custom_start = native.custom_offsets[row]

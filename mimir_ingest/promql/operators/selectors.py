@@ -75,6 +75,10 @@ def latest(
 def _interpolated(evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarray, node: InstantSelect) -> VectorBlock:
     """Return the values of `smoothed` at each of `ends`."""
     block = without_stale(samples)
+    if node.statistics and block.histograms is not None and len(ends):
+        reach = int(ends[-1] - ends[0]) + 2 * evaluation.lookback_ms
+        last = ends[-1:] + evaluation.lookback_ms
+        block = replace(block, histograms=only_statistics(block.histograms, last, reach))
     shape = (samples.series_count, len(ends))
     evaluation.reserve(*shape)
     values, present = np.empty(shape), np.empty(shape, bool)
