@@ -1,9 +1,14 @@
 """Fixtures for every test: real peers, a real Kafka, and the check that the kernels are compiled."""
 
+import hypothesis
 import pytest
 from numba import config as numba_config
 
 pytest_plugins = ["tests.support.peers", "tests.support.kafka_broker"]
+
+# How long an example takes depends on who else uses the machine.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

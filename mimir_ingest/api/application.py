@@ -17,10 +17,12 @@ from prometheus_client import CollectorRegistry
 from mimir_ingest import __version__
 from mimir_ingest.api.build_info import build_info
 from mimir_ingest.api.config import config_router
+from mimir_ingest.api.consistency import read_level
 from mimir_ingest.api.errors import Application, RetryAfter
 from mimir_ingest.api.index import index_router, standard_groups
 from mimir_ingest.api.influx import InfluxEdge
 from mimir_ingest.api.ingester import downscale_router, ingester_router
+from mimir_ingest.api.ingestion_lag import ingestion_lag_router
 from mimir_ingest.api.instance_ring import instance_ring_router
 from mimir_ingest.api.instrument import Instrument, RouteNames
 from mimir_ingest.api.metrics import metrics_router
@@ -117,7 +119,11 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
             lines = PushApplication(parts.distributor, influx, tenants=tenants, retry_after=retry_after)
             routes.append(Route(f"{PUSH_PATH}/influx/write", post, lines))
     if parts.querier is not None:
-        routes.append(Route(f"{prometheus}/api/v1/read", post, ReadApplication(parts.querier, tenants=tenants)))
+        runtime = parts.runtime
+        read = ReadApplication(
+            parts.querier, tenants=tenants, level_of=lambda tenant: read_level(runtime.for_tenant(tenant))
+        )
+        routes.append(Route(f"{prometheus}/api/v1/read", post, read))
     return routes
 
 
@@ -156,6 +162,7 @@ def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list
     if parts.querier is not None:
         api = QueryApi(parts.querier, limits_for=parts.runtime.for_tenant, now_ms=parts.now_ms)
         routers.append(query_router(api, prefix=prometheus, tenant_of=tenants.tenant_of))
+        routers.append(ingestion_lag_router(parts.querier, tenant_of=tenants.tenant_of, now_ms=parts.now_ms))
     if settings.server.register_instrumentation:
         routers.append(metrics_router(parts.registry))
     return routers

@@ -50,7 +50,7 @@ def consistency_headers(headers: RawHeaders) -> dict[str, str]:
 
 def read_level(limits: Limits) -> str:
     """Return the level of a tenant's reads that name none."""
-    return limits.values["ingest_storage_read_consistency"]
+    return limits.ingest_storage_read_consistency
 
 
 class ReadingOpener:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
 from mimir_ingest.config.durations import Duration
 from mimir_ingest.config.keys import Key, KeyRegistry
+from mimir_ingest.model.relabel import parse_rules
 
 MIN_SHORTENED_BYTES = 71
 """Length of the hash that ends or replaces a label value that is shortened."""
@@ -53,6 +54,10 @@ class Limits:
     """How far in the past a sample may be, beyond the out-of-order window; 0 is no limit."""
     enforce_metadata_metric_name: bool
     """Refuse metadata without a metric name."""
+    metric_relabel_configs: Sequence[Mapping[str, Any]]
+    """Prometheus's relabelling rules, applied to pushed series first; `__meta_tenant_id` is the tenant."""
+    drop_labels: Sequence[str]
+    """Labels that pushed series lose after that."""
     max_native_histogram_buckets: int
     """Buckets of a native histogram, empty ones included."""
     reduce_native_histogram_over_max_buckets: bool
@@ -65,6 +70,8 @@ class Limits:
     """Partitions that the tenant's series go to; 0 is all."""
     query_ingesters_within: Duration
     """How long after a change of the ring the tenant's reads go to partitions that may hold its older samples, too."""
+    ingest_storage_read_consistency: str
+    """What the tenant's queries see that name no consistency: strong (all acknowledged before) or eventual."""
     out_of_order_time_window: Duration
     """How much older than the tenant's newest sample a sample may be and still be stored out of order."""
     name_validation_scheme: str
@@ -126,6 +133,10 @@ def limit_problems(values: Mapping[str, Any]) -> list[str]:
             f"limits.max_label_value_length is {length}; with limits.label_value_length_over_limit_strategy {strategy} "
             f"it must be at least {MIN_SHORTENED_BYTES}, the length of what replaces a value"
         )
+    try:
+        parse_rules(values.get("metric_relabel_configs") or ())
+    except (ValueError, TypeError) as error:
+        problems.append(f"limits.metric_relabel_configs: {error}")
     problems += [
         f"limits.{name} is {value}; it cannot be negative"
         for name, value in values.items()

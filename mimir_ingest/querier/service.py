@@ -19,7 +19,6 @@ from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.errors import IngestError, QueryError
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
-from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
@@ -32,7 +31,6 @@ from mimir_ingest.querier.block_reads import BlockReads
 from mimir_ingest.querier.concurrency import run_all
 from mimir_ingest.querier.heads import Heads
 from mimir_ingest.querier.merge import merge_frames, merge_samples
-from mimir_ingest.querier.own_heads import OwnHeads
 from mimir_ingest.querier.owner import names_of, values_of
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.tsdb.block_reader import BlockReader
@@ -81,15 +79,14 @@ class Querier:
     def __init__(
         self,
         *,
-        heads: Heads | None = None,
-        ingester: Ingester | None = None,
+        heads: Heads,
         catalog: BlockCatalog,
         limits: QueryLimits,
         max_concurrent: int,
         block_list_max_age_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._heads: Heads = heads or OwnHeads(ingester)
+        self._heads = heads
         self._blocks = BlockReads(catalog, max_age_s=block_list_max_age_s, clock=clock)
         self.limits = limits
         self._slots = asyncio.Semaphore(max_concurrent)
