@@ -21,6 +21,7 @@ from mimir_ingest.distributor.admission import InstanceLimits
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.service import DistributorOptions
 from mimir_ingest.log.contract import PartitionLog
+from mimir_ingest.model.relabel import Relabelling, parse_rules
 from mimir_ingest.querier.service import QueryLimits
 from mimir_ingest.wire.record import VERSION_COLUMNAR
 
@@ -209,6 +210,7 @@ def _distributor_limits(limits: Limits) -> DistributorLimits:
         past_grace_period_ms=limits.past_grace_period.ms,
         out_of_order_time_window_ms=limits.out_of_order_time_window.ms,
         enforce_metadata_metric_name=limits.enforce_metadata_metric_name,
+        relabelling=Relabelling(parse_rules(limits.metric_relabel_configs or ()), tuple(limits.drop_labels)),
         max_metadata_length=limits.max_metadata_length,
         ingestion_partitions_tenant_shard_size=limits.ingestion_partitions_tenant_shard_size,
         max_global_series_per_user=limits.max_global_series_per_user,

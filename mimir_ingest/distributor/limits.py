@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mimir_ingest.model.relabel import NO_RELABELLING, Relabelling
+
 MIN_SHORTENED_BYTES = 71
 """Length of `(hash:<64 hex digits>)`, which ends (or replaces) a label value that is shortened."""
 
@@ -41,6 +43,8 @@ class DistributorLimits:
     """Bytes of a metadata item's metric name, help or unit."""
     ingestion_partitions_tenant_shard_size: int = 0
     """Partitions that the tenant's series go to; 0 is all."""
+    relabelling: Relabelling = NO_RELABELLING
+    """`metric_relabel_configs` and `drop_labels`."""
     max_global_series_per_user: int = 150_000
     """Series in memory over all partitions; travels in each record as the partition's share. 0 is no limit."""
     max_native_histogram_buckets: int = 0

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from mimir_ingest.kernels.hashing import xxh64_spans
-from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.model.relabel import Relabelling
+from mimir_ingest.wire.remote_write_v1 import DecodedWrite
 
 REMEMBERED_SERIES = 200_000
 """Of a tenant. why: they take 600 bytes each; beyond it all are forgotten, and relabelled again as they come."""
@@ -26,10 +26,11 @@ class Relabeller:
         self._remembered = remembered
         self._known: dict[str, tuple[Relabelling, dict[bytes, bytes | None]]] = {}
 
-    def relabel(self, batch: WriteBatch, tenant: str, relabelling: Relabelling) -> WriteBatch:
-        """Return the batch with its series relabelled; those that are dropped are gone without a trace, as in Mimir."""
+    def relabel(self, write: DecodedWrite, tenant: str, relabelling: Relabelling) -> DecodedWrite:
+        """Return the request with its series relabelled; those that are dropped leave no trace, as in Mimir."""
+        batch = write.batch
         if not relabelling or not batch.series_count:
-            return batch
+            return write
         results = self._results(tenant, relabelling)
         text, ends = batch.labels.tobytes(), batch.label_offsets.tolist()
         sets: list[bytes | None] = []
@@ -40,7 +41,7 @@ class Relabeller:
                     results.clear()
                 results[before] = relabelling.apply(before, tenant)
             sets.append(results[before])
-        return _with_labels(batch, sets)
+        return _with_labels(write, sets)
 
     def _results(self, tenant: str, relabelling: Relabelling) -> dict[bytes, bytes | None]:
         known = self._known.get(tenant)
@@ -49,14 +50,13 @@ class Relabeller:
         return known[1]
 
 
-def _with_labels(batch: WriteBatch, sets: list[bytes | None]) -> WriteBatch:
+def _with_labels(write: DecodedWrite, sets: list[bytes | None]) -> DecodedWrite:
     """Return the series whose new label bytes are not None."""
     labels = [labels for labels in sets if labels is not None]
     if len(labels) < len(sets):
-        kept = np.array([i for i, labels in enumerate(sets) if labels is not None], np.int64)
-        batch = replace(batch.take(kept), metadata=batch.metadata)
+        write = write.take(np.array([i for i, labels in enumerate(sets) if labels is not None], np.int64))
     offsets = np.cumsum([0, *map(len, labels)]).astype(np.int64)
     column = np.frombuffer(b"".join(labels), np.uint8)
     hashes = np.empty(len(labels), np.uint64)
     xxh64_spans(column, offsets, hashes)
-    return replace(batch, labels=column, label_offsets=offsets, hashes=hashes)
+    return replace(write, batch=replace(write.batch, labels=column, label_offsets=offsets, hashes=hashes))

@@ -26,6 +26,7 @@ from mimir_ingest.distributor.formats import RemoteWriteV1, WriteFormat
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.plan import PlannedWrite, plan_write
 from mimir_ingest.distributor.rate_limit import RATE_LIMITED, RateLimiters
+from mimir_ingest.distributor.relabel import Relabeller
 from mimir_ingest.errors import IngestError, InvalidSeries, LimitExceeded, LogUnavailable
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.obs.metrics import DistributorMetrics, WriterMetrics
@@ -130,6 +131,7 @@ class Distributor:
         self._now_ms, self._monotonic_s = now_ms, monotonic_s
         self._ring_confirmed_s = ring_confirmed_s or monotonic_s
         self._counters: dict[str, TenantCounters] = {}
+        self._relabeller = Relabeller()
         self._pool: ThreadPoolExecutor | None = None
 
     async def start(self) -> None:
@@ -215,6 +217,7 @@ class Distributor:
         def work() -> PlannedWrite:
             write = written.decode(body)
             counters.count_in(write, written, compressed=len(body), decompressed=size)
+            write = self._relabeller.relabel(write, tenant, limits.relabelling)
             return plan_write(
                 write,
                 tenant,

@@ -47,9 +47,9 @@ class RelabelRule:
         unknown = [name for name in fields if name not in _FIELDS]
         if unknown:
             raise ValueError(f"field {unknown[0]} not found in type relabel.plain")
-        values = {name: value for name, value in fields.items() if value is not None}
-        values["source_labels"] = tuple(values.get("source_labels", ()))
-        rule = cls(**values | {"action": str(values.get("action", "replace")).lower()})
+        given = {name: value for name, value in fields.items() if value is not None}
+        given["source_labels"] = tuple(given.get("source_labels", ()))
+        rule = cls(**given | {"action": str(given.get("action", "replace")).lower()})
         problem = rule._problem()
         if problem:
             raise ValueError(problem)
@@ -167,3 +167,7 @@ class Relabelling:
         for name in self.drop_labels:
             labels.pop(name, None)
         return encode_label_bytes(labels) or None
+
+
+NO_RELABELLING = Relabelling()
+"""Leaves every series as it is."""

@@ -5,7 +5,7 @@ Also reads the value of a record of version 0 or 1, which has the same shape. So
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from mimir_ingest.kernels import remote_write as kernels
 from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.kernels.label_order import sort_labels
 from mimir_ingest.model.batch import SOURCE_API, MetadataColumns, WriteBatch
+from mimir_ingest.model.histograms import gather_rows
 from mimir_ingest.wire.histograms import TIME_SERIES, HistogramFacts, find_histograms
 from mimir_ingest.wire.protobuf import describe
 
@@ -35,6 +36,13 @@ class DecodedWrite:
     """Field 1001: the client asks not to count labels."""
     histogram_facts: HistogramFacts | None = None
     """About the batch's histograms; None without any."""
+
+    def take(self, index: np.ndarray) -> DecodedWrite:
+        """Return the series at `index` (int64[k]) with all that belongs to them, and the whole metadata."""
+        facts, histograms = self.histogram_facts, self.batch.histograms
+        if facts is not None and histograms is not None:
+            facts = facts.take(gather_rows(histograms.offsets, index)[0])
+        return replace(self, batch=replace(self.batch.take(index), metadata=self.batch.metadata), histogram_facts=facts)
 
 
 def decode(body: bytes | memoryview) -> DecodedWrite:
