@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import struct
 
+from tests.support.histograms import STALE_BITS, Row, stored
+
 REASONS = (
     "accepted",
     "timestamp-too-old",
@@ -14,12 +16,20 @@ REASONS = (
     "too-far-in-future",
     "series-limit",
     "repeated",
+    "invalid-histogram",
 )
 
 
-def bits(value: float) -> int:
-    """The 64 bits of a float."""
-    return struct.unpack("<Q", struct.pack("<d", value))[0]
+def bits(value: float | Row) -> int | Row:
+    """The 64 bits of a float; what is stored of a native histogram."""
+    return stored(value) if isinstance(value, Row) else struct.unpack("<Q", struct.pack("<d", value))[0]
+
+
+def consistent(value: float | Row) -> bool:
+    """Whether a sample is none, or a histogram whose counts fit."""
+    if not isinstance(value, Row) or value.is_float or value.sum_bits == STALE_BITS:
+        return True
+    return value.count == value.zero_count + sum(c for side in (value.negative, value.positive) for _, c in side)
 
 
 class PlainHead:
@@ -44,36 +54,52 @@ class PlainHead:
         out_of_order = self.max_ts - window_ms
         highest = self.max_ts
         self.window_ms = window_ms
+        judge = in_order, out_of_order, newest_ms, window_ms
         for labels, samples in rows:
             key = tuple(sorted(labels.items()))
-            for t, v in samples:
-                outcome = self._judge(key, t, v, in_order, out_of_order, newest_ms, window_ms, max_series)
-                counts[outcome] += 1
-                if outcome == "accepted":
+            passing = [t for t, v in samples if consistent(v) and self._passes(-math.inf, t, *judge)]
+            if passing and key not in self.last and not (max_series and len(self.last) >= max_series):
+                self.last[key] = (-math.inf, 0.0)
+        # Floats of the whole record come before its histograms.
+        for kind in (float, Row):
+            for labels, samples in rows:
+                key = tuple(sorted(labels.items()))
+                for t, v in samples:
+                    if not isinstance(v, kind):
+                        continue
+                    outcome = self._judge(key, t, v, *judge) if consistent(v) else "invalid-histogram"
+                    counts[outcome] += 1
+                    if outcome != "accepted":
+                        continue
                     highest = max(highest, t)
                     if log is not None:
                         log.append(t)
-                    if key not in self.last or t > self.last[key][0]:
+                    if t > self.last[key][0]:
                         self.last[key] = (t, v)
-                    self.samples.setdefault(key, {}).setdefault(t, v)
+                    held = self.samples.setdefault(key, {})
+                    if isinstance(v, float) and isinstance(held.get(t), Row):
+                        held[t] = v  # a float stands before a histogram
+                    held.setdefault(t, v)
         self.max_ts = highest
         return counts
 
-    def _judge(self, key, t, v, in_order, out_of_order, newest_ms, window_ms, max_series) -> str:
+    @staticmethod
+    def _passes(last, t, in_order, out_of_order, newest_ms, window_ms) -> bool:
+        return t <= newest_ms and ((t >= in_order and t > last) or (window_ms > 0 and t >= out_of_order))
+
+    def _judge(self, key, t, v, in_order, out_of_order, newest_ms, window_ms) -> str:
         known = key in self.last
         last = self.last[key][0] if known else -math.inf
         if t > newest_ms:
             return "too-far-in-future"
-        passes = (t >= in_order and t > last) or (window_ms > 0 and t >= out_of_order)
+        passes = self._passes(last, t, in_order, out_of_order, newest_ms, window_ms)
         if known and t == last and (t >= in_order or passes):
             return "repeated" if bits(v) == bits(self.last[key][1]) else "new-value"
         if not passes:
             if window_ms > 0:
                 return "too-old"
             return "timestamp-too-old" if t < in_order else "out-of-order"
-        if not known and max_series and len(self.last) >= max_series:
-            return "series-limit"
-        return "accepted"
+        return "accepted" if known else "series-limit"
 
     def cut(self, before_ms: float) -> dict[tuple, dict[int, float]]:
         """Take out samples before a time, forget series; return what was taken."""

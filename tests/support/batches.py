@@ -9,11 +9,15 @@ import xxhash
 
 from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.model.labels import encode_label_bytes
+from tests.support.histograms import Row
+from tests.support.random_batches import histogram_samples
 
 
-def write_batch(rows: Sequence[tuple[dict[str, str], Sequence[tuple[int, float]]]]) -> WriteBatch:
-    """Return a batch of (labels, samples) rows."""
+def write_batch(rows: Sequence[tuple[dict[str, str], Sequence[tuple[int, float | Row]]]]) -> WriteBatch:
+    """Return a batch of (labels, samples) rows; a sample's value may be a native histogram."""
     keys = [encode_label_bytes(labels) for labels, _ in rows]
+    histograms = [[s for s in group if isinstance(s[1], Row)] for _, group in rows]
+    rows = [(labels, [s for s in group if not isinstance(s[1], Row)]) for labels, group in rows]
     samples = [s for _, group in rows for s in group]
     return WriteBatch(
         np.frombuffer(b"".join(keys), np.uint8),
@@ -22,4 +26,5 @@ def write_batch(rows: Sequence[tuple[dict[str, str], Sequence[tuple[int, float]]
         np.cumsum([0, *(len(group) for _, group in rows)], dtype=np.int64),
         np.array([t for t, _ in samples], np.int64),
         np.array([v for _, v in samples], np.float64),
+        histograms=histogram_samples(histograms) if any(histograms) else None,
     )

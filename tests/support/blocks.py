@@ -10,6 +10,7 @@ import numpy as np
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.samples import SeriesSamples
 from mimir_ingest.tsdb.block_writer import BuiltBlock, build_block
+from tests.support.histograms import Row, as_rows
 
 Series = tuple[Mapping[str, str], Sequence[tuple[int, float]]]
 
@@ -38,6 +39,19 @@ def to_python(samples: SeriesSamples) -> list[tuple[dict[str, str], list[tuple[i
         (labels, list(zip(times[a:b], bits[a:b], strict=True)))
         for labels, a, b in zip(samples.labels.to_dicts(), bounds, bounds[1:], strict=False)
     ]
+
+
+def both_kinds(samples: SeriesSamples) -> list[tuple[dict[str, str], dict[int, int | Row]]]:
+    """Return (labels, {timestamp: value bits, or the native histogram without its hint}) of each series."""
+    series = [(labels, dict(points)) for labels, points in to_python(samples)]
+    if samples.histograms is not None:
+        rows = [row._replace(reset_hint=0) for row in as_rows(samples.histograms.values)]
+        times, bounds = samples.histograms.timestamps.tolist(), samples.histograms.offsets.tolist()
+        for (_, points), a, b in zip(series, bounds, bounds[1:], strict=False):
+            assert times[a:b] == sorted(set(times[a:b]))
+            assert not points.keys() & set(times[a:b])
+            points.update(zip(times[a:b], rows[a:b], strict=True))
+    return series
 
 
 def build(samples: SeriesSamples, *, tenant: str = "team-a", cut_offset: int = 42, **options: int) -> BuiltBlock:

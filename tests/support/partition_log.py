@@ -26,6 +26,7 @@ from mimir_ingest.wire.record import (
     encode_settings,
 )
 from tests.support.batches import write_batch
+from tests.support.histograms import Row
 
 TOPIC = "topic-x"
 SETTINGS = PartitionSettings(range_ms=60_000, grace_ms=30_000, cut_max_samples=400)
@@ -47,6 +48,17 @@ def flush_record(offset: int, tenants: list[str] | None = None, *, at_ms: int) -
 def settings_record(offset: int, values: dict[str, int], *, at_ms: int) -> Record:
     """Return a control record that changes settings."""
     return Record(3, offset, at_ms, b"", encode_settings(values), VERSION_CONTROL)
+
+
+def random_histogram(rng: random.Random) -> Row:
+    """Return a histogram: counters and gauges, layouts that change, markers, and now and then an impossible one."""
+    if rng.random() < 0.1:
+        return Row(0, 0, False, 0.0, 0.0, 0.0, 0x7FF0000000000002, (), ())
+    custom = (0.5, 2.0) if rng.random() < 0.2 else ()
+    positive = tuple((i, float(rng.randrange(5))) for i in range(3) if rng.random() < 0.7)
+    count = sum(c for _, c in positive) + (1.0 if rng.random() < 0.05 else 0.0)
+    schema = -53 if custom else rng.choice([1, 1, 1, 3])
+    return Row(schema, rng.choice([0, 0, 0, 1, 2, 3]), rng.random() < 0.2, 0.0, 0.0, count, 7, (), positive, custom)
 
 
 def random_log(seed: int, length: int = 150) -> tuple[list[Record], list]:
@@ -82,8 +94,12 @@ def random_log(seed: int, length: int = 150) -> tuple[list[Record], list]:
             for _ in range(rng.randrange(8)):
                 labels = {"__name__": rng.choice("mnop"), "i": str(rng.randrange(6))}
                 late = rng.choice([0, 0, 0, 0, 3000, -20_000, 40_000, 90_000])
+                native = rng.random() < 0.4
                 samples = [
-                    (at - late + 100 * j + rng.randrange(3), rng.choice([1.0, 2.5, stale, float("nan")]))
+                    (
+                        at - late + 100 * j + rng.randrange(3),
+                        random_histogram(rng) if native else rng.choice([1.0, 2.5, stale, float("nan")]),
+                    )
                     for j in range(rng.randrange(4))
                 ]
                 rows.append((labels, samples))

@@ -14,7 +14,7 @@ from mimir_ingest.errors import RecordVersionUnsupported
 from mimir_ingest.ingester.settings import PartitionSettings
 from tests.reference.head import bits
 from tests.reference.partition import PlainPartition
-from tests.support.blocks import to_python
+from tests.support.blocks import both_kinds
 from tests.support.partition_log import (
     SETTINGS,
     START_MS,
@@ -49,7 +49,7 @@ def published(owner: Owner) -> dict[tuple[int, str, int], dict]:
             assert block.max_time_ms <= start + SETTINGS.range_ms
             place = (block.file.partition_range.cut_offset, tenant, start)
             assert place not in found
-            found[place] = {tuple(sorted(labels.items())): dict(each) for labels, each in to_python(samples)}
+            found[place] = {tuple(sorted(labels.items())): each for labels, each in both_kinds(samples)}
     return found
 
 
@@ -71,8 +71,8 @@ def test_every_cut_takes_what_the_plain_partition_says(tmp_path, seed):
     held = {}
     for tenant in owner.state.heads:
         for answer in owner.state.view(tenant, []).select([], 0, 1 << 60):
-            for labels, samples in to_python(answer):
-                held[tenant, tuple(sorted(labels.items()))] = dict(samples)
+            for labels, samples in both_kinds(answer):
+                held[tenant, tuple(sorted(labels.items()))] = samples
     left = {(t, k): {at: bits(v) for at, v in s.items()} for t, h in plain.heads.items() for k, s in h.samples.items()}
     assert held == {k: s for k, s in left.items() if s}
 
