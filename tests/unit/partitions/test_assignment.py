@@ -1,5 +1,6 @@
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,6 +116,34 @@ def test_a_member_that_goes_is_replaced_by_the_others_evenly():
         (instance, number) for instance, number in pairs(smaller) if number in plan["ingester-3"]
     }
     assert {len(numbers) for numbers in smaller.values()} == {11}
+
+
+@pytest.mark.parametrize("generous", ["ingester-0", "ingester-1"])
+def test_shares_that_differ_by_one_stay_as_they_are(generous):
+    members = {"ingester-0": "a", "ingester-1": "a"}
+    held = {name: {0, 1, 2} if name == generous else {3, 4} for name in members}
+    desc = ring_of(*(owner(name, number) for name, numbers in held.items() for number in numbers))
+    assert plan_leases(desc, range(5), members) == held
+
+
+def test_while_two_are_registered_the_later_one_owns_the_lease():
+    members = {"ingester-0": "a", "ingester-1": "a"}
+    desc = ring_of(owner("ingester-0", 0, version_ms=2), owner("ingester-1", 0, version_ms=1), owner("ingester-1", 1))
+    assert plan_leases(desc, range(2), members) == {"ingester-0": {0}, "ingester-1": {1}}
+    swapped = ring_of(owner("ingester-0", 0), owner("ingester-1", 0, version_ms=2), owner("ingester-0", 1))
+    assert plan_leases(swapped, range(2), members) == {"ingester-0": {1}, "ingester-1": {0}}
+
+
+def test_a_hand_over_half_done_leaves_the_plan():
+    members = {f"ingester-{n}": "a" for n in range(3)}
+    desc = hand_over_all(RingDesc(), plan_leases(RingDesc(), range(12), members), members)
+    members |= {"ingester-8": "a", "ingester-9": "a"}
+    plan = plan_leases(desc, range(12), members)
+    moving = sorted(pairs(plan) - owned(desc))
+    assert len(moving) == 4
+    for instance, number in reversed(moving):
+        desc = edited(desc, edits.add_owner(desc, instance, number, 0), writer=instance)
+        assert plan_leases(desc, range(12), members) == plan
 
 
 def test_zones_do_not_touch_each_other():

@@ -113,6 +113,13 @@ def test_a_read_with_no_end_of_its_lookback_takes_all_partitions():
     assert read_shard(*SIX, "user-1", 1, lookback_ms=0, now_ms=NOW_MS) == set(range(1, 7))
 
 
+def test_a_draw_that_equals_a_token_goes_to_the_next_one():
+    draw = next(uint32s(seed("user-1")))
+    ring = PartitionRing(np.array([draw, draw + 1], np.uint32), np.array([0, 1], np.int32), np.array([True, True]))
+    partitions = {number: partition(number, ACTIVE) for number in (0, 1)}
+    assert shard(ring, partitions, "user-1", 1) == {1}
+
+
 def slow_shard(ring, partitions, tenant, size):
     """The specification's walk, step by step, for writes."""
     if size <= 0 or size >= len(partitions):
