@@ -6,19 +6,25 @@ import asyncio
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mimir_ingest.bucket.layout import block_folder
 from mimir_ingest.errors import AnswerCorrupt, OwnerUnavailable, QueryError, StorageError
+from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.model.samples import TOO_MANY_SAMPLES
 from mimir_ingest.promql.parser import parse_expr
 from mimir_ingest.querier.consistency import Level, ReadConsistency
 from mimir_ingest.querier.reading import Reading
+from mimir_ingest.wire.record import VERSION_COLUMNAR, encode_columnar
 from partitions.errors import EmptyRing, TooManyUnhealthyInstances
 from partitions.model import InstanceState, OwnerState, PartitionState
+from tests.support.batches import write_batch
 from tests.support.blocks import to_python
-from tests.support.read_cluster import NOW_MS, QUERY_LIMITS, Cluster, until
+from tests.support.histograms import as_rows, of_rows
+from tests.support.native_series import make_series
+from tests.support.read_cluster import LIMITS, NOW_MS, QUERY_LIMITS, Cluster, until
 
 M = (Matcher(MatchType.EQUAL, "__name__", "m"),)
 EVER = (0, 1 << 50)
@@ -89,6 +95,32 @@ async def test_odd_label_names_and_matchers_reach_another_process_as_they_are(cl
     assert (await querier.select("a", matchers, *EVER)).sample_count == 1
     assert await querier.label_values("a", "ä b", [matchers], *EVER) == ['x"\\\n']
     assert (await querier.select("a", (Matcher(MatchType.EQUAL, "p", "\udcff"),), *EVER)).sample_count == 0
+
+
+def batch_of(series):
+    """Return a write batch of series with floats and native histograms."""
+    floats = [(labels, [(t, v) for t, v in samples if isinstance(v, float)]) for labels, samples in series]
+    native = [[(t, v) for t, v in samples if not isinstance(v, float)] for _, samples in series]
+    flat = [sample for samples in native for sample in samples]
+    offsets = np.cumsum([0, *map(len, native)], dtype=np.int64)
+    columns = HistogramSamples(offsets, np.array([t for t, _ in flat], np.int64), of_rows([row for _, row in flat]))
+    return replace(write_batch(floats), histograms=columns)
+
+
+async def test_native_histograms_reach_another_process_as_they_are(cluster):
+    await two_zones(cluster, partitions=1, push=False)
+    series = make_series(NOW_MS, 150, 1000)
+    value = encode_columnar(batch_of(series), LIMITS)
+    await cluster.consumed(0, await cluster.log.append(0, b"a", value, VERSION_COLUMNAR, timeout_s=5))
+    remote, near = await cluster.querier(), await cluster.querier(local=cluster.nodes["ingester-a"])
+    matchers = (Matcher(MatchType.REGEXP, "__name__", "latency.*"),)
+    for start_ms, end_ms in (EVER, (NOW_MS + 10_000, NOW_MS + 20_000)):
+        one, other = [await q.select("a", matchers, start_ms, end_ms) for q in (remote, near)]
+        assert to_python(one) == to_python(other)
+        assert one.histograms.sample_count > 100
+        assert one.histograms.offsets.tolist() == other.histograms.offsets.tolist()
+        assert one.histograms.timestamps.tolist() == other.histograms.timestamps.tolist()
+        assert as_rows(one.histograms.values) == as_rows(other.histograms.values)
 
 
 async def test_one_zone_is_asked_and_the_preferred_one_first(cluster):
