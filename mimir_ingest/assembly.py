@@ -199,14 +199,17 @@ class _Builder:
         ring = self._settings.distributor.ring
         address = ring_wiring.instance_address(self._settings, ring, port)
         return self._instance(
-            InstanceDesc("distributor", self._identity.distributor, address=address), ring.heartbeat_period.seconds
+            InstanceDesc("distributor", self._identity.distributor, address=address),
+            ring.heartbeat_period.seconds,
+            forget_after_ms=ring.auto_forget_unhealthy_periods * ring.heartbeat_timeout.ms,
         )
 
-    def _instance(self, me: InstanceDesc, heartbeat_period_s: float) -> InstanceLifecycler:
+    def _instance(self, me: InstanceDesc, heartbeat_period_s: float, *, forget_after_ms: int = 0) -> InstanceLifecycler:
         return InstanceLifecycler(
             self._watcher,
             me,
             heartbeat_period_s=heartbeat_period_s,
+            forget_after_ms=forget_after_ms,
             now_ms=now_ms,
             on_heartbeat=lambda reached: self._lifecycler_metrics.heartbeat(me.ring, reached),
         )

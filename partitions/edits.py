@@ -164,6 +164,18 @@ def unregister_instance(desc: RingDesc, ring: str, instance: str, now_ms: int) -
     return [replace(known, state=InstanceState.LEFT, heartbeat_ms=now_ms)]
 
 
+def forget_silent(desc: RingDesc, ring: str, after_ms: int, now_ms: int) -> Edit:
+    """Remove the instances of a ring whose heartbeat is older than `after_ms` (0 or less: none): those that were killed."""
+    if after_ms <= 0:
+        return []
+    return [
+        gone
+        for instance in desc.instances(ring).values()
+        if not instance.alive(now_ms, after_ms)
+        for gone in unregister_instance(desc, ring, instance.id, now_ms)
+    ]
+
+
 def forget_instance(desc: RingDesc, ring: str, instance: str, now_ms: int) -> Edit:
     """Remove an instance from a ring; from the ingesters' ring with all that it owns.
 

@@ -51,6 +51,8 @@ class InstanceLifecycler:
         Ring, id, address and zone; times, version and flags are not looked at.
     heartbeat_period_s : float
         `ring.heartbeat_period`; 0 is none.
+    forget_after_ms : int
+        Silence (ms) after which this process removes others of the ring with its own heartbeat; 0 is never.
     now_ms : callable
         Wall clock (ms since the Unix epoch).
     on_heartbeat : callable
@@ -63,12 +65,14 @@ class InstanceLifecycler:
         me: InstanceDesc,
         *,
         heartbeat_period_s: float = 15.0,
+        forget_after_ms: int = 0,
         now_ms: Callable[[], int] = _wall_clock_ms,
         on_heartbeat: Callable[[bool], None] = _ignore,
     ) -> None:
         self._watcher = watcher
         self._me = me
         self._heartbeat_period_s = heartbeat_period_s
+        self._forget_after_ms = forget_after_ms
         self._now_ms = now_ms
         self._on_heartbeat = on_heartbeat
         self._task: asyncio.Task[None] | None = None
@@ -155,7 +159,12 @@ class InstanceLifecycler:
         return True
 
     async def _change(self) -> None:
-        await self._watcher.change(lambda desc: edits.heartbeat(desc, self._me, self._now_ms()))
+        def edit(desc: RingDesc) -> list[Entry]:
+            now_ms = self._now_ms()
+            silent = edits.forget_silent(desc, self._me.ring, self._forget_after_ms, now_ms)
+            return [*(entry for entry in silent if entry.id != self._me.id), *edits.heartbeat(desc, self._me, now_ms)]
+
+        await self._watcher.change(edit)
 
 
 class PartitionLifecycler:

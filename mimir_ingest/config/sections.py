@@ -102,6 +102,10 @@ class DistributorRingSection(Section):
     instance_port: Annotated[int, said("Port written into the ring; 0 is the one listened on.")]
     heartbeat_period: Annotated[Span, said("How often this distributor says that it is alive.")]
     heartbeat_timeout: Annotated[Span, said("Silence after which a distributor no longer counts.")]
+    auto_forget_unhealthy_periods: Annotated[
+        int,
+        said("Heartbeat timeouts of silence after which the others remove a distributor from the ring; 0 is never."),
+    ]
 
 
 class DistributorSection(Section):

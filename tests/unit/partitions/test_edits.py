@@ -157,6 +157,15 @@ class TestInstances:
         assert desc.rings == ()
         assert desc.owned_by("i-0") == (3,)
 
+    def test_the_silent_of_a_ring_are_forgotten_after_a_while_and_keep_what_they_own(self):
+        desc = ring_of(ingester("i-0", heartbeat_ms=10), ingester("i-1", heartbeat_ms=20), owner("i-0", 3))
+        assert edits.forget_silent(desc, "ingester", 100, 110) == []
+        assert edits.forget_silent(desc, "ingester", 0, 10**9) == edits.forget_silent(desc, "ingester", -1, 10**9) == []
+        assert edits.forget_silent(desc, "distributor", 100, 10**9) == []
+        left = edited(desc, edits.forget_silent(desc, "ingester", 100, 111), now_ms=111)
+        assert list(left.instances("ingester")) == ["i-1"]
+        assert left.owned_by("i-0") == (3,)
+
     @pytest.mark.parametrize(
         ("now_ms", "timeout_ms", "alive"), [(1060, 60, True), (1061, 60, False), (10**9, 0, True), (0, 60, True)]
     )

@@ -138,6 +138,20 @@ async def test_an_instance_that_is_forgotten_while_alive_registers_again_at_once
     assert again.instances("ingester")[ME.id].registered_ms == START_MS + 5000
 
 
+async def test_a_heartbeat_removes_others_of_the_ring_that_are_silent_for_long(cluster):
+    watcher, _ = await cluster.watch("i")
+    instance = cluster.instance(watcher, forget_after_ms=600_000)
+    for name, ring in (("dead", "ingester"), ("late", "ingester"), ("dead", "querier")):
+        at_ms = START_MS + (1 if name == "late" else 0)
+        member = InstanceDesc(ring, name, InstanceState.ACTIVE)
+        await watcher.change(lambda desc, member=member, at_ms=at_ms: edits.heartbeat(desc, member, at_ms))
+    await instance.start()
+    cluster.now_ms += 600_001
+    await instance.switch(InstanceState.ACTIVE)
+    assert list(watcher.desc.instances("ingester")) == [ME.id, "late"]
+    assert list(watcher.desc.instances("querier")) == ["dead"]
+
+
 async def test_an_instance_that_closes_is_taken_out_or_stays_as_leaving(cluster):
     watcher, _ = await cluster.watch("i")
     first = cluster.instance(watcher)
