@@ -165,7 +165,7 @@ def unregister_instance(desc: RingDesc, ring: str, instance: str, now_ms: int) -
 
 
 def forget_silent(desc: RingDesc, ring: str, after_ms: int, now_ms: int) -> Edit:
-    """Remove the instances of a ring whose heartbeat is older than `after_ms` (0 or less: none): those that were killed."""
+    """Remove the instances of a ring whose heartbeat is older than `after_ms` (0 or less: none): the killed."""
     if after_ms <= 0:
         return []
     return [

@@ -1,4 +1,5 @@
 import json
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
@@ -42,6 +43,14 @@ def test_the_bytes_of_an_entry_stay_what_they_are(entry, key, value):
 @given(several_values)
 def test_what_was_encoded_is_decoded(values):
     assert all(decode(v.key, encode(v)) == v for v in values)
+
+
+@pytest.mark.parametrize("entry", [PARTITION, OWNER, INSTANCE], ids=["partition", "owner", "instance"])
+def test_every_field_is_in_the_key_or_in_the_value(entry):
+    named = {"id", "instance", "partition", "ring"}
+    written = set(json.loads(encode(entry)))
+    assert {field.name for field in fields(entry)} - written <= named
+    assert not written & named
 
 
 def test_a_kind_that_is_not_known_is_passed_over():
