@@ -24,6 +24,7 @@ from mimir_ingest.commands.flags import FAILED, SERVER_FLAGS, UNUSABLE, read_set
 from mimir_ingest.commands.kernels import warm_kernels
 from mimir_ingest.commands.log import log_commands
 from mimir_ingest.commands.replay import replay_command
+from mimir_ingest.commands.scale import downscale, upscale
 from mimir_ingest.config.errors import ConfigError
 from mimir_ingest.config.keys import registry
 from mimir_ingest.config.parse import CommandLine, parse_flags
@@ -44,6 +45,8 @@ commands = typer.Typer(
 commands.add_typer(block_commands, name="block")
 commands.add_typer(log_commands, name="log")
 commands.command("replay", context_settings=SERVER_FLAGS)(replay_command)
+commands.command("downscale", context_settings=SERVER_FLAGS)(downscale)
+commands.command("upscale", context_settings=SERVER_FLAGS)(upscale)
 _ONLY_SERVER_FLAGS = {**SERVER_FLAGS, "help_option_names": []}
 
 
