@@ -37,7 +37,7 @@ def plan(replica, me, now_ms):
     return plan_upkeep(replica, me, now_ms, TIMEOUT_MS)
 
 
-def test_the_keeper_is_the_alive_instance_of_the_lowest_id():
+def test_the_keeper_is_the_first_writer_that_keeps_an_alive_instance():
     ring = ring_of(ingester(B, heartbeat_ms=100_000), ingester(A, heartbeat_ms=0))
     assert keeper(ring, 60_000, TIMEOUT_MS) == A
     assert keeper(ring, 100_000, TIMEOUT_MS) == B
