@@ -1,7 +1,7 @@
 """Sums and averages of many native histograms: of a group's series at a step, or of a window's samples.
 
 Source: Prometheus 3.14 `promql/engine.go` `aggregation`, `promql/functions.go` `funcSumOverTime`, `funcAvgOverTime`.
-Twin: `tests/reference/native_fold.py`.
+Twin: `tests/reference/native_merge.py`.
 """
 
 from __future__ import annotations

@@ -113,7 +113,8 @@ def _count_values(evaluation: Evaluation, node: Aggregate, steps: Steps) -> Vect
     pairs, at = np.unique(groups[rows] * max(1, len(strings)) + codes, return_inverse=True)
     # Twice: the counts stand there as integers, then as floats.
     evaluation.reserve(2 * len(pairs), steps.count)
-    values = np.bincount(at * steps.count + columns, minlength=len(pairs) * steps.count).reshape(-1, steps.count)
+    values = np.bincount(at * steps.count + columns, minlength=len(pairs) * steps.count)
+    values = values.reshape(len(pairs), steps.count)
     frame = labels.drop([label]).take(first[pairs // max(1, len(strings))])
     if keep_value:
         frame = frame.with_column(label, pairs % max(1, len(strings)), strings)
