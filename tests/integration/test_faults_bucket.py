@@ -214,7 +214,7 @@ def test_a_process_that_starts_without_s3_takes_pushes_says_what_it_waits_for_an
             assert program.push(one("kept", 1.0, at)).status_code == 200
             answer = program.http.get("/prometheus/api/v1/query", params={"query": "kept", "time": at / 1000})
             assert answer.status_code == 500
-            assert "recovering" in answer.json()["error"]
+            assert "partition 0" in answer.json()["error"]
         program.wait_ready()
         wait_until(lambda: values(program, "kept", at) == [1.0], "the sample")
         assert program.stop() == 0
