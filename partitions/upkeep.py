@@ -5,8 +5,8 @@ the store compacts away what running readers still knew.
 
 Nulls. A key at which nothing happened for 24 h keeps one slot that holds the whole joined entry; the others are nulled.
 If the entry is a tombstone, its last slot is nulled once the nulls of all others were read back, so no reader, whenever
-it starts, finds an older value without the tombstone above it. A writer nulls its own slots; those of writers that are
-no longer in the ring are nulled by the keeper, which is the alive instance of the lowest id.
+it starts, finds an older value without the tombstone above it. A writer nulls its own slots; those of writers that keep
+no instance in the ring are nulled by the keeper, the first by name of those that keep an alive one.
 
 Run it on a view that was just confirmed to contain the store's end, about once a minute and when something is lacking,
 and append what it returns in one go, with no change of the same writer under way. Ages are those of versions, which are
@@ -16,9 +16,11 @@ forward.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from partitions.codec import encode
 from partitions.kv.contract import RingRecord
-from partitions.model import RingDesc
+from partitions.model import InstanceDesc, RingDesc
 from partitions.replica import Replica
 
 SETTLED_MS = 24 * 3600 * 1000
@@ -26,12 +28,13 @@ SETTLED_MS = 24 * 3600 * 1000
 
 
 def keeper(desc: RingDesc, now_ms: int, heartbeat_timeout_ms: int) -> str | None:
-    """Return the id of the instance that does what only one needs to do; None if no instance is alive."""
-    members = {ring: desc.instances(ring) for ring in desc.rings}
-    return min(
-        (i.id for ring in members.values() for i in ring.values() if i.alive(now_ms, heartbeat_timeout_ms)),
-        default=None,
-    )
+    """Return the writer that does what only one needs to do; None if no instance is alive."""
+    alive = (instance for instance in _instances(desc) if instance.alive(now_ms, heartbeat_timeout_ms))
+    return min((instance.version.writer for instance in alive), default=None)
+
+
+def _instances(desc: RingDesc) -> Iterator[InstanceDesc]:
+    return (instance for ring in desc.rings for instance in desc.instances(ring).values())
 
 
 def plan_upkeep(replica: Replica, me: str, now_ms: int, heartbeat_timeout_ms: int) -> list[RingRecord]:
@@ -42,7 +45,7 @@ def plan_upkeep(replica: Replica, me: str, now_ms: int, heartbeat_timeout_ms: in
     replica : Replica
         Just confirmed to contain the store's end.
     me : str
-        The writer's name; its instance id, so that it can be the keeper.
+        The writer's name.
     now_ms : int
         Wall clock (ms since the Unix epoch).
     heartbeat_timeout_ms : int
@@ -50,7 +53,7 @@ def plan_upkeep(replica: Replica, me: str, now_ms: int, heartbeat_timeout_ms: in
     """
     desc = replica.desc
     keeping = keeper(desc, now_ms, heartbeat_timeout_ms) in (me, None)
-    in_ring = {instance for ring in desc.rings for instance in desc.instances(ring)}
+    in_ring = {instance.version.writer for instance in _instances(desc)}
     rewritten = {e.key: e for e in replica.lacking() if keeping or e.version.writer == me}
     nulls = []
     for key, slots in replica.slots.items():

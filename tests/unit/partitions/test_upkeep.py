@@ -46,6 +46,11 @@ def test_the_keeper_is_the_first_writer_that_keeps_an_alive_instance():
     assert keeper(RingDesc(), 0, TIMEOUT_MS) is None
 
 
+def test_the_keeper_is_known_by_the_name_that_its_process_writes_under():
+    ring = ring_of(replace(ingester("a-distributor"), version=Version(1, 0, B)), ingester(B))
+    assert keeper(ring, 0, TIMEOUT_MS) == B
+
+
 def test_nothing_is_nulled_before_it_is_a_day_old():
     replica = replica_of(*members(SETTLED), record(LIVE, DEAD), record(GONE, B))
     assert plan(replica, A, SETTLED - 1) == []
