@@ -67,7 +67,16 @@ def test_help_all_lists_what_has_no_effect(run):
 
 @pytest.mark.parametrize(
     "argv",
-    [["config"], ["warm"], ["downscale"], ["upscale"], ["block"], ["block", "inspect"], ["log", "inspect"], ["log", "set-partition-settings"]],
+    [
+        ["config"],
+        ["warm"],
+        ["downscale"],
+        ["upscale"],
+        ["block"],
+        ["block", "inspect"],
+        ["log", "inspect"],
+        ["log", "set-partition-settings"],
+    ],
 )
 def test_every_command_has_help(run, argv):
     code, out, err = run(*argv, "--help")
