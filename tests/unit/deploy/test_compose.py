@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from mimir_ingest.cli import command_list
 from mimir_ingest.config.settings import load
 
 ROOT = Path(__file__).parents[3]
@@ -16,7 +17,9 @@ CONFIG_IN_IMAGE = "/etc/mimir-ingest/mimir-ingest.yaml"
 CONFIG = ROOT / "deploy" / "mimir-ingest.yaml"
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.kafka.yml").read_text())
 SERVICES = COMPOSE["services"]
-OURS = sorted(name for name, service in SERVICES.items() if service.get("image", "").startswith("mimir-ingest"))
+OF_OUR_IMAGE = sorted(n for n, service in SERVICES.items() if service.get("image", "").startswith("mimir-ingest"))
+OURS = [name for name in OF_OUR_IMAGE if name != "scale"]
+INGESTERS = [name for name in OURS if name.startswith("ingester-")]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 
 
@@ -34,8 +37,34 @@ def settings(name, environ):
     return load(SERVICES[name]["command"], environment(name, environ), mounted.__getitem__)[0]
 
 
-def test_there_are_two_ingesters_a_distributor_and_a_querier():
-    assert OURS == ["distributor", "ingester-0", "ingester-1", "querier"]
+def test_there_are_real_roles_with_two_ingesters_in_each_of_two_zones():
+    zones = [f"ingester-zone-{zone}-{number}" for zone in "ab" for number in (0, 1)]
+    assert ["backend", "distributor", *zones, "querier"] == OURS
+    for name in OURS:
+        made = settings(name, {})
+        assert made.target == name.partition("-")[0]
+        assert made.ingester.partition_ring.ownership == "leases"
+    for name in INGESTERS:
+        ring = settings(name, {}).ingester.ring
+        assert ring.instance_id == name
+        assert ring.instance_availability_zone == name[len("ingester-") : -2]
+
+
+def test_one_command_scales_in_and_one_out():
+    scale = SERVICES["scale"]
+    assert scale["profiles"] == ["tools"]
+    shell = scale["entrypoint"]
+    assert shell[:2] == ["/bin/sh", "-c"]
+    for arguments in (["downscale", "--partition", "3"], ["upscale", "--partitions", "4"]):
+        assert f"run --rm scale {' '.join(arguments)}" in (ROOT / "docker-compose.kafka.yml").read_text()
+        line = shell[2].replace("$$", "$").replace("exec mimir-ingest", "printf '%s\\n'")
+        done = subprocess.run(["/bin/sh", "-c", line, shell[3], *arguments], capture_output=True, text=True, check=True)
+        given = done.stdout.splitlines()
+        assert given[: len(arguments)] == arguments
+        made = load(given[len(arguments) :], {}, {CONFIG_IN_IMAGE: CONFIG.read_text()}.__getitem__)[0]
+        assert made.effective.sources["ingester.partition_ring.ownership"]
+    assert "downscale" in dict(command_list())
+    assert "upscale" in dict(command_list())
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -89,7 +118,7 @@ def test_services_refer_to_files_volumes_and_services_that_exist(name):
     for volume in service.get("volumes", []):
         source = volume.split(":")[0]
         assert (ROOT / source).exists() if source.startswith("./") else source in COMPOSE["volumes"]
-    if name not in OURS:
+    if name not in OF_OUR_IMAGE:
         assert re.search(r":v?[A-Z]*\.?\d[\w.\-]*$", service["image"]), "images of others are pinned"
 
 
