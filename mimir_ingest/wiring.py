@@ -214,6 +214,8 @@ def _distributor_limits(limits: Limits) -> DistributorLimits:
         max_metadata_length=limits.max_metadata_length,
         ingestion_partitions_tenant_shard_size=limits.ingestion_partitions_tenant_shard_size,
         max_global_series_per_user=limits.max_global_series_per_user,
+        max_global_exemplars_per_user=limits.max_global_exemplars_per_user,
+        max_exemplars_per_series_per_request=limits.max_exemplars_per_series_per_request,
         max_native_histogram_buckets=limits.max_native_histogram_buckets,
         reduce_native_histogram_over_max_buckets=limits.reduce_native_histogram_over_max_buckets,
         native_histograms_ingestion_enabled=limits.native_histograms_ingestion_enabled,

@@ -58,6 +58,10 @@ class Limits:
     """Prometheus's relabelling rules, applied to pushed series first; `__meta_tenant_id` is the tenant."""
     drop_labels: Sequence[str]
     """Labels that pushed series lose after that."""
+    max_global_exemplars_per_user: int
+    """Exemplars in memory of the tenant, over all partitions; 0 keeps none."""
+    max_exemplars_per_series_per_request: int
+    """Exemplars of a series in one push."""
     max_native_histogram_buckets: int
     """Buckets of a native histogram, empty ones included."""
     reduce_native_histogram_over_max_buckets: bool

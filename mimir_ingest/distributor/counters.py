@@ -63,6 +63,8 @@ class TenantCounters:
             metrics.discarded_samples.labels(tenant, "", reason).inc(count)
         for reason, count in planned.discarded_metadata.items():
             metrics.discarded_metadata.labels(tenant, reason).inc(count)
+        for reason, count in planned.discarded_exemplars.items():
+            metrics.discarded_exemplars.labels(tenant, reason).inc(count)
         if planned.dropped_histograms:
             metrics.dropped_native_histograms.labels(tenant).inc(planned.dropped_histograms)
         if planned.newest_ms is not None:
@@ -73,6 +75,8 @@ class TenantCounters:
         if planned.rejected:
             if planned.samples or planned.histograms:
                 metrics.discarded_samples.labels(tenant, "", RATE_LIMITED).inc(planned.samples + planned.histograms)
+            if planned.exemplars:
+                metrics.discarded_exemplars.labels(tenant, RATE_LIMITED).inc(planned.exemplars)
             if planned.metadata:
                 metrics.discarded_metadata.labels(tenant, RATE_LIMITED).inc(planned.metadata)
             return
@@ -82,5 +86,7 @@ class TenantCounters:
             if planned.histograms:
                 metrics.received_native_histogram_samples.labels(tenant).inc(planned.histograms)
                 metrics.received_native_histogram_buckets.labels(tenant).inc(planned.histogram_buckets)
+            if planned.exemplars:
+                metrics.received_exemplars.labels(tenant).inc(planned.exemplars)
             if planned.metadata:
                 metrics.received_metadata.labels(tenant).inc(planned.metadata)

@@ -51,5 +51,9 @@ class DistributorLimits:
     """Buckets of a native histogram, empty ones included; 0 is no limit."""
     reduce_native_histogram_over_max_buckets: bool = True
     """Lower the resolution of a native histogram with more buckets, instead of refusing it."""
+    max_global_exemplars_per_user: int = 0
+    """Exemplars in memory over all partitions; 0 keeps none."""
+    max_exemplars_per_series_per_request: int = 0
+    """0 is no limit."""
     native_histograms_ingestion_enabled: bool = True
     """Whether native histograms are stored; else they are validated and dropped."""

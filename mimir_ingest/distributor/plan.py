@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from mimir_ingest.distributor.exemplars import validate_exemplars
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.metadata import validate_metadata
 from mimir_ingest.distributor.records import encode_records
@@ -50,6 +51,10 @@ class PlannedWrite:
     """Series with shortened label values."""
     dropped_histograms: int
     """Valid native histograms of a tenant that stores none."""
+    exemplars: int
+    """Valid exemplars."""
+    discarded_exemplars: Mapping[str, int]
+    """By reason."""
 
 
 def plan_write(
@@ -92,7 +97,7 @@ def plan_write(
         histogram_facts=write.histogram_facts,
     )
     metadata = validate_metadata(series.batch.metadata, limits)
-    batch = series.batch
+    batch, discarded_exemplars = validate_exemplars(series.batch, limits, now_ms=now_ms)
     if metadata.items is not batch.metadata:
         batch = replace(batch, metadata=metadata.items)
     records: tuple[tuple[int, bytes], ...] = ()
@@ -100,7 +105,7 @@ def plan_write(
     histograms = batch.histograms
     if histograms is not None and not histograms.sample_count:
         histograms = None
-    items = batch.sample_count + len(batch.metadata) + (histograms.sample_count if histograms is not None else 0)
+    items = batch.sample_count + batch.histogram_count + batch.exemplar_count + len(batch.metadata)
     if items:
         try:
             take_items(items)
@@ -127,6 +132,8 @@ def plan_write(
         metadata.discarded,
         series.shortened,
         series.dropped_histograms,
+        batch.exemplar_count,
+        discarded_exemplars,
     )
 
 

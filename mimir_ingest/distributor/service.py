@@ -71,6 +71,8 @@ class PushResult:
     """The first broken validation rule; the rest of the request is in the log."""
     histograms: int = 0
     """Native histograms in the log."""
+    exemplars: int = 0
+    """Exemplars in the log."""
 
 
 class Distributor:
@@ -250,10 +252,10 @@ class Distributor:
             )
         if not planned.records:
             return PushResult({}, 0, planned.invalid)
-        self.admission.count_items(planned.samples + planned.histograms + planned.metadata)
+        self.admission.count_items(planned.samples + planned.histograms + planned.exemplars + planned.metadata)
         offsets = await self._writer.append(tenant.encode(), planned.records, split_at=max_record_bytes)
         self._check_fence(offsets, confirmed_s)
-        return PushResult(offsets, planned.samples, planned.invalid, planned.histograms)
+        return PushResult(offsets, planned.samples, planned.invalid, planned.histograms, planned.exemplars)
 
     def _check_fence(self, partitions: Iterable[int], routed_confirmed_s: float) -> None:
         """Refuse to acknowledge records whose partitions may be gone. Raises LogUnavailable."""

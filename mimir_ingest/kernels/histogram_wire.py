@@ -27,52 +27,6 @@ _MIN_INDEX, _MAX_INDEX = -(1 << 31), (1 << 31) - 1
 _U0, _U1 = np.uint64(0), np.uint64(1)
 
 
-@kernel(i64(u8_in, i64, i64, i64, i64_out, i64_out, i64_out), boundscheck=True)
-def locate_histograms(data, begin, series_field, histogram_field, starts_out, ends_out, offsets_out):
-    """Find the histograms of each series.
-
-    Parameters
-    ----------
-    data, begin
-        A request, checked, from `data[begin]` on.
-    series_field, histogram_field : int64
-        Fields of the series in the request, and of the histograms in a series.
-    starts_out, ends_out : int64[m], written
-        Histogram j is `data[starts_out[j]:ends_out[j]]`.
-    offsets_out : int64[series + 1], written
-        Series i has the histograms `offsets_out[i]:offsets_out[i + 1]`.
-
-    Returns
-    -------
-    int64
-        Histograms, m.
-    """
-    error = np.empty(4, np.int64)
-    found = series = 0
-    offsets_out[0] = 0
-    at, n = begin, len(data)
-    while at < n:
-        field, wire_type, at = read_tag(data, at, n, error)
-        if field != series_field:
-            at = skip_field(data, at, n, wire_type, error)
-            continue
-        size, at = read_length(data, at, n)
-        end = at + size
-        while at < end:
-            field, wire_type, at = read_tag(data, at, end, error)
-            if field == histogram_field:
-                size, at = read_length(data, at, end)
-                starts_out[found] = at
-                ends_out[found] = at + size
-                found += 1
-                at += size
-            else:
-                at = skip_field(data, at, end, wire_type, error)
-        series += 1
-        offsets_out[series] = found
-    return found
-
-
 @inline_checked
 def _list_size(data, at, end, wire_type, is_double):
     """Return (entries of the repeated scalar at `data[at:]`, next position)."""
@@ -276,7 +230,7 @@ def fill_histograms(data, starts, ends, out, facts_out):
     Parameters
     ----------
     data, starts, ends
-        As `locate_histograms` found them.
+        As `series_fields.locate_fields` found them.
     out : histograms, m rows, written
         With room for the buckets and bounds that `measure_histograms` counted. A schema that no int8 holds becomes
         NO_SCHEMA.

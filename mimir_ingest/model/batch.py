@@ -9,6 +9,7 @@ import numpy as np
 
 from mimir_ingest.kernels.gather import gather_bytes, gather_samples
 from mimir_ingest.kernels.hashing import xxh64_spans
+from mimir_ingest.model.exemplars import Exemplars
 from mimir_ingest.model.histograms import HistogramSamples
 
 STALE_NAN_BITS = 0x7FF0000000000002
@@ -75,6 +76,8 @@ class WriteBatch:
     source: int = SOURCE_API
     histograms: HistogramSamples | None = None
     """Native histograms of the same n series, in the order received; None: there are none."""
+    exemplars: Exemplars | None = None
+    """Exemplars of the same n series; None: there are none."""
 
     @property
     def series_count(self) -> int:
@@ -90,6 +93,11 @@ class WriteBatch:
     def histogram_count(self) -> int:
         """Number of native histograms."""
         return 0 if self.histograms is None else self.histograms.sample_count
+
+    @property
+    def exemplar_count(self) -> int:
+        """Number of exemplars."""
+        return 0 if self.exemplars is None else self.exemplars.count
 
     def take(self, index: np.ndarray) -> WriteBatch:
         """Return the series at `index` (int64[k]) with their samples, without metadata."""
@@ -110,6 +118,7 @@ class WriteBatch:
             values,
             source=self.source,
             histograms=self.histograms.take(index) if self.histograms is not None else None,
+            exemplars=self.exemplars.take(index) if self.exemplars is not None else None,
         )
 
     @classmethod

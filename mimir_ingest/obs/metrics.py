@@ -133,11 +133,13 @@ class DistributorMetrics:
     metadata_in: Counter
     received_requests: Counter
     received_samples: Counter
+    received_exemplars: Counter
     received_metadata: Counter
     received_native_histogram_samples: Counter
     received_native_histogram_buckets: Counter
     dropped_native_histograms: Counter
     discarded_samples: Counter
+    discarded_exemplars: Counter
     discarded_metadata: Counter
     discarded_requests: Counter
     latest_seen_sample_timestamp_seconds: Gauge
@@ -174,6 +176,9 @@ class DistributorMetrics:
             metadata_in=counter("distributor_metadata_in", "Metadata items that came in.", "user"),
             received_requests=counter("distributor_received_requests", "Requests within the rate limits.", "user"),
             received_samples=counter("distributor_received_samples", "Valid samples within the rate limits.", "user"),
+            received_exemplars=counter(
+                "distributor_received_exemplars", "Valid exemplars within the rate limits.", "user"
+            ),
             received_metadata=counter(
                 "distributor_received_metadata", "Valid metadata items within the rate limits.", "user"
             ),
@@ -187,6 +192,7 @@ class DistributorMetrics:
                 "distributor_dropped_native_histograms", "Native histograms of tenants that store none.", "user"
             ),
             discarded_samples=counter("discarded_samples", "Samples that were discarded.", "user", "group", "reason"),
+            discarded_exemplars=counter("discarded_exemplars", "Exemplars that were discarded.", "user", "reason"),
             discarded_metadata=counter("discarded_metadata", "Metadata items that were discarded.", "user", "reason"),
             discarded_requests=counter("discarded_requests", "Requests that were discarded.", "user", "reason"),
             latest_seen_sample_timestamp_seconds=gauge(

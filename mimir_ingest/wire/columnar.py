@@ -19,10 +19,11 @@ import numpy as np
 from mimir_ingest.errors import RecordCorrupt, RecordVersionUnsupported
 from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.model.batch import METRIC_TYPES, SOURCE_OTLP, MetadataColumns, WriteBatch
+from mimir_ingest.model.exemplars import Exemplars
 from mimir_ingest.model.histograms import GAUGE, Histograms, HistogramSamples
 
-LAYOUT, HISTOGRAM_LAYOUT = 1, 2
-"""Without and with sections of native histograms. A record without histograms has layout 1."""
+LAYOUT, FULL_LAYOUT = 1, 2
+"""Without and with sections of native histograms and exemplars. A record without either has layout 1."""
 _HEADER = struct.Struct("<HHIqqq")
 _SECTION = struct.Struct("<IIQQ")
 _MAX_SECTIONS = 64
@@ -32,6 +33,7 @@ METADATA_TYPES, METADATA_TEXT, METADATA_OFFSETS = 7, 8, 9
 HISTOGRAM_OFFSETS, HISTOGRAM_TIMESTAMPS, SCHEMAS, RESET_HINTS, FLOAT_KINDS = 10, 11, 12, 13, 14
 ZERO_THRESHOLDS, ZERO_COUNTS, COUNTS, SUMS = 15, 16, 17, 18
 BUCKET_OFFSETS, BUCKET_INDEXES, BUCKET_COUNTS, CUSTOM_OFFSETS, CUSTOM_VALUES = 19, 20, 21, 22, 23
+EXEMPLAR_OFFSETS, EXEMPLAR_TIMESTAMPS, EXEMPLAR_VALUES, EXEMPLAR_LABELS, EXEMPLAR_LABEL_OFFSETS = 24, 25, 26, 27, 28
 PLAIN, CONSTANT = 0, 1
 """Form of a section: one entry a row, or one entry that all rows share (timestamps only)."""
 
@@ -61,6 +63,11 @@ _NAMES = {
     BUCKET_COUNTS: "bucket counts",
     CUSTOM_OFFSETS: "custom bound offsets",
     CUSTOM_VALUES: "custom bounds",
+    EXEMPLAR_OFFSETS: "exemplar offsets",
+    EXEMPLAR_TIMESTAMPS: "exemplar timestamps",
+    EXEMPLAR_VALUES: "exemplar values",
+    EXEMPLAR_LABELS: "exemplar labels",
+    EXEMPLAR_LABEL_OFFSETS: "exemplar label offsets",
 }
 _DTYPES = {
     LABELS: np.dtype("u1"),
@@ -86,6 +93,11 @@ _DTYPES = {
     BUCKET_COUNTS: np.dtype("<f8"),
     CUSTOM_OFFSETS: np.dtype("<u4"),
     CUSTOM_VALUES: np.dtype("<f8"),
+    EXEMPLAR_OFFSETS: np.dtype("<u4"),
+    EXEMPLAR_TIMESTAMPS: np.dtype("<i8"),
+    EXEMPLAR_VALUES: np.dtype("<f8"),
+    EXEMPLAR_LABELS: np.dtype("u1"),
+    EXEMPLAR_LABEL_OFFSETS: np.dtype("<u4"),
 }
 
 
@@ -123,6 +135,12 @@ def _columns(batch: WriteBatch) -> Iterator[tuple[int, int, np.ndarray]]:
         yield METADATA_OFFSETS, PLAIN, batch.metadata.offsets
     if batch.histograms is not None and batch.histograms.sample_count:
         yield from _histogram_columns(batch.histograms)
+    if batch.exemplars is not None and batch.exemplars.count:
+        yield EXEMPLAR_OFFSETS, PLAIN, batch.exemplars.offsets
+        yield EXEMPLAR_TIMESTAMPS, PLAIN, batch.exemplars.timestamps
+        yield EXEMPLAR_VALUES, PLAIN, batch.exemplars.values
+        yield EXEMPLAR_LABELS, PLAIN, batch.exemplars.labels
+        yield EXEMPLAR_LABEL_OFFSETS, PLAIN, batch.exemplars.label_offsets
 
 
 def _histogram_columns(samples: HistogramSamples) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -156,7 +174,7 @@ def encode_columnar(batch: WriteBatch, settings: RecordSettings) -> bytes:
         padded += [column.data, bytes(-column.nbytes % 8)]
         at += column.nbytes + -column.nbytes % 8
     header = _HEADER.pack(
-        HISTOGRAM_LAYOUT if any(kind >= HISTOGRAM_OFFSETS for kind, _, _ in columns) else LAYOUT,
+        FULL_LAYOUT if any(kind >= HISTOGRAM_OFFSETS for kind, _, _ in columns) else LAYOUT,
         batch.source,
         len(columns),
         settings.max_series,
@@ -203,8 +221,21 @@ def decode_columnar(value: bytes) -> tuple[WriteBatch, RecordSettings]:
         MetadataColumns(types, text, _offsets(sections, METADATA_OFFSETS, 3 * len(types), len(text))),
         source,
         _histograms(sections, series) if SCHEMAS in sections else None,
+        _exemplars(sections, series) if EXEMPLAR_VALUES in sections else None,
     )
     return batch, settings
+
+
+def _exemplars(sections: _Sections, series: int) -> Exemplars:
+    """Return the exemplars of a record, their columns consistent with each other, their labels not looked into."""
+    values, labels = _column(sections, EXEMPLAR_VALUES), _column(sections, EXEMPLAR_LABELS)
+    return Exemplars(
+        _offsets(sections, EXEMPLAR_OFFSETS, series, len(values)),
+        _timestamps(sections, EXEMPLAR_TIMESTAMPS, len(values)),
+        values,
+        labels,
+        _offsets(sections, EXEMPLAR_LABEL_OFFSETS, len(values), len(labels)),
+    )
 
 
 def _histograms(sections: _Sections, series: int) -> HistogramSamples:
@@ -257,9 +288,9 @@ def _read_header(value: bytes) -> tuple[_Sections, int, RecordSettings]:
     if len(value) < _HEADER.size:
         raise RecordCorrupt(f"record: header at byte 0 wants {_HEADER.size} bytes, {len(value)} are left")
     layout, source, count, series, window, grace = _HEADER.unpack_from(value)
-    if layout not in (LAYOUT, HISTOGRAM_LAYOUT):
+    if layout not in (LAYOUT, FULL_LAYOUT):
         raise RecordVersionUnsupported(
-            f"columnar record of layout {layout}; this program knows up to {HISTOGRAM_LAYOUT}: update it"
+            f"columnar record of layout {layout}; this program knows up to {FULL_LAYOUT}: update it"
         )
     if source > SOURCE_OTLP:
         raise RecordCorrupt(f"record: header with the unknown source {source}")
@@ -270,7 +301,7 @@ def _read_header(value: bytes) -> tuple[_Sections, int, RecordSettings]:
     sections: _Sections = {}
     for i in range(count):
         kind, form, start, size = _SECTION.unpack_from(value, _HEADER.size + i * _SECTION.size)
-        known = kind in _DTYPES and (kind < HISTOGRAM_OFFSETS or layout == HISTOGRAM_LAYOUT)
+        known = kind in _DTYPES and (kind < HISTOGRAM_OFFSETS or layout == FULL_LAYOUT)
         if not known or form not in (PLAIN, CONSTANT) or (form == CONSTANT and kind not in _TIMES):
             raise RecordVersionUnsupported(f"record section {kind} of form {form} is not known: update this program")
         name, dtype = _NAMES[kind], _DTYPES[kind]

@@ -12,6 +12,7 @@ import numpy as np
 from mimir_ingest.kernels import histogram_messages
 from mimir_ingest.kernels import histogram_wire as kernels
 from mimir_ingest.kernels.histogram_columns import HistogramColumns
+from mimir_ingest.kernels.series_fields import locate_fields
 from mimir_ingest.model.histograms import Histograms, HistogramSamples
 
 TIME_SERIES, TIME_SERIES_RW2 = (1, 4), (5, 3)
@@ -60,7 +61,7 @@ def decode_histograms(
         Series and histograms in it.
     """
     starts, ends, offsets = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(series + 1, np.int64)
-    kernels.locate_histograms(data, begin, *fields, starts, ends, offsets)
+    locate_fields(data, begin, *fields, starts, ends, offsets)
     totals = np.empty(2, np.int64)
     kernels.measure_histograms(data, starts, ends, totals)
     out = HistogramColumns(

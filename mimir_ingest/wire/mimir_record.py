@@ -2,7 +2,6 @@
 
 Versions 0 and 1 have the shape of remote write 1.0 and equal bytes; they are written and read. Version 2 has a symbol
 table and is read: references under 64 index a table that all programs share, others the record's own symbols.
-Exemplars are checked and not kept.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from mimir_ingest.errors import InvalidRequest, InvariantViolated, RecordCorrupt
 from mimir_ingest.kernels import write_request as kernels
 from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.wire import remote_write_v1, symbolized
+from mimir_ingest.wire.exemplars import encode_exemplars
 from mimir_ingest.wire.histograms import TIME_SERIES, encode_histograms
 
 _COMMON_SLOTS = 64
@@ -57,14 +57,22 @@ COMMON_SYMBOLS = (
 """The table that version 2 shares between all programs (spec ingest-storage 1.3); the rest of its 64 slots is free."""
 
 
-def _histogram_fields(batch: WriteBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bytes of all native histograms as fields of a TimeSeries, and each series' part; empty without any."""
-    if batch.histograms is None or not batch.histograms.sample_count:
+def _further_fields(batch: WriteBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Return exemplars and native histograms as fields of a TimeSeries, and each series' part; empty without any."""
+    if not batch.exemplar_count and not batch.histogram_count:
         return np.empty(0, np.uint8), np.empty(0, np.int64)
-    return encode_histograms(batch.histograms, TIME_SERIES[1])
+    histograms, offsets = np.empty(0, np.uint8), np.zeros(batch.series_count + 1, np.int64)
+    if batch.histograms is not None:
+        histograms, offsets = encode_histograms(batch.histograms, TIME_SERIES[1])
+    if batch.exemplars is None or not batch.exemplar_count:
+        return histograms, offsets
+    text, bounds = histograms.tobytes(), offsets.tolist()
+    parts = [own + text[a:b] for own, a, b in zip(encode_exemplars(batch.exemplars), bounds, bounds[1:], strict=False)]
+    ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    return np.frombuffer(b"".join(parts), np.uint8), ends
 
 
-def _measure(batch: WriteBatch, histogram_offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _measure(batch: WriteBatch, further_offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the sizes of series and metadata items, each without its tag and length."""
     series, metadata = np.empty(batch.series_count, np.int64), np.empty(len(batch.metadata), np.int64)
     status = kernels.measure_series(
@@ -73,7 +81,7 @@ def _measure(batch: WriteBatch, histogram_offsets: np.ndarray) -> tuple[np.ndarr
         batch.sample_offsets,
         batch.timestamps,
         batch.values,
-        histogram_offsets,
+        further_offsets,
         series,
     )
     if status < 0:
@@ -95,7 +103,7 @@ def _framed(sizes: np.ndarray) -> np.ndarray:
 
 def item_sizes(batch: WriteBatch) -> tuple[np.ndarray, np.ndarray]:
     """Return int64[n] and int64[k]: the bytes that each series and each metadata item takes in a WriteRequest."""
-    series, metadata = _measure(batch, _histogram_fields(batch)[1])
+    series, metadata = _measure(batch, _further_fields(batch)[1])
     return _framed(series), _framed(metadata)
 
 
@@ -103,8 +111,8 @@ def encode_mimir(batch: WriteBatch, version: int) -> bytes:
     """Return the record value of a batch in version 0 or 1. Raises RecordVersionUnsupported for another version."""
     if version not in (0, 1):
         raise RecordVersionUnsupported(f"this program does not write records of version {version}")
-    histograms, histogram_offsets = _histogram_fields(batch)
-    series, metadata = _measure(batch, histogram_offsets)
+    further, further_offsets = _further_fields(batch)
+    series, metadata = _measure(batch, further_offsets)
     source = bytes((0x10, batch.source)) if batch.source else b""
     behind_series = int(_framed(series).sum())
     before_metadata = behind_series + len(source)
@@ -115,8 +123,8 @@ def encode_mimir(batch: WriteBatch, version: int) -> bytes:
         batch.sample_offsets,
         batch.timestamps,
         batch.values,
-        histograms,
-        histogram_offsets,
+        further,
+        further_offsets,
         series,
         value[:behind_series],
     )

@@ -41,7 +41,7 @@ VERSION_COLUMNAR = 0x4D490001
 VERSION_CONTROL = 0x4D490002
 
 _COLUMNAR_FIXED_BYTES = 512
-"""Header, section table and padding of a columnar value without histograms; with them it takes twice that."""
+"""Header, section table and padding of a columnar value of layout 1; layout 2 takes twice that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,10 @@ def split_for_size(batch: WriteBatch, version: int, max_bytes: int) -> list[Writ
         series = np.diff(batch.label_offsets) + 16 * samples + 16
         if batch.histograms is not None:
             series += _histogram_bytes(batch.histograms)
+            fixed = 2 * _COLUMNAR_FIXED_BYTES
+        if batch.exemplars is not None:
+            rows = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.diff(batch.exemplars.label_offsets) + 20)])
+            series += 4 + np.diff(rows[batch.exemplars.offsets])
             fixed = 2 * _COLUMNAR_FIXED_BYTES
         metadata = np.diff(batch.metadata.offsets[::3]) + 13
         room = max_bytes - fixed

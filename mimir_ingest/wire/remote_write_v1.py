@@ -15,6 +15,7 @@ from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.kernels.label_order import sort_labels
 from mimir_ingest.model.batch import SOURCE_API, MetadataColumns, WriteBatch
 from mimir_ingest.model.histograms import gather_rows
+from mimir_ingest.wire.exemplars import decode_exemplars
 from mimir_ingest.wire.histograms import TIME_SERIES, HistogramFacts, find_histograms
 from mimir_ingest.wire.protobuf import describe
 
@@ -27,7 +28,7 @@ class DecodedWrite:
     """Series in the order received. Label bytes are sorted by name, without empty values; a name may occur twice.
     A series that has only exemplars has a row without samples."""
     exemplar_count: int
-    """Exemplars in the body: checked for their form, not kept."""
+    """Exemplars in the body; the batch has all of them."""
     histogram_count: int
     """Native histograms in the body; the batch has all of them, in the same order."""
     skip_label_name_validation: bool
@@ -68,6 +69,9 @@ def decode(body: bytes | memoryview) -> DecodedWrite:
         # The first one in the body, as a decoder that works front to back gives it.
         raise InvalidRequest(min(refusals)[1])
     histograms, facts = find_histograms(data, 0, TIME_SERIES, batch.series_count, int(found[kernels.HISTOGRAMS]))
+    exemplars = None
+    if found[kernels.EXEMPLARS]:
+        exemplars = decode_exemplars(data, 0, series=batch.series_count, count=int(found[kernels.EXEMPLARS]))
     source = int(counts[kernels.SOURCE])
     return DecodedWrite(
         WriteBatch(
@@ -80,6 +84,7 @@ def decode(body: bytes | memoryview) -> DecodedWrite:
             metadata,
             source if source in (0, 1, 2) else SOURCE_API,
             histograms,
+            exemplars,
         ),
         int(found[kernels.EXEMPLARS]),
         int(found[kernels.HISTOGRAMS]),

@@ -18,6 +18,7 @@ from mimir_ingest.kernels.gather import gather_bytes
 from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.kernels.label_order import sort_labels
 from mimir_ingest.model.batch import SOURCE_API, MetadataColumns, WriteBatch
+from mimir_ingest.wire.exemplars import decode_exemplars
 from mimir_ingest.wire.histograms import TIME_SERIES_RW2, find_histograms
 from mimir_ingest.wire.protobuf import describe
 from mimir_ingest.wire.remote_write_v1 import DecodedWrite
@@ -60,6 +61,10 @@ def decode(body: bytes | memoryview, known: Sequence[bytes] = (), known_slots: i
         # The first one in the body, as a decoder that works front to back gives it.
         raise InvalidRequest(min(refusals)[1])
     histograms, facts = find_histograms(data, begin, TIME_SERIES_RW2, series, int(found[kernels.HISTOGRAMS]))
+    exemplars = None
+    if found[kernels.EXEMPLARS]:
+        count = int(found[kernels.EXEMPLARS])
+        exemplars = decode_exemplars(data, begin, series=series, count=count, symbols=symbols)
     labels, label_offsets = _labels(data, symbols, refs, ref_offsets)
     hashes = np.empty(series, np.uint64)
     xxh64_spans(labels, label_offsets, hashes)
@@ -75,6 +80,7 @@ def decode(body: bytes | memoryview, known: Sequence[bytes] = (), known_slots: i
             _metadata(data, symbols, metadata),
             source if source in (0, 1, 2) else SOURCE_API,
             histograms,
+            exemplars,
         ),
         int(found[kernels.EXEMPLARS]),
         int(found[kernels.HISTOGRAMS]),
