@@ -12,7 +12,7 @@ the client's fault end the read at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
@@ -31,6 +31,7 @@ from mimir_ingest.querier.demands import Demands
 from mimir_ingest.querier.heads import HeadsAnswer
 from mimir_ingest.querier.ingester_client import IngesterClient
 from mimir_ingest.querier.owner import Found, HeadAsk, Owner, OwnerAnswer
+from mimir_ingest.querier.read_plan import Targets, Tried, plan_reads
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.ring_view import RingView
 from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt
@@ -42,10 +43,6 @@ _log = structlog.get_logger()
 LAG_TIMEOUT_S = 10.0
 """How long an owner may take to look through what it has not applied yet."""
 
-Targets = Mapping[int, Sequence[InstanceDesc]]
-Tried = frozenset[tuple[str, int]]
-"""(Instance, partition) pairs that failed or are being waited for."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Work(Generic[Found]):
@@ -56,42 +53,6 @@ class _Work(Generic[Found]):
     targets: Targets
     unread: dict[int, str] | None
     """Where partitions go that cannot be read, with the reason; None: such a partition fails the read."""
-
-
-def plan_reads(
-    targets: Targets, partitions: Collection[int], *, local: Collection[int], tried: Tried, local_id: str
-) -> tuple[dict[str, frozenset[int]], frozenset[int]]:
-    """Choose whom to ask.
-
-    Parameters
-    ----------
-    targets
-        Healthy owners of each partition in the order to try them.
-    partitions
-        What is to be read.
-    local
-        Partitions that this process owns; it is asked first.
-    tried
-        Who is not asked again.
-    local_id
-        This process's instance id.
-
-    Returns
-    -------
-    (instance → its partitions, partitions that nobody is left for)
-    """
-    groups: dict[str, set[int]] = {}
-    nobody: set[int] = set()
-    for partition in sorted(partitions):
-        if partition in local and (local_id, partition) not in tried:
-            groups.setdefault(local_id, set()).add(partition)
-            continue
-        owner = next((i.id for i in targets.get(partition, ()) if (i.id, partition) not in tried), None)
-        if owner is None:
-            nobody.add(partition)
-        else:
-            groups.setdefault(owner, set()).add(partition)
-    return {instance: frozenset(parts) for instance, parts in groups.items()}, frozenset(nobody)
 
 
 class PartitionOwners:
@@ -263,23 +224,40 @@ class PartitionOwners:
     ) -> list[OwnerAnswer[Found]]:
         """Ask one owner; go on to others when it fails, and beside it when it is slow."""
         tried |= {(instance, p) for p in partitions}
-        asking = asyncio.create_task(self._ask(work, instance, partitions))
-        others: asyncio.Task[list[OwnerAnswer[Found]]] | None = None
         try:
             if self._hedge_s > 0 and not self._plan(work, partitions, tried)[1]:
-                done, _ = await asyncio.wait([asking], timeout=self._hedge_s)
-                if not done:
-                    whole = replace(work, unread=None)  # a part is no reason to stop waiting for the whole
-                    others = asyncio.create_task(self._read(whole, partitions, tried, failures))
-                    return await _first_of(asking, others)
-            return await asking
-        except (IngestError, PartitionError) as error:
-            if error.blame == "client" or (others is not None and work.unread is None):
+                return await self._ask_hedged(work, instance, partitions, tried, failures)
+            return await self._ask(work, instance, partitions)
+        except _AllFailed as failed:
+            if work.unread is None:
+                raise failed.error from failed
+            error = failed.error
+        except (IngestError, PartitionError) as failed:
+            if failed.blame == "client":
                 raise
-            _log.warning("an owner failed", owner=instance, partitions=sorted(partitions), err=error.message)
-            return await self._read(work, partitions, tried, {**failures, **dict.fromkeys(partitions, error)})
+            error = failed
+        _log.warning("an owner failed", owner=instance, partitions=sorted(partitions), err=error.message)
+        return await self._read(work, partitions, tried, {**failures, **dict.fromkeys(partitions, error)})
+
+    async def _ask_hedged(
+        self,
+        work: _Work[Found],
+        instance: str,
+        partitions: frozenset[int],
+        tried: Tried,
+        failures: Mapping[int, IngestError | PartitionError],
+    ) -> list[OwnerAnswer[Found]]:
+        """Ask one owner, and after a while without an answer others beside it. Raises _AllFailed."""
+        tasks = [asyncio.create_task(self._ask(work, instance, partitions))]
+        try:
+            await asyncio.wait(tasks, timeout=self._hedge_s)
+            if tasks[0].done():
+                return tasks[0].result()
+            whole = replace(work, unread=None)  # a part is no reason to stop waiting for the whole
+            tasks.append(asyncio.create_task(self._read(whole, partitions, tried, failures)))
+            return await _first_of(tasks)
         finally:
-            await cancel_all([asking] if others is None else [asking, others])
+            await cancel_all(tasks)
 
     async def _ask(self, work: _Work[Found], instance: str, partitions: frozenset[int]) -> list[OwnerAnswer[Found]]:
         ask = HeadAsk(
@@ -325,15 +303,24 @@ class PartitionOwners:
             return None
 
 
-async def _first_of(asking: asyncio.Task[Found], others: asyncio.Task[Found]) -> Found:
-    """Return the first result; an error counts once both have failed, the first owner's then. Client errors at once."""
-    waiting = {asking, others}
+class _AllFailed(Exception):
+    """The owner and those asked beside it have failed."""
+
+    def __init__(self, error: IngestError | PartitionError) -> None:
+        super().__init__(error.message)
+        self.error = error
+        """What the first owner said."""
+
+
+async def _first_of(tasks: Sequence[asyncio.Task[Found]]) -> Found:
+    """Return the first result. Raises a client's error at once, _AllFailed when every task has failed."""
+    waiting = set(tasks)
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in (t for t in (asking, others) if t in done):
+        for task in (t for t in tasks if t in done):
             error = task.exception()
             if error is None:
                 return task.result()
             if not isinstance(error, IngestError | PartitionError) or error.blame == "client":
                 raise error
-    return asking.result()
+    raise _AllFailed(tasks[0].exception())

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimir_ingest.querier.owners import plan_reads
+from mimir_ingest.querier.read_plan import plan_reads
 from partitions.model import InstanceDesc
 
 INSTANCES = [InstanceDesc("ingester", f"i{n}") for n in range(4)]
