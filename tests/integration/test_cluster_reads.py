@@ -385,6 +385,7 @@ async def test_while_owners_come_go_and_cut_every_answer_is_exactly_what_was_ack
                 case 1 if owned[other] == {0, 1, 2}:
                     p = source.randrange(3)
                     if p in owned[name]:
+                        cluster.nodes[other].listener.fault = None
                         owned[name].discard(p)
                         await cluster.own(name, [p], OwnerState.DELETED)
                         await node.ingester.own(owned[name])
