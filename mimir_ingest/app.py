@@ -126,6 +126,7 @@ class Process:
             watcher=parts.watcher,
             ring_store=describe_ring_store(self._settings.ingest_storage),
             distributor=parts.distributor,
+            otlp_settings=wiring.otlp_settings(parts.runtime.for_tenant),
             ingester=parts.ingester,
             membership=parts.membership,
             downscale=parts.downscale,

@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.config.errors import ConfigError
@@ -23,10 +23,14 @@ from mimir_ingest.distributor.service import DistributorOptions
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.model.relabel import Relabelling, parse_rules
 from mimir_ingest.querier.service import QueryLimits
+from mimir_ingest.wire.otlp_labels import OtlpSettings
+from mimir_ingest.wire.otlp_names import strategy_of
 from mimir_ingest.wire.record import VERSION_COLUMNAR
 
 if TYPE_CHECKING:
     from mimir_ingest.log.kafka_security import KafkaSecurity
+
+Built = TypeVar("Built")
 
 FETCH_BYTES = 8 << 20
 """Values that an ingester asks of a partition at a time. why: some 30,000 samples, 4 ms of work for a kernel."""
@@ -179,18 +183,43 @@ def instance_limits(settings: Settings) -> InstanceLimits:
 
 def distributor_limits(limits_for: Callable[[str], Limits]) -> Callable[[str], DistributorLimits]:
     """Return a function from tenant to what the distributor needs of its limits, built once for each set of limits."""
-    known: dict[int, tuple[Limits, DistributorLimits]] = {}
+    return _once_each(limits_for, _distributor_limits)
 
-    def of(tenant: str) -> DistributorLimits:
+
+def otlp_settings(limits_for: Callable[[str], Limits]) -> Callable[[str], OtlpSettings]:
+    """Return a function from tenant to its translation of OTLP, built once for each set of limits."""
+    return _once_each(limits_for, _otlp_settings)
+
+
+def _once_each(limits_for: Callable[[str], Limits], build: Callable[[Limits], Built]) -> Callable[[str], Built]:
+    known: dict[int, tuple[Limits, Built]] = {}
+
+    def of(tenant: str) -> Built:
         limits = limits_for(tenant)
         found = known.get(id(limits))
         if found is None or found[0] is not limits:
             if len(known) > 10_000:
                 known.clear()
-            found = known[id(limits)] = (limits, _distributor_limits(limits))
+            found = known[id(limits)] = (limits, build(limits))
         return found[1]
 
     return of
+
+
+def _otlp_settings(limits: Limits) -> OtlpSettings:
+    derived = strategy_of(limits.name_validation_scheme, limits.otel_metric_suffixes_enabled)
+    promoted = (name.strip() for name in limits.promote_otel_resource_attributes.split(","))
+    return OtlpSettings(
+        strategy=limits.otel_translation_strategy or derived,
+        promote_resource_attributes=frozenset(name for name in promoted if name),
+        promote_scope_metadata=limits.otel_promote_scope_metadata,
+        keep_identifying_resource_attributes=limits.otel_keep_identifying_resource_attributes,
+        convert_histograms_to_nhcb=limits.otel_convert_histograms_to_nhcb,
+        native_delta_ingestion=limits.otel_native_delta_ingestion,
+        created_timestamp_zero_ingestion=limits.otel_created_timestamp_zero_ingestion_enabled,
+        label_name_underscore_sanitization=limits.otel_label_name_underscore_sanitization,
+        label_name_preserve_multiple_underscores=limits.otel_label_name_preserve_multiple_underscores,
+    )
 
 
 def _distributor_limits(limits: Limits) -> DistributorLimits:

@@ -27,6 +27,7 @@ from mimir_ingest.api.instance_ring import instance_ring_router
 from mimir_ingest.api.instrument import Instrument, RouteNames
 from mimir_ingest.api.metrics import metrics_router
 from mimir_ingest.api.middleware import CleanPath, Gzip, Route, Router, StripPrefix, plain_routing
+from mimir_ingest.api.otlp import OtlpEdge
 from mimir_ingest.api.partition_ring import partition_ring_router
 from mimir_ingest.api.push import PushApplication
 from mimir_ingest.api.query import QueryApi, query_router
@@ -48,10 +49,12 @@ from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.obs.metrics import ServerMetrics
 from mimir_ingest.obs.services import ReadySince, ServiceRegistry
 from mimir_ingest.querier.service import Querier
+from mimir_ingest.wire.otlp_labels import OtlpSettings
 from partitions.model import RingDesc
 from partitions.watch import RingWatcher
 
 PUSH_PATH = "/api/v1/push"
+OTLP_PATH = "/otlp/v1/metrics"
 
 _log = structlog.get_logger()
 
@@ -68,6 +71,8 @@ class Endpoints:
     ring_store: str
     """Where the rings are kept, for people."""
     distributor: Distributor | None
+    otlp_settings: Callable[[str], OtlpSettings]
+    """How a tenant's OTLP metrics are translated."""
     ingester: Ingester | None
     membership: Membership | None
     """The ingester's life in the ring; it and its downscale are there with the ingester."""
@@ -114,6 +119,9 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
         push = PushApplication(parts.distributor, remote_write, tenants=tenants, retry_after=retry_after)
         routes.append(Route(PUSH_PATH, post, push))
         options = parts.settings.distributor
+        otlp = OtlpEdge(max_bytes=options.max_otlp_request_size, settings_for=parts.otlp_settings)
+        metrics = PushApplication(parts.distributor, otlp, tenants=tenants, retry_after=retry_after)
+        routes.append(Route(OTLP_PATH, post, metrics))
         if options.influx_endpoint_enabled:
             influx = InfluxEdge(max_bytes=options.max_influx_request_size, now_ms=parts.now_ms)
             lines = PushApplication(parts.distributor, influx, tenants=tenants, retry_after=retry_after)

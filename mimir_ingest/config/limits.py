@@ -17,6 +17,7 @@ from typing import Any
 from mimir_ingest.config.durations import Duration
 from mimir_ingest.config.keys import Key, KeyRegistry
 from mimir_ingest.model.relabel import parse_rules
+from mimir_ingest.wire.otlp_names import STRATEGIES
 
 MIN_SHORTENED_BYTES = 71
 """Length of the hash that ends or replaces a label value that is shortened."""
@@ -80,6 +81,26 @@ class Limits:
     """How much older than the tenant's newest sample a sample may be and still be stored out of order."""
     name_validation_scheme: str
     """Rule for metric and label names: legacy or utf8."""
+    otel_metric_suffixes_enabled: bool
+    """Whether names of OTLP metrics end in their unit and type, such as _seconds_total."""
+    otel_translation_strategy: str
+    """How OTLP's names become Prometheus's; empty: as otel_metric_suffixes_enabled and name_validation_scheme say."""
+    otel_label_name_underscore_sanitization: bool
+    """Whether OTLP attributes with one underscore in front get `key` there."""
+    otel_label_name_preserve_multiple_underscores: bool
+    """Whether several underscores in a row stay in the names of OTLP attributes."""
+    promote_otel_resource_attributes: str
+    """OTLP resource attributes that become labels of every series, comma-separated."""
+    otel_keep_identifying_resource_attributes: bool
+    """Whether target_info has service.name, service.namespace and service.instance.id, too."""
+    otel_promote_scope_metadata: bool
+    """Whether an OTLP scope's name, version, schema and attributes become labels."""
+    otel_convert_histograms_to_nhcb: bool
+    """Whether OTLP histograms with explicit bounds become native histograms with custom buckets."""
+    otel_native_delta_ingestion: bool
+    """Store OTLP metrics of delta temporality as they are; else they are refused."""
+    otel_created_timestamp_zero_ingestion_enabled: bool
+    """Write a zero at the start of an OTLP counter or histogram, if it lies at most 5 minutes before the sample."""
     enabled_promql_experimental_functions: str
     """Experimental PromQL functions that may be used, comma-separated."""
     enabled_promql_extended_range_selectors: str
@@ -116,6 +137,7 @@ _CHOICES = {
     "label_value_length_over_limit_strategy": ("error", "truncate", "drop"),
     "name_validation_scheme": ("legacy", "utf8"),
     "ingest_storage_read_consistency": ("strong", "eventual"),
+    "otel_translation_strategy": ("", *STRATEGIES),
 }
 
 
@@ -137,6 +159,7 @@ def limit_problems(values: Mapping[str, Any]) -> list[str]:
             f"limits.max_label_value_length is {length}; with limits.label_value_length_over_limit_strategy {strategy} "
             f"it must be at least {MIN_SHORTENED_BYTES}, the length of what replaces a value"
         )
+    problems += _translation_problems(values)
     try:
         parse_rules(values.get("metric_relabel_configs") or ())
     except (ValueError, TypeError) as error:
@@ -147,3 +170,17 @@ def limit_problems(values: Mapping[str, Any]) -> list[str]:
         if name in LIMIT_NAMES and isinstance(value, int | float) and value < 0
     ]
     return problems
+
+
+def _translation_problems(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with a translation strategy that the other two settings contradict."""
+    strategy = values.get("otel_translation_strategy")
+    scheme, suffixes = values.get("name_validation_scheme"), values.get("otel_metric_suffixes_enabled")
+    if not strategy or strategy not in STRATEGIES or STRATEGIES[strategy] == (scheme, suffixes):
+        return []
+    wanted_scheme, wanted_suffixes = STRATEGIES[strategy]
+    return [
+        f"limits.otel_translation_strategy {strategy} needs limits.name_validation_scheme {wanted_scheme} and "
+        f"limits.otel_metric_suffixes_enabled {str(wanted_suffixes).lower()}; they are {scheme} and "
+        f"{str(suffixes).lower()}"
+    ]

@@ -114,6 +114,7 @@ class DistributorSection(Section):
     ring: DistributorRingSection
     retry_after_header: RetryAfterSection
     max_recv_msg_size: Annotated[int, said("Largest body of a push, compressed or not (bytes).")]
+    max_otlp_request_size: Annotated[int, said("Largest body of OTLP metrics, compressed or not (bytes).")]
     influx_endpoint_enabled: Annotated[bool, said("Serve /api/v1/push/influx/write.")]
     max_influx_request_size: Annotated[int, said("Largest body of Influx lines, compressed or not (bytes).")]
     remote_timeout: Annotated[Span, said("Time allowed to the log before a push fails.")]

@@ -45,6 +45,7 @@ _NOT_NEGATIVE = (
 )
 _POSITIVE = (
     "distributor.max_recv_msg_size",
+    "distributor.max_otlp_request_size",
     "distributor.remote_timeout",
     "querier.max_concurrent",
     "querier.timeout",

@@ -12,6 +12,9 @@ from mimir_ingest.distributor.rate_limit import RATE_LIMITED
 from mimir_ingest.obs.metrics import DistributorMetrics
 from mimir_ingest.wire.remote_write_v1 import DecodedWrite
 
+OTLP_PARSE_ERROR = "otlp_parse_error"
+"""Discard reason of OTLP metrics that cannot be converted; they are counted, not their data points."""
+
 
 @dataclass(slots=True)
 class TenantCounters:
@@ -52,6 +55,10 @@ class TenantCounters:
             metrics.request_body_compression_ratio.observe(decompressed / compressed)
         if metadata:
             metrics.metadata_in.labels(self.tenant).inc(metadata)
+        if (points := write.data_points) is not None:
+            metrics.otlp_requests.labels(self.tenant).inc()
+            if points.unconverted_metrics:
+                metrics.discarded_samples.labels(self.tenant, "", OTLP_PARSE_ERROR).inc(points.unconverted_metrics)
         if write.exemplar_count:
             metrics.exemplars_in.labels(self.tenant).inc(write.exemplar_count)
             metrics.exemplars_per_request.labels(self.tenant).observe(write.exemplar_count)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from mimir_ingest.distributor.messages import with_instance_flag
 from mimir_ingest.errors import RequestTooLarge
-from mimir_ingest.wire import gzipped, influx, remote_write_v1, snappy
+from mimir_ingest.wire import content_encoding, gzipped, influx, otlp, remote_write_v1, snappy
+from mimir_ingest.wire.otlp_labels import OtlpSettings
 from mimir_ingest.wire.remote_write_v1 import DecodedWrite
 
 
@@ -90,3 +92,43 @@ class InfluxLines:
             except gzipped.TooLong:
                 self.check_size(self.max_bytes + 1, compressed=False)
         return DecodedWrite(influx.decode(body, precision=self.precision, now_ms=self.now_ms), 0, 0, False, False)
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpMetrics:
+    """One `ExportMetricsServiceRequest` of a tenant."""
+
+    max_bytes: int
+    settings: OtlpSettings
+    encoding: str
+    """One of content_encoding.ENCODINGS, or empty."""
+    json: bool
+    handler: str = "otlp"
+    version: str = "otlp"
+
+    def check_size(self, size: int, *, compressed: bool) -> None:
+        """Raise RequestTooLarge with Mimir's text, which calls every size uncompressed."""
+        if size > self.max_bytes:
+            raise self._too_large(f" of {size} bytes (uncompressed)")
+
+    def _too_large(self, size: str) -> RequestTooLarge:
+        error_id = "err-mimir-distributor-max-otlp-request-size"
+        text = with_instance_flag(
+            f"the incoming OTLP request has been rejected because its message size{size} is larger than the allowed "
+            f"limit of {self.max_bytes} bytes",
+            error_id,
+            "distributor.max-otlp-request-size",
+        )
+        return RequestTooLarge(text, error_id=error_id, http_status=413)
+
+    def decoded_size(self, body: bytes) -> int:
+        """Return the size that the body announces, or an estimate."""
+        return min(content_encoding.announced_size(body, self.encoding), self.max_bytes)
+
+    def decode(self, body: bytes) -> DecodedWrite:
+        """Return the request's columns. Raises InvalidRequest, RequestTooLarge."""
+        try:
+            body = content_encoding.decompress(body, self.encoding, max_bytes=self.max_bytes)
+        except content_encoding.TooLong as error:
+            raise self._too_large("") from error
+        return otlp.decode(body, self.settings, json=self.json)

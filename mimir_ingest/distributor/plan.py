@@ -18,6 +18,7 @@ from mimir_ingest.distributor.records import encode_records
 from mimir_ingest.distributor.route import route
 from mimir_ingest.distributor.validate import validate_series
 from mimir_ingest.errors import InvalidSeries, LimitExceeded
+from mimir_ingest.wire.data_points import DataPoints
 from mimir_ingest.wire.record import RecordSettings
 from mimir_ingest.wire.remote_write_v1 import DecodedWrite
 from partitions.ring import PartitionRing
@@ -55,6 +56,10 @@ class PlannedWrite:
     """Valid exemplars."""
     discarded_exemplars: Mapping[str, int]
     """By reason."""
+    data_points: DataPoints | None
+    """OTLP's data points, as received."""
+    refused_points: int
+    """Those of them that could not be converted, or of which a series broke a rule."""
 
 
 def plan_write(
@@ -134,15 +139,21 @@ def plan_write(
         series.dropped_histograms,
         batch.exemplar_count,
         discarded_exemplars,
+        write.data_points,
+        write.data_points.refused(series.refused) if write.data_points is not None else 0,
     )
+
+
+def partition_share(limit: int, partitions: int) -> int:
+    """Return a partition's part of a tenant's limit; 0 without a limit, and without partitions."""
+    # A share of nothing would mean no limit at all.
+    return max(limit // partitions, 1) if limit > 0 and partitions else 0
 
 
 def record_settings(limits: DistributorLimits, *, partitions: int) -> RecordSettings:
     """Return the settings that decide a record's own samples wherever it is read."""
-    series = limits.max_global_series_per_user
     return RecordSettings(
-        # A share of nothing would mean no limit at all.
-        max_series=max(series // partitions, 1) if series > 0 and partitions else 0,
+        max_series=partition_share(limits.max_global_series_per_user, partitions),
         out_of_order_window_ms=limits.out_of_order_time_window_ms,
         creation_grace_ms=limits.creation_grace_period_ms,
     )

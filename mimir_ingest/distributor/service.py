@@ -30,6 +30,7 @@ from mimir_ingest.distributor.relabel import Relabeller
 from mimir_ingest.errors import IngestError, InvalidSeries, LimitExceeded, LogUnavailable
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.obs.metrics import DistributorMetrics, WriterMetrics
+from mimir_ingest.wire.data_points import DataPoints
 from mimir_ingest.wire.record import VERSION_COLUMNAR
 from partitions.errors import NoActivePartition
 from partitions.ring import PartitionRing
@@ -73,6 +74,10 @@ class PushResult:
     """Native histograms in the log."""
     exemplars: int = 0
     """Exemplars in the log."""
+    data_points: DataPoints | None = None
+    """OTLP's data points, as received."""
+    refused_points: int = 0
+    """Those of them that are not, or not wholly, in the log."""
 
 
 class Distributor:
@@ -251,11 +256,11 @@ class Distributor:
                 strategy=limits.label_value_length_over_limit_strategy,
             )
         if not planned.records:
-            return PushResult({}, 0, planned.invalid)
+            return _result(planned, {})
         self.admission.count_items(planned.samples + planned.histograms + planned.exemplars + planned.metadata)
         offsets = await self._writer.append(tenant.encode(), planned.records, split_at=max_record_bytes)
         self._check_fence(offsets, confirmed_s)
-        return PushResult(offsets, planned.samples, planned.invalid, planned.histograms, planned.exemplars)
+        return _result(planned, offsets)
 
     def _check_fence(self, partitions: Iterable[int], routed_confirmed_s: float) -> None:
         """Refuse to acknowledge records whose partitions may be gone. Raises LogUnavailable."""
@@ -268,6 +273,18 @@ class Distributor:
             now_s=now_s,
         ):
             raise _stale_ring(confirmed_s, now_s)
+
+
+def _result(planned: PlannedWrite, offsets: dict[int, int]) -> PushResult:
+    return PushResult(
+        offsets,
+        planned.samples,
+        planned.invalid,
+        planned.histograms,
+        planned.exemplars,
+        planned.data_points,
+        planned.refused_points,
+    )
 
 
 def _stale_ring(confirmed_s: float, now_s: float) -> LogUnavailable:

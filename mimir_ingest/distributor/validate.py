@@ -42,7 +42,7 @@ from mimir_ingest.kernels.validate import (
     SeriesRule,
     check_series,
 )
-from mimir_ingest.model.batch import WriteBatch
+from mimir_ingest.model.batch import SOURCE_OTLP, WriteBatch
 from mimir_ingest.model.labels import put_uvarint
 from mimir_ingest.wire.histograms import HistogramFacts
 
@@ -62,6 +62,9 @@ RULE_IDS = {
 DUPLICATE_TIMESTAMP = "sample_duplicate_timestamp"
 """Discard reason of samples whose timestamp an earlier sample of the same series and request has."""
 
+_OTLP_LIMITS_PAGE = (
+    "https://grafana.com/docs/grafana-cloud/send-data/otlp/otlp-format-considerations/#metrics-ingestion-limits"
+)
 _NO_LOWER_BOUND = -(1 << 63)
 
 
@@ -83,6 +86,8 @@ class ValidSeries:
     """Series with label values that were cut or replaced by their hash."""
     dropped_histograms: int
     """Valid native histograms of a tenant that stores none."""
+    refused: np.ndarray
+    """bool[n]: the series given that broke a rule."""
 
 
 def validate_series(
@@ -124,6 +129,7 @@ def validate_series(
     if failed < 0:
         raise InvariantViolated(f"label bytes of a decoded batch of {n} series do not parse: status {failed}")
     first_error, discarded, shortened = None, {}, 0
+    refused = np.zeros(n, bool)
     if failed or (judged is not None and judged.rules.any()):
         broken = (codes != SeriesRule.OK) & (codes != SeriesRule.VALUES_TO_SHORTEN)
         first_error, discarded, broken = _explain(batch, limits, codes, at, broken, judged)
@@ -131,7 +137,7 @@ def validate_series(
         shortened = len(to_shorten)
         if shortened:
             batch = _shorten(batch, to_shorten, limits)
-        stays = ~broken
+        stays, refused = ~broken, broken & (codes != SeriesRule.NO_LABELS)
     else:
         stays = np.ones(n, bool)
     dropped = 0
@@ -151,7 +157,7 @@ def validate_series(
         batch, repeated = replace(batch, histograms=histograms), repeated + again
     if repeated:
         discarded[DUPLICATE_TIMESTAMP] = repeated
-    return ValidSeries(batch, first_error, discarded, shortened, dropped)
+    return ValidSeries(batch, first_error, discarded, shortened, dropped, refused)
 
 
 def _limit_column(limits: DistributorLimits, now_ms: int, skip_label_names: bool, skip_label_count: bool) -> np.ndarray:
@@ -206,12 +212,21 @@ def _explain(
         error = rule_error(judged, int(bad_histogram[row]), label_bytes, limits)
     else:
         rule = SeriesRule(int(codes[row]))
-        text = rule_text(rule, int(at[row]), label_bytes, batch.timestamps, limits)
+        otlp = batch.source == SOURCE_OTLP
+        text = rule_text(rule, int(at[row]), label_bytes, batch.timestamps, limits, otlp=otlp)
         error = InvalidSeries(text, error_id=RULE_IDS[rule])
     return error, discarded, broken | (bad_histogram >= 0)
 
 
-def rule_text(rule: SeriesRule, at: int, label_bytes: bytes, timestamps: np.ndarray, limits: DistributorLimits) -> str:
+def rule_text(
+    rule: SeriesRule,
+    at: int,
+    label_bytes: bytes,
+    timestamps: np.ndarray,
+    limits: DistributorLimits,
+    *,
+    otlp: bool = False,
+) -> str:
     """Return Mimir's text for one broken rule.
 
     Parameters
@@ -226,6 +241,8 @@ def rule_text(rule: SeriesRule, at: int, label_bytes: bytes, timestamps: np.ndar
         Of the whole batch.
     limits : DistributorLimits
         Those that were applied.
+    otlp : bool
+        Whether the sender speaks OTLP, for which one rule has its own words.
     """
     metric = read_metric_name(label_bytes)
     metric_text = clean(cut(lenient(metric[:MAX_QUOTED_BYTES])))
@@ -270,10 +287,15 @@ def rule_text(rule: SeriesRule, at: int, label_bytes: bytes, timestamps: np.ndar
                 error_id,
             )
         case SeriesRule.LABEL_VALUE_TOO_LONG:
+            exceeds = f"value length of {len(value)} exceeds the limit of {limits.max_label_value_length}"
+            shown = f"'{clean(lenient(label))}', value: '{clean(cut(value_text))}' (truncated)"
+            if otlp:
+                return (
+                    f"received a metric whose attribute {exceeds}, attribute: {shown} metric: '{series}'. "
+                    f"See: {_OTLP_LIMITS_PAGE}"
+                )
             return with_tenant_flags(
-                f"received a series whose label value length of {len(value)} exceeds the limit of "
-                f"{limits.max_label_value_length}, label: '{clean(lenient(label))}', "
-                f"value: '{clean(cut(value_text))}' (truncated) series: '{series}'",
+                f"received a series whose label {exceeds}, label: {shown} series: '{series}'",
                 error_id,
                 "validation.max-length-label-value",
             )

@@ -128,6 +128,7 @@ class DistributorMetrics:
     """Write requests from arrival to the partition log (spec: ingest storage, 8.8)."""
 
     requests_in: Counter
+    otlp_requests: Counter
     samples_in: Counter
     exemplars_in: Counter
     metadata_in: Counter
@@ -171,6 +172,7 @@ class DistributorMetrics:
         counts = tuple(float(4**power) for power in range(10))
         return cls(
             requests_in=counter("distributor_requests_in", "Requests that came in.", "user", "version"),
+            otlp_requests=counter("distributor_otlp_requests", "OTLP requests that could be read.", "user"),
             samples_in=counter("distributor_samples_in", "Samples that came in, rejected ones included.", "user"),
             exemplars_in=counter("distributor_exemplars_in", "Exemplars that came in.", "user"),
             metadata_in=counter("distributor_metadata_in", "Metadata items that came in.", "user"),
@@ -322,6 +324,8 @@ class IngesterMetrics:
     ingested_samples: Counter
     ingested_samples_failures: Counter
     ingested_metadata: Counter
+    ingested_exemplars: Counter
+    ingested_exemplars_failures: Counter
     discarded_samples: Counter
     held_samples: Gauge
     head_bytes: Gauge
@@ -387,6 +391,10 @@ class IngesterMetrics:
             memory_series_removed=counter("ingester_memory_series_removed", "Series that were forgotten.", "user"),
             ingested_samples=counter("ingester_ingested_samples", "Samples accepted.", "user"),
             ingested_samples_failures=counter("ingester_ingested_samples_failures", "Samples rejected.", "user"),
+            ingested_exemplars=counter("ingester_ingested_exemplars", "Exemplars that were taken."),
+            ingested_exemplars_failures=counter(
+                "ingester_ingested_exemplars_failures", "Exemplars that were repeated, too old or of a tenant without."
+            ),
             ingested_metadata=counter("ingester_ingested_metadata", "Metadata items taken.", "user"),
             discarded_samples=discarded_samples
             or counter("discarded_samples", "Samples that were discarded.", "user", "group", "reason"),

@@ -15,6 +15,7 @@ from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.kernels.label_order import sort_labels
 from mimir_ingest.model.batch import SOURCE_API, MetadataColumns, WriteBatch
 from mimir_ingest.model.histograms import gather_rows
+from mimir_ingest.wire.data_points import DataPoints
 from mimir_ingest.wire.exemplars import decode_exemplars
 from mimir_ingest.wire.histograms import TIME_SERIES, HistogramFacts, find_histograms
 from mimir_ingest.wire.protobuf import describe
@@ -37,13 +38,21 @@ class DecodedWrite:
     """Field 1001: the client asks not to count labels."""
     histogram_facts: HistogramFacts | None = None
     """About the batch's histograms; None without any."""
+    data_points: DataPoints | None = None
+    """Which of OTLP's data points each series comes from; None for other protocols."""
 
     def take(self, index: np.ndarray) -> DecodedWrite:
         """Return the series at `index` (int64[k]) with all that belongs to them, and the whole metadata."""
         facts, histograms = self.histogram_facts, self.batch.histograms
         if facts is not None and histograms is not None:
             facts = facts.take(gather_rows(histograms.offsets, index)[0])
-        return replace(self, batch=replace(self.batch.take(index), metadata=self.batch.metadata), histogram_facts=facts)
+        points = self.data_points
+        return replace(
+            self,
+            batch=replace(self.batch.take(index), metadata=self.batch.metadata),
+            histogram_facts=facts,
+            data_points=points.take(index) if points is not None else None,
+        )
 
 
 def decode(body: bytes | memoryview) -> DecodedWrite:

@@ -1,0 +1,86 @@
+"""The edge of OTLP metrics (spec: http api 4.2; ingest storage 8.9).
+
+Errors are `google.rpc.Status` in the request's encoding. A request of which a part cannot be stored is a partial
+success with the number of refused data points, unlike in Mimir, which answers 400: exporters take that for the loss of
+all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from mimir_ingest.api.errors import Answer, error_answer
+from mimir_ingest.distributor.formats import OtlpMetrics, WriteFormat
+from mimir_ingest.distributor.service import PushResult
+from mimir_ingest.errors import IngestError, InvalidRequest, RequestTooLarge, TenantError
+from mimir_ingest.wire.content_encoding import ENCODINGS
+from mimir_ingest.wire.otlp_body import response_body, status_body
+from mimir_ingest.wire.otlp_labels import OtlpSettings
+from partitions.errors import PartitionError
+
+_PROTOBUF, _JSON = "application/x-protobuf", "application/json"
+_RETRYABLE = (502, 503, 504)
+"""5xx codes on which exporters send again."""
+
+_CODES = {202: 6, 400: 3, 429: 8, 499: 1, 501: 12, 503: 14}
+"""gRPC codes by the HTTP status that the error would have on remote write; any other is 13, Internal."""
+_FAILED_PRECONDITION = 9
+_PRECONDITIONS = frozenset({"err-mimir-too-many-ha-clusters"})
+
+
+class OtlpEdge:
+    """Reads what OpenTelemetry's exporters send to `/otlp/v1/metrics`."""
+
+    def __init__(self, *, max_bytes: int, settings_for: Callable[[str], OtlpSettings]) -> None:
+        """`settings_for` gives a tenant's translation; asked once a request."""
+        self._max_bytes, self._settings_for = max_bytes, settings_for
+
+    def open(self, tenant: str, headers: Mapping[bytes, bytes], query: bytes) -> WriteFormat:
+        """Return how to read the body. Raises InvalidRequest (415) for an encoding or a type that is unknown."""
+        encoding = headers.get(b"content-encoding", b"").decode("latin-1")
+        if encoding and encoding not in ENCODINGS:
+            raise InvalidRequest(
+                f'unsupported compression: {encoding}. Only "gzip", "lz4", "zstd", or no compression supported',
+                http_status=415,
+            )
+        content_type = headers.get(b"content-type", b"").decode("latin-1")
+        if content_type not in (_PROTOBUF, _JSON):
+            raise InvalidRequest(
+                f"unsupported content type: {content_type}, supported: [{_JSON}, {_PROTOBUF}]", http_status=415
+            )
+        return OtlpMetrics(self._max_bytes, self._settings_for(tenant), encoding, content_type == _JSON)
+
+    def stored(self, result: PushResult, written: WriteFormat, headers: Mapping[bytes, bytes]) -> Answer:
+        """Return 200, with what was refused; 400 when all of it was."""
+        points, json = result.data_points, _is_json(headers)
+        texts = [error for error in (points and points.error, result.error and result.error.message) if error]
+        if points is not None and texts and result.refused_points == points.received:
+            return _answer(400, status_body(400 if result.error is None else 3, "\n".join(texts), json=json), json=json)
+        return _answer(200, response_body(result.refused_points, "\n".join(texts), json=json), json=json)
+
+    def refused(
+        self, error: IngestError | PartitionError, written: WriteFormat | None, headers: Mapping[bytes, bytes]
+    ) -> Answer:
+        """Return the error as a Status; what nobody could tell a tenant by is answered as text."""
+        status = error.http_status
+        if isinstance(error, TenantError) and status < 500:
+            return error_answer(error)
+        if isinstance(error, InvalidRequest | RequestTooLarge):
+            code = status
+        elif error.error_id in _PRECONDITIONS:
+            code = _FAILED_PRECONDITION
+        else:
+            code = _CODES.get(status, 13)
+        if status >= 500 and status not in _RETRYABLE:
+            status = 503
+        json = _is_json(headers)
+        return _answer(status, status_body(code, error.message, json=json), json=json)
+
+
+def _is_json(headers: Mapping[bytes, bytes]) -> bool:
+    return headers.get(b"content-type") == _JSON.encode()
+
+
+def _answer(status: int, body: bytes, *, json: bool) -> Answer:
+    content_type = _JSON if json else _PROTOBUF
+    return Answer(status, body, ((b"content-type", content_type.encode()), (b"x-content-type-options", b"nosniff")))

@@ -1,0 +1,242 @@
+"""OTLP data points to series, a function a kind of metric. Source: spec ingest-storage 8.9 ("Types", "Start time")."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
+
+from mimir_ingest.model.labels import encode_label_bytes
+from mimir_ingest.model.numbers import format_plain
+from mimir_ingest.wire.otlp_labels import OtlpSettings, PointLabels, label_pair, name_pair
+from mimir_ingest.wire.otlp_names import UnusableName
+from mimir_ingest.wire.otlp_rows import Rows, UnusablePoint, from_explicit, from_exponential
+from mimir_ingest.wire.otlp_text import value_text
+
+UNKNOWN, COUNTER, GAUGE, HISTOGRAM, SUMMARY = 0, 1, 2, 3, 5
+"""Metadata types, by number (model.batch.METRIC_TYPES)."""
+
+START_WITHIN_MS = 300_000
+"""A start that lies further before its sample does not become a zero."""
+
+MAX_EXEMPLAR_RUNES = 128
+"""Characters of an exemplar's labels (OpenMetrics); with more of them its attributes are left out."""
+
+_DELTA = pb.AGGREGATION_TEMPORALITY_DELTA
+_STALE_FLAG = pb.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
+_INFINITE_LE = label_pair("le", "+Inf")
+
+
+class UnusableMetric(ValueError):
+    """A metric of which no data point can be converted."""
+
+
+@dataclass(slots=True)
+class Conversion:
+    """What a request has become so far, and what could not be converted."""
+
+    settings: OtlpSettings
+    rows: Rows = field(default_factory=Rows)
+    received: int = 0
+    """Data points seen."""
+    unconverted: int = 0
+    unconverted_metrics: int = 0
+    errors: dict[str, None] = field(default_factory=dict)
+    """Texts, in order, each once."""
+    metadata: dict[tuple[int, str, str, str], None] = field(default_factory=dict)
+    """(type, family, help, unit), each once."""
+
+    def fail(self, error: Exception) -> None:
+        """Note that a metric could not be converted, or not wholly."""
+        self.unconverted_metrics += 1
+        self.errors.setdefault(str(error))
+
+
+def points_of(metric: pb.Metric) -> tuple[str | None, list]:
+    """Return the kind of a metric, None for one that is not known, and its data points."""
+    kind = metric.WhichOneof("data")
+    return kind, list(getattr(metric, kind).data_points) if kind else []
+
+
+def convert_metric(into: Conversion, metric: pb.Metric, kind: str | None, points: list, labels: PointLabels) -> None:
+    """Add the series and the metadata of one metric; what cannot be converted is counted."""
+    first = into.received
+    into.received += len(points)
+    try:
+        name, metadata_type, delta = _judge(into.settings, metric, kind, points)
+    except (UnusableMetric, UnusableName) as error:
+        into.unconverted += len(points)
+        into.fail(error)
+        return
+    into.metadata.setdefault((metadata_type, name, metric.description, metric.unit))
+    series = _Series(into, labels, name, cumulative=not delta)
+    convert = _converter(into.settings, metric, kind)
+    failed = None
+    for number, point in enumerate(points, first):
+        try:
+            convert(series, number, point)
+        except (UnusablePoint, UnusableName) as error:
+            into.unconverted += 1
+            failed = failed or error
+    if failed is not None:
+        into.fail(failed)
+
+
+def _judge(settings: OtlpSettings, metric: pb.Metric, kind: str | None, points: list) -> tuple[str, int, bool]:
+    """Return a metric's name, the type for its metadata, and whether it has deltas."""
+    if kind is None:
+        raise UnusableMetric(
+            f"could not get aggregation temporality for {metric.name} as it has unsupported metric type Empty"
+        )
+    delta = False
+    if kind in ("sum", "histogram", "exponential_histogram"):
+        temporality = getattr(metric, kind).aggregation_temporality
+        delta = temporality == _DELTA and settings.native_delta_ingestion
+        if not delta and temporality != pb.AGGREGATION_TEMPORALITY_CUMULATIVE:
+            raise UnusableMetric(f'invalid temporality and type combination for metric "{metric.name}"')
+    counter = kind == "sum" and metric.sum.is_monotonic
+    name_kind = "counter" if counter else "gauge" if kind == "gauge" else "other"
+    name = settings.metric_name(metric.name, metric.unit, name_kind)
+    if not points:
+        raise UnusableMetric(f"empty data points. {metric.name} is dropped")
+    known = {"gauge": GAUGE, "sum": COUNTER if counter else GAUGE, "summary": SUMMARY}.get(kind, HISTOGRAM)
+    return name, UNKNOWN if delta else known, delta
+
+
+class _Series:
+    """Adds rows of one metric."""
+
+    __slots__ = ("_cumulative", "into", "labels", "name", "pair")
+
+    def __init__(self, into: Conversion, labels: PointLabels, name: str, *, cumulative: bool) -> None:
+        self.into, self.labels, self.name, self.pair = into, labels, name, name_pair(name)
+        self._cumulative = cumulative
+
+    def start_ms(self, point, timestamp_ms: int) -> int | None:
+        """Return where a counter's zero belongs, or None."""
+        if not (self._cumulative and self.into.settings.created_timestamp_zero_ingestion):
+            return None
+        start = point.start_time_unix_nano // 1_000_000
+        return start if start > 0 and timestamp_ms - START_WITHIN_MS <= start < timestamp_ms else None
+
+    def add_exemplars(self, point, row_of: Callable[[float], int]) -> None:
+        """Add a point's exemplars, each to the row that `row_of` gives for its value."""
+        for exemplar in point.exemplars:
+            value = float(exemplar.as_int) if exemplar.HasField("as_int") else exemplar.as_double
+            timestamp_ms = exemplar.time_unix_nano // 1_000_000
+            self.into.rows.exemplars.append((row_of(value), timestamp_ms, value, _exemplar_labels(exemplar)))
+
+
+def _exemplar_labels(exemplar: pb.Exemplar) -> bytes:
+    """Return label bytes: trace and span, and attributes if they fit."""
+    labels = {
+        name: value.hex()
+        for name, value in (("trace_id", exemplar.trace_id), ("span_id", exemplar.span_id))
+        if any(value)
+    }
+    attributes = [(pair.key, value_text(pair.value)) for pair in exemplar.filtered_attributes]
+    if sum(len(name) + len(value) for name, value in (*labels.items(), *attributes)) <= MAX_EXEMPLAR_RUNES:
+        labels |= attributes
+    return encode_label_bytes(labels)
+
+
+def _gauge(series: _Series, number: int, point: pb.NumberDataPoint) -> None:
+    _number(series, number, point, counter=False)
+
+
+def _counter(series: _Series, number: int, point: pb.NumberDataPoint) -> None:
+    row = _number(series, number, point, counter=True)
+    series.add_exemplars(point, lambda value: row)
+
+
+def _up_down(series: _Series, number: int, point: pb.NumberDataPoint) -> None:
+    row = _number(series, number, point, counter=False)
+    series.add_exemplars(point, lambda value: row)
+
+
+def _number(series: _Series, number: int, point: pb.NumberDataPoint, *, counter: bool) -> int:
+    timestamp_ms = point.time_unix_nano // 1_000_000
+    value = float(point.as_int) if point.HasField("as_int") else point.as_double
+    return series.into.rows.add(
+        series.labels.of(point.attributes).named(series.pair),
+        number,
+        timestamp_ms,
+        value,
+        stale=bool(point.flags & _STALE_FLAG),
+        start_ms=series.start_ms(point, timestamp_ms) if counter else None,
+    )
+
+
+def _classic_histogram(series: _Series, number: int, point: pb.HistogramDataPoint) -> None:
+    labels, rows, name = series.labels.of(point.attributes), series.into.rows, series.name
+    timestamp_ms = point.time_unix_nano // 1_000_000
+    same = {"stale": bool(point.flags & _STALE_FLAG), "start_ms": series.start_ms(point, timestamp_ms)}
+    if point.HasField("sum"):
+        rows.add(labels.named(name_pair(f"{name}_sum")), number, timestamp_ms, point.sum, **same)
+    count = float(point.count)
+    rows.add(labels.named(name_pair(f"{name}_count")), number, timestamp_ms, count, **same)
+    bucket = name_pair(f"{name}_bucket")
+    bounds = list(point.explicit_bounds)[: len(point.bucket_counts)]
+    first = len(rows.labels)
+    for bound, total in zip(bounds, itertools.accumulate(point.bucket_counts), strict=False):
+        pair = label_pair("le", format_plain(bound))
+        rows.add(labels.named_with(bucket, "le", pair), number, timestamp_ms, float(total), **same)
+    rows.add(labels.named_with(bucket, "le", _INFINITE_LE), number, timestamp_ms, count, **same)
+    series.add_exemplars(point, lambda value: first + bisect.bisect_left(bounds, value))
+
+
+def _custom_histogram(delta: bool) -> Callable[[_Series, int, pb.HistogramDataPoint], None]:
+    def convert(series: _Series, number: int, point: pb.HistogramDataPoint) -> None:
+        _native(series, number, point, from_explicit(point, delta=delta, stale=bool(point.flags & _STALE_FLAG)))
+
+    return convert
+
+
+def _exponential(delta: bool) -> Callable[[_Series, int, pb.ExponentialHistogramDataPoint], None]:
+    def convert(series: _Series, number: int, point: pb.ExponentialHistogramDataPoint) -> None:
+        _native(series, number, point, from_exponential(point, delta=delta, stale=bool(point.flags & _STALE_FLAG)))
+
+    return convert
+
+
+def _native(series: _Series, number: int, point, histogram) -> None:
+    timestamp_ms = point.time_unix_nano // 1_000_000
+    row = series.into.rows.add_histogram(
+        series.labels.of(point.attributes).named(series.pair),
+        number,
+        timestamp_ms,
+        histogram,
+        start_ms=series.start_ms(point, timestamp_ms),
+    )
+    series.add_exemplars(point, lambda value: row)
+
+
+def _summary(series: _Series, number: int, point: pb.SummaryDataPoint) -> None:
+    labels, rows, name = series.labels.of(point.attributes), series.into.rows, series.name
+    timestamp_ms, stale = point.time_unix_nano // 1_000_000, bool(point.flags & _STALE_FLAG)
+    start_ms = series.start_ms(point, timestamp_ms)
+    for suffix, value in (("_sum", point.sum), ("_count", float(point.count))):
+        pair = name_pair(name + suffix)
+        rows.add(labels.named(pair), number, timestamp_ms, value, stale=stale, start_ms=start_ms)
+    for at in point.quantile_values:
+        pair = label_pair("quantile", format_plain(at.quantile))
+        label_bytes = labels.named_with(series.pair, "quantile", pair)
+        rows.add(label_bytes, number, timestamp_ms, at.value, stale=stale, start_ms=None)
+
+
+def _converter(settings: OtlpSettings, metric: pb.Metric, kind: str) -> Callable[[_Series, int, object], None]:
+    match kind:
+        case "gauge":
+            return _gauge
+        case "sum":
+            return _counter if metric.sum.is_monotonic else _up_down
+        case "summary":
+            return _summary
+        case "exponential_histogram":
+            return _exponential(metric.exponential_histogram.aggregation_temporality == _DELTA)
+    if settings.convert_histograms_to_nhcb:
+        return _custom_histogram(metric.histogram.aggregation_temporality == _DELTA)
+    return _classic_histogram

@@ -1,0 +1,257 @@
+"""Rows of a batch, one data point's series at a time, and native histograms of OTLP's two kinds of histogram.
+
+A row is one series with one sample, or two when a zero stands at its start. Source: spec ingest-storage 8.9 ("Types").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from opentelemetry.proto.metrics.v1.metrics_pb2 import ExponentialHistogramDataPoint, HistogramDataPoint
+
+from mimir_ingest.kernels.hashing import xxh64_spans
+from mimir_ingest.model.batch import SOURCE_OTLP, STALE_NAN_BITS, MetadataColumns, WriteBatch
+from mimir_ingest.model.exemplars import Exemplars
+from mimir_ingest.model.histograms import (
+    CUSTOM_BUCKETS_SCHEMA,
+    GAUGE,
+    MAX_SCHEMA,
+    MIN_SCHEMA,
+    RESET,
+    RESET_UNKNOWN,
+    Histograms,
+    HistogramSamples,
+)
+from mimir_ingest.wire.histograms import HistogramFacts
+
+ZERO_THRESHOLD = 1e-128
+"""Of every histogram that comes from an exponential one."""
+_FILLED_GAP = 2
+"""Empty buckets between two others that are sent along; more of them begin a new span."""
+
+
+class UnusablePoint(ValueError):
+    """A data point that cannot become a sample."""
+
+
+@dataclass(slots=True)
+class NativeHistogram:
+    """One histogram, as it goes into the columns; absolute counts."""
+
+    schema: int
+    zero_threshold: float
+    zero_count: float
+    count: float
+    sum: float
+    negative: tuple[np.ndarray, np.ndarray]
+    """Numbers (int64) and counts (float64) of the buckets that hold anything, ascending."""
+    positive: tuple[np.ndarray, np.ndarray]
+    custom_values: Sequence[float] = ()
+    reset_hint: int = RESET_UNKNOWN
+    stale: bool = False
+
+    def zero(self) -> NativeHistogram:
+        """Return the same histogram before any observation."""
+        none = np.empty(0, np.int64), np.empty(0, np.float64)
+        return NativeHistogram(
+            self.schema, self.zero_threshold, 0.0, 0.0, 0.0, none, none, self.custom_values, reset_hint=RESET
+        )
+
+
+def from_exponential(point: ExponentialHistogramDataPoint, *, delta: bool, stale: bool) -> NativeHistogram:
+    """Return the native histogram of an exponential one. Raises UnusablePoint."""
+    if point.scale < MIN_SCHEMA:
+        raise UnusablePoint(
+            f"cannot convert exponential to native histogram. Scale must be >= {MIN_SCHEMA}, was {point.scale}"
+        )
+    down = min(max(point.scale - MAX_SCHEMA, 0), 63)
+    return NativeHistogram(
+        min(point.scale, MAX_SCHEMA),
+        ZERO_THRESHOLD,
+        float(point.zero_count),
+        float(point.count),
+        point.sum,
+        *(_buckets(side.bucket_counts, side.offset, down) for side in (point.negative, point.positive)),
+        reset_hint=GAUGE if delta else RESET_UNKNOWN,
+        stale=stale,
+    )
+
+
+def from_explicit(point: HistogramDataPoint, *, delta: bool, stale: bool) -> NativeHistogram:
+    """Return the native histogram with the bounds of an explicit-bounds one as custom buckets."""
+    counts = np.array(point.bucket_counts, np.float64)
+    filled = np.flatnonzero(counts)
+    return NativeHistogram(
+        CUSTOM_BUCKETS_SCHEMA,
+        0.0,
+        0.0,
+        float(point.count),
+        point.sum,
+        (np.empty(0, np.int64), np.empty(0, np.float64)),
+        (filled, counts[filled]),
+        tuple(point.explicit_bounds),
+        reset_hint=GAUGE if delta else RESET_UNKNOWN,
+        stale=stale,
+    )
+
+
+def _buckets(bucket_counts: Sequence[int], offset: int, down: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return numbers and counts of the filled buckets at a schema that is `down` coarser. Raises UnusablePoint."""
+    counts = np.array(bucket_counts, np.float64)
+    filled = np.flatnonzero(counts)
+    # OTLP numbers a bucket by its lower bound, Prometheus by its upper one.
+    numbers = ((filled + offset) >> down) + 1
+    if not len(filled):
+        return numbers, counts[filled]
+    if not -(1 << 31) <= numbers[0] <= numbers[-1] < 1 << 31:
+        raise UnusablePoint(f"cannot convert exponential to native histogram. No bucket has the number {numbers[-1]}")
+    if down:
+        numbers, first = np.unique(numbers, return_index=True)
+        return numbers, np.add.reduceat(counts[filled], first)
+    return numbers, counts[filled]
+
+
+def _sent(numbers: np.ndarray) -> int:
+    """Return how many buckets a histogram with these filled ones has on the wire."""
+    gaps = np.diff(numbers) - 1
+    return len(numbers) + int(gaps[gaps <= _FILLED_GAP].sum())
+
+
+@dataclass(slots=True)
+class Rows:
+    """The batch of a request while it is made."""
+
+    labels: list[bytes] = field(default_factory=list)
+    points: list[int] = field(default_factory=list)
+    """Data point of each row, -1 for none."""
+    sizes: list[int] = field(default_factory=list)
+    """Float samples of each row."""
+    timestamps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    stale: list[int] = field(default_factory=list)
+    """Samples that are staleness markers."""
+    histogram_rows: list[int] = field(default_factory=list)
+    histogram_times: list[int] = field(default_factory=list)
+    histograms: list[NativeHistogram] = field(default_factory=list)
+    exemplars: list[tuple[int, int, float, bytes]] = field(default_factory=list)
+    """(row, ms, value, label bytes)."""
+
+    def add(
+        self, label_bytes: bytes, point: int, timestamp_ms: int, value: float, *, stale: bool, start_ms: int | None
+    ) -> int:
+        """Add a series with a sample, after a zero at `start_ms`. Return its row."""
+        self.labels.append(label_bytes)
+        self.points.append(point)
+        if start_ms is not None:
+            self.timestamps.append(start_ms)
+            self.values.append(0.0)
+        if stale:
+            self.stale.append(len(self.timestamps))
+        self.timestamps.append(timestamp_ms)
+        self.values.append(value)
+        self.sizes.append(1 if start_ms is None else 2)
+        return len(self.labels) - 1
+
+    def add_histogram(
+        self, label_bytes: bytes, point: int, timestamp_ms: int, histogram: NativeHistogram, *, start_ms: int | None
+    ) -> int:
+        """Add a series with a native histogram, after an empty one at `start_ms`. Return its row."""
+        row = len(self.labels)
+        self.labels.append(label_bytes)
+        self.points.append(point)
+        self.sizes.append(0)
+        if start_ms is not None:
+            self.histogram_rows.append(row)
+            self.histogram_times.append(start_ms)
+            self.histograms.append(histogram.zero())
+        self.histogram_rows.append(row)
+        self.histogram_times.append(timestamp_ms)
+        self.histograms.append(histogram)
+        return row
+
+    def add_ones(self, label_bytes: bytes, timestamps_ms: Sequence[int]) -> None:
+        """Add a series with the value 1 at each time, of no data point."""
+        self.labels.append(label_bytes)
+        self.points.append(-1)
+        self.sizes.append(len(timestamps_ms))
+        self.timestamps += timestamps_ms
+        self.values += [1.0] * len(timestamps_ms)
+
+    def batch(self, metadata: MetadataColumns) -> WriteBatch:
+        """Return the rows as columns."""
+        n = len(self.labels)
+        labels = np.frombuffer(b"".join(self.labels), np.uint8)
+        offsets = _bounds(map(len, self.labels), n)
+        hashes = np.empty(n, np.uint64)
+        xxh64_spans(labels, offsets, hashes)
+        values = np.array(self.values, np.float64)
+        values.view(np.uint64)[self.stale] = STALE_NAN_BITS
+        return WriteBatch(
+            labels,
+            offsets,
+            hashes,
+            _bounds(self.sizes, n),
+            np.array(self.timestamps, np.int64),
+            values,
+            metadata,
+            SOURCE_OTLP,
+            self._histogram_samples() if self.histograms else None,
+            self._exemplars() if self.exemplars else None,
+        )
+
+    def _exemplars(self) -> Exemplars:
+        rows, timestamps, values, labels = zip(*sorted(self.exemplars, key=lambda one: one[0]), strict=True)
+        per_row = np.bincount(rows, minlength=len(self.labels))
+        return Exemplars(
+            _bounds(per_row, len(per_row)),
+            np.array(timestamps, np.int64),
+            np.array(values, np.float64),
+            np.frombuffer(b"".join(labels), np.uint8),
+            _bounds(map(len, labels), len(labels)),
+        )
+
+    def _histogram_samples(self) -> HistogramSamples:
+        per_row = np.bincount(self.histogram_rows, minlength=len(self.labels))
+        times = np.array(self.histogram_times, np.int64)
+        return HistogramSamples(_bounds(per_row, len(per_row)), times, _columns(self.histograms))
+
+    def histogram_facts(self) -> HistogramFacts | None:
+        """Return what validation asks of histograms; None without any."""
+        if not self.histograms:
+            return None
+        m = len(self.histograms)
+        return HistogramFacts(
+            np.array([one.schema for one in self.histograms], np.int64),
+            np.array([_sent(one.negative[0]) + _sent(one.positive[0]) for one in self.histograms], np.int64),
+            np.zeros(m, np.int64),
+            np.zeros((m, 3), np.int64),
+        )
+
+
+def _bounds(sizes: object, n: int) -> np.ndarray:
+    bounds = np.zeros(n + 1, np.int64)
+    np.cumsum(np.fromiter(sizes, np.int64, n), out=bounds[1:])  # type: ignore[call-overload]
+    return bounds
+
+
+def _columns(rows: Sequence[NativeHistogram]) -> Histograms:
+    m = len(rows)
+    sides = [side for row in rows for side in (row.negative, row.positive)]
+    sums = np.array([row.sum for row in rows], np.float64)
+    sums.view(np.uint64)[[i for i, row in enumerate(rows) if row.stale]] = STALE_NAN_BITS
+    return Histograms(
+        np.array([row.schema for row in rows], np.int8),
+        np.array([row.reset_hint for row in rows], np.uint8),
+        np.zeros(m, bool),
+        np.array([row.zero_threshold for row in rows], np.float64),
+        np.array([row.zero_count for row in rows], np.float64),
+        np.array([row.count for row in rows], np.float64),
+        sums,
+        _bounds((len(numbers) for numbers, _ in sides), 2 * m),
+        np.concatenate([numbers for numbers, _ in sides]).astype(np.int32),
+        np.concatenate([counts for _, counts in sides]),
+        _bounds((len(row.custom_values) for row in rows), m),
+        np.array([bound for row in rows for bound in row.custom_values], np.float64),
+    )
