@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mimir_ingest.errors import InvariantViolated
+from mimir_ingest.model.histograms import gather_rows
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.samples import SeriesSamples
 from mimir_ingest.promql import plan_nodes as planned
@@ -165,21 +167,59 @@ def _result(evaluation: Evaluation, plan: Plan) -> Vector | Matrix | Scalar | St
         return Scalar(steps.start_ms, float(value[0]))
     if not isinstance(value, VectorBlock):
         value = VectorBlock.of_scalar(value)
-    block = _without_dropped_names(value)
+    block = filled_rows(_without_dropped_names(value))
     if plan.instant:
-        block = filled_rows(block)
+        return _vector(block, steps.start_ms)
+    return _matrix(_joined(points(block, steps.times_ms)))
+
+
+def _vector(block: VectorBlock, timestamp_ms: int) -> Vector:
+    """Return a block's only step; where a number and a histogram met in one series, the histogram."""
+    cells = block.histograms
+    if cells is None:
+        return Vector(block.labels, timestamp_ms, block.values[:, 0])
+    ids, first = block.labels.group_ids()
+    if len(first) < block.labels.n:
+        chosen = first.copy()
+        chosen[ids[block.histogram_present[:, 0]]] = np.flatnonzero(block.histogram_present[:, 0])
+        block = block.take(chosen)
         cells = block.histograms
-        if cells is not None:
-            cells = HistogramCells(cells.index[:, 0], cells.rows, cells.weights)
-        return Vector(block.labels, steps.start_ms, block.values[:, 0], cells)
-    return _matrix(points(filled_rows(block), steps.times_ms))
+    return Vector(
+        block.labels,
+        timestamp_ms,
+        block.values[:, 0],
+        HistogramCells(cells.index[:, 0], cells.rows, cells.weights),
+    )
+
+
+def _joined(block: RangeBlock) -> RangeBlock:
+    """Return the samples with series of equal labels made one; at most one of these has numbers, and one histograms."""
+    if block.histograms is None:
+        return block
+    ids, first = block.labels.group_ids()
+    if len(first) == block.labels.n:
+        return block
+    order = np.argsort(ids, kind="stable")
+    at, bounds = gather_rows(block.offsets, order)
+    ends = np.searchsorted(ids[order], np.arange(len(first)), "right")
+    histograms = block.histograms.take(order)
+    begins = np.concatenate((np.zeros(1, np.int64), ends))
+    return RangeBlock(
+        block.labels.take(first),
+        bounds[begins],
+        block.timestamps[at],
+        block.values[at],
+        block.drop_name[first],
+        replace(histograms, offsets=histograms.offsets[begins]),
+    )
 
 
 def _without_dropped_names(block: VectorBlock) -> VectorBlock:
     """Drop the metric names whose removal was delayed; series with equal labels are merged."""
     if not block.drop_name.any():
         return block
-    return unique_rows(block.relabelled(relabel.dropped_names(block.labels, block.drop_name, METADATA_LABELS)))
+    bare = relabel.dropped_names(block.labels, block.drop_name, METADATA_LABELS)
+    return unique_rows(block.relabelled(bare), apart=True)
 
 
 def _range_result(evaluation: Evaluation, root: planned.PlanNode, steps: Steps) -> Matrix:

@@ -43,7 +43,7 @@ def buckets_of(histograms: Histograms, rows: np.ndarray, *, whole: bool = False)
 def format_histograms(histograms: Histograms, rows: np.ndarray) -> list[str]:
     """Return the histograms `rows` (int64[k]) as text.
 
-    Raises QueryError for one with custom buckets that was multiplied by infinity, as Prometheus fails on its zero bucket.
+    Raises QueryError, as Prometheus fails, for one with custom buckets that was multiplied by infinity.
     """
     if np.any((histograms.schema[rows] == CUSTOM_BUCKETS_SCHEMA) & (histograms.zero_count[rows] != 0)):
         raise QueryError("histograms with custom buckets have no zero bucket")

@@ -117,16 +117,21 @@ class Evaluation:
         return [(at, min(rows, at + size)) for at in range(0, rows, size)]
 
     def drop_name(
-        self, block: VectorBlock, *, strict: bool = False, names: Sequence[str] = METADATA_LABELS
+        self,
+        block: VectorBlock,
+        *,
+        strict: bool = False,
+        apart: bool = False,
+        names: Sequence[str] = METADATA_LABELS,
     ) -> VectorBlock:
         """Return the block without metric names, or marked so; rows that then have equal labels are merged.
 
-        `strict`: such rows are an error even if they are never present at the same step. `names`: the labels to drop.
+        `strict` and `apart` as in `unique_rows`; `names` are the labels to drop.
         """
         if self.delayed_name_removal:
             return replace(block, drop_name=np.ones(block.labels.n, bool))
         bare = block.relabelled(block.labels.drop(names))
-        return unique_rows(bare, strict=strict) if _varies(block.labels, names) else bare
+        return unique_rows(bare, strict=strict, apart=apart) if _varies(block.labels, names) else bare
 
 
 def reference_times(shift: Shift, steps: Steps) -> np.ndarray:
@@ -136,13 +141,20 @@ def reference_times(shift: Shift, steps: Steps) -> np.ndarray:
     return steps.times_ms - shift.offset_ms
 
 
-def unique_rows(block: VectorBlock, *, strict: bool = False) -> VectorBlock:
-    """Merge rows of equal labels; raise QueryError if two are present at one step (or at all, if `strict`)."""
+def unique_rows(block: VectorBlock, *, strict: bool = False, apart: bool = False) -> VectorBlock:
+    """Merge rows of equal labels; raise QueryError if two are present at one step (or at all, if `strict`).
+
+    `apart`: a number and a histogram may meet; all numbers are in one row then, and all histograms in another.
+    """
     ids, first = block.labels.group_ids()
     if len(first) == block.labels.n:
         return block
     here = np.ascontiguousarray(block.present)
-    if strict or find_conflict(ids, len(first), here, np.empty(3, np.int64)):
+    conflict = np.empty(3, np.int64)
+    if apart and block.histograms is not None and find_conflict(ids, len(first), here, conflict):
+        kinds = (block.float_present, block.histogram_present)
+        return VectorBlock.concat([unique_rows(filled_rows(block.where(present))) for present in kinds])
+    if strict or find_conflict(ids, len(first), here, conflict):
         raise QueryError(SAME_LABELSET)
     shape = (len(first), block.values.shape[1])
     values, present = np.empty(shape), np.empty(shape, bool)

@@ -112,4 +112,5 @@ def negate(evaluation: Evaluation, node, steps: Steps) -> VectorBlock | np.ndarr
             evaluation.note_samples,
         )
         cells = HistogramCells(value.histograms.index, negated, value.histograms.weights)
-    return evaluation.drop_name(VectorBlock(value.labels, -value.values, value.present, value.drop_name, cells))
+    negative = VectorBlock(value.labels, -value.values, value.present, value.drop_name, cells)
+    return evaluation.drop_name(negative, apart=True)

@@ -60,7 +60,7 @@ def _relabelled(block: VectorBlock, target: str, results: Sequence[str | None], 
     changed = new_codes != -2
     labels = block.labels.with_column(target, np.where(changed, new_codes, old_codes), list(dictionary))
     drop_name = block.drop_name & ~changed if target == METRIC_NAME else block.drop_name
-    return unique_rows(replace(block, labels=labels, drop_name=drop_name))
+    return unique_rows(replace(block, labels=labels, drop_name=drop_name), apart=True)
 
 
 def _check_name(name: str, message: str) -> None:

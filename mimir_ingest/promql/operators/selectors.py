@@ -119,7 +119,10 @@ def range_samples(evaluation: Evaluation, node: PlanNode, steps: Steps) -> tuple
     if isinstance(node, RangeSelect):
         block, ends = without_stale(evaluation.data[node.select]), reference_times(node.shift, steps)
         if node.statistics and block.histograms is not None:
-            block = replace(block, histograms=only_statistics(block.histograms, ends, node.range_ms))
+            before = evaluation.lookback_ms if node.anchored or node.smoothed else 0
+            after = evaluation.lookback_ms if node.smoothed else 0
+            reach = node.range_ms + before + after
+            block = replace(block, histograms=only_statistics(block.histograms, ends + after, reach))
         return block, ends, node.range_ms
     if isinstance(node, Subquery):
         total = evaluation.stats.total_queryable_samples
