@@ -19,7 +19,7 @@ from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.bucket.upkeep import BucketUpkeep
 from mimir_ingest.config.runtime import RuntimeConfigWatcher
 from mimir_ingest.config.settings import Settings
-from mimir_ingest.distributor.plan import record_settings
+from mimir_ingest.distributor.plan import partition_share, record_settings
 from mimir_ingest.distributor.service import Distributor
 from mimir_ingest.ingester.downscale import Downscale
 from mimir_ingest.ingester.drain import DrainProbe
@@ -191,6 +191,9 @@ class _Builder:
             metrics=self._ingester_metrics,
             default_record_settings=lambda tenant: record_settings(
                 self._limits_for(tenant), partitions=len(self._watcher.ring.active_partitions)
+            ),
+            max_exemplars=lambda tenant: partition_share(
+                self._limits_for(tenant).max_global_exemplars_per_user, len(self._watcher.ring.active_partitions)
             ),
             **wiring.ingester_options(self._settings),
         )

@@ -4,6 +4,7 @@
     POST /api/v1/series, labels        label sets, label names; as Prometheus's query API, also GET
     GET  /api/v1/label/{name}/values   also POST
     POST /api/v1/metadata              metric families, also GET
+    POST /api/v1/exemplars             exemplars of a selector, also GET
     GET  /api/v1/ingestion_lag         how far each partition owned here is behind the log
 
 Headers choose partitions and say what an answer has to contain, and an answer's headers say what it does contain
@@ -42,6 +43,7 @@ from mimir_ingest.querier.internal_protocol import (
     PREFIX,
     answer_headers,
     encode_error,
+    encode_exemplars,
 )
 from mimir_ingest.querier.merge import merge_frames, merge_samples
 from mimir_ingest.querier.owner import HeadAsk, LocalOwner, OwnerAnswer
@@ -154,6 +156,10 @@ class _LabelApi:
         families = {family: [asdict(item) for item in items] for family, items in answer.found[0].items()}
         return orjson.dumps(families), answer
 
+    async def exemplars(self, ask: HeadAsk, params: Params, request: Request) -> tuple[bytes, OwnerAnswer]:
+        answer = await self._owner.exemplars(_selected(ask, params))
+        return encode_exemplars(answer.found[0]), answer
+
 
 def _selected(ask: HeadAsk, params: Params) -> HeadAsk:
     """Add selector and range. Raises QueryError, and InvalidRequest for several selectors."""
@@ -209,6 +215,7 @@ def build_internal_application(ingester: Ingester, *, max_samples: int, timeout_
     route("/labels", api.labels)
     route("/label/{name}/values", api.label_values)
     route("/metadata", api.metadata)
+    route("/exemplars", api.exemplars)
     pages.add_api_route(PREFIX + "/ingestion_lag", ingestion_lag, methods=["GET"])
     return CleanPath(Router([Route(PREFIX + "/read", frozenset({"POST"}), read)], fallback=pages))
 

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from mimir_ingest.api.consistency import ReadingOpener, answer_headers, read_level
+from mimir_ingest.api.exemplars import exemplar_range, exemplars_json, selectors_of
 from mimir_ingest.api.params import Params, bad_parameter, parse_duration, parse_limit, range_params, series_range
 from mimir_ingest.api.render import JSON, clean, failure, limited, result_json, stats_json, success
 from mimir_ingest.config.limits import Limits
@@ -238,6 +239,15 @@ class QueryApi:
             )
         return _limited_list(sorted(map(clean, values)), limit, asked.reading)
 
+    async def query_exemplars(self, asked: ApiRequest) -> Response:
+        """`/query_exemplars`: exemplars of the expression's selectors; 204 when it has none."""
+        start, end = exemplar_range(asked.params)
+        selectors = selectors_of(parse_query(asked.params)[1])
+        if not selectors:
+            return Response(status_code=204)
+        found = await self._querier.exemplars(asked.tenant, selectors, start, end + 1, reading=asked.reading)
+        return success(exemplars_json(found))
+
     async def metadata(self, asked: ApiRequest) -> Response:
         """`/metadata`: families with type, help and unit; errors have no errorType."""
         params = asked.params
@@ -374,6 +384,7 @@ def query_router(api: QueryApi, *, prefix: str, tenant_of: Callable[[Request], s
     route("/series", api.delete_series, ["DELETE"])
     route("/labels", api.labels, ["GET", "POST"])
     route("/label/{name}/values", api.label_values, ["GET"])
+    route("/query_exemplars", api.query_exemplars, ["GET", "POST"])
     route("/metadata", api.metadata, ["GET"])
     route("/format_query", api.format_query, ["GET", "POST"])
     route("/parse_query", api.parse_query, ["GET", "POST"])

@@ -30,6 +30,7 @@ from mimir_ingest.errors import (
 )
 from mimir_ingest.ingester.consumption import ConsumptionMetrics
 from mimir_ingest.ingester.cutting import CutRunner
+from mimir_ingest.ingester.exemplars import ExemplarStore
 from mimir_ingest.ingester.knobs import ConsumerKnobs
 from mimir_ingest.ingester.metadata import MetadataStore
 from mimir_ingest.ingester.partition import NO_RECORD, Applied, PartitionState
@@ -60,6 +61,7 @@ class PartitionConsumer:
         executor: Executor,
         ship_executor: Executor,
         metadata: MetadataStore,
+        exemplars: ExemplarStore,
         metrics: ConsumptionMetrics,
         joining: bool = False,
         now_s: Callable[[], float] = time.monotonic,
@@ -80,6 +82,7 @@ class PartitionConsumer:
         self._knobs = knobs
         self._executor = executor
         self._metadata = metadata
+        self._exemplars = exemplars
         self._metrics = metrics
         self._now_s = now_s
         self._wall_s = wall_s
@@ -263,6 +266,8 @@ class PartitionConsumer:
             self._metrics.applied(self.partition, state, applied, seconds=self._now_s() - began)
             for tenant, columns in applied.metadata:
                 self._metrics.metadata(tenant, self._metadata.add(tenant, columns, now_s=self._now_s()))
+            for tenant, batch in applied.exemplars:
+                self._metrics.exemplars(batch.exemplar_count, self._exemplars.add(self.partition, tenant, batch))
             records = records[applied.consumed :]
             if applied.cut is not None:
                 self._cuts.begin(applied.cut)

@@ -78,6 +78,11 @@ class ConsumptionMetrics:
         if rejected:
             self._metrics.ingested_samples_failures.labels(tenant).inc(sum(rejected.values()))
 
+    def exemplars(self, count: int, taken: int) -> None:
+        """Exemplars came, and some of them were taken."""
+        self._metrics.ingested_exemplars.inc(taken)
+        self._metrics.ingested_exemplars_failures.inc(count - taken)
+
     def metadata(self, tenant: str, count: int) -> None:
         """Metadata items were taken."""
         self._metrics.ingested_metadata.labels(tenant).inc(count)

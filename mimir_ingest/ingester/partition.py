@@ -29,7 +29,7 @@ from mimir_ingest.ingester.cut import CutRequest, CutSummary
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.kernels.head import ACCEPTED, OUTCOME_COLUMNS
 from mimir_ingest.log.contract import Record
-from mimir_ingest.model.batch import MetadataColumns
+from mimir_ingest.model.batch import MetadataColumns, WriteBatch
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.tsdb.head import Head
 from mimir_ingest.tsdb.head_view import HeadView
@@ -64,6 +64,8 @@ class Applied:
     outcomes: dict[str, np.ndarray] = field(default_factory=dict)
     """Tenant → samples by outcome (kernels/head.py)."""
     metadata: list[tuple[str, MetadataColumns]] = field(default_factory=list)
+    exemplars: list[tuple[str, WriteBatch]] = field(default_factory=list)
+    """(Tenant, record's batch) of records with exemplars."""
     corrupt: list[tuple[int, RecordCorrupt]] = field(default_factory=list)
     """Records passed over because they do not decode: (offset, why)."""
     missed: int = 0
@@ -258,6 +260,8 @@ class PartitionState:
         batch = decoded.batch
         if len(batch.metadata):
             applied.metadata.append((tenant, batch.metadata))
+        if batch.exemplar_count:
+            applied.exemplars.append((tenant, batch))
         if not batch.sample_count and not batch.histogram_count:
             return
         head = self.heads.get(tenant)

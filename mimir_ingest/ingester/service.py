@@ -20,6 +20,7 @@ from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import LogUnavailable
 from mimir_ingest.ingester.consumer import PartitionConsumer
 from mimir_ingest.ingester.consumption import ConsumptionMetrics
+from mimir_ingest.ingester.exemplars import ExemplarStore, SeriesExemplars
 from mimir_ingest.ingester.head_answer import HeadAnswer, PartitionCut, describe, released_cut, state_of
 from mimir_ingest.ingester.head_gauges import HeadGauges
 from mimir_ingest.ingester.knobs import STALLED_AFTER_S, STRONG_READ_TIMEOUT_S, TRIM_DELAY_S, ConsumerKnobs
@@ -61,6 +62,7 @@ class Ingester:
         retention_s: float = 600.0,
         trim_delay_s: float = TRIM_DELAY_S,
         metadata_retain_s: float = 600.0,
+        max_exemplars: Callable[[str], int] = lambda _: 0,
         fetch_max_bytes: int = 8 << 20,
         fetch_max_wait_s: float = 1.0,
         append_timeout_s: float = 30.0,
@@ -89,6 +91,7 @@ class Ingester:
         )
         self._metrics = ConsumptionMetrics(metrics)
         self._metadata = MetadataStore(retain_s=metadata_retain_s)
+        self._exemplars = ExemplarStore(max_exemplars)
         self._apply_pool = ThreadPoolExecutor(apply_threads, "ingest")
         self._query_pool = ThreadPoolExecutor(query_threads, "head-query")
         self._ship_pool = ThreadPoolExecutor(ship_concurrency, "ship")
@@ -137,6 +140,7 @@ class Ingester:
             executor=self._apply_pool,
             ship_executor=self._ship_pool,
             metadata=self._metadata,
+            exemplars=self._exemplars,
             metrics=self._metrics,
             joining=self._told,
         )
@@ -154,6 +158,7 @@ class Ingester:
         await consumer.stop()
         await asyncio.wait([self._runs.pop(consumer.partition)])
         await consumer.finish()
+        self._exemplars.forget(consumer.partition)
         self._metrics.let_go(consumer.partition)
 
     async def close(self) -> None:
@@ -291,6 +296,27 @@ class Ingester:
         """
         await self._admit(partitions, wait_offsets, max_delay_s)
         return self._metadata.of(tenant)
+
+    async def exemplars(
+        self,
+        tenant: str,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        *,
+        partitions: Collection[int] | None = None,
+        wait_offsets: Mapping[int, int] | None = None,
+        max_delay_s: float | None = None,
+    ) -> list[SeriesExemplars]:
+        """Return the exemplars in `[start_ms, end_ms)` of the series that satisfy all matchers.
+
+        Raises LogUnavailable for a partition that cannot be read, ReadConsistencyUnmet.
+        """
+        consumers = await self._admit(partitions, wait_offsets, max_delay_s)
+        asked = {consumer.partition for consumer in consumers}
+        return await asyncio.get_running_loop().run_in_executor(
+            self._query_pool, self._exemplars.select, tenant, matchers, start_ms, end_ms, asked
+        )
 
     async def _admit(
         self, partitions: Collection[int] | None, wait_offsets: Mapping[int, int] | None, max_delay_s: float | None

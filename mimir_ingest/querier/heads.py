@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol
 
 from mimir_ingest.errors import IngestError
+from mimir_ingest.ingester.exemplars import SeriesExemplars
 from mimir_ingest.ingester.head_answer import PartitionCut
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
@@ -66,6 +67,11 @@ class Heads(Protocol):
 
     async def metadata(self, tenant: str, reading: Reading) -> HeadsAnswer[dict[str, list[FamilyMetadata]]]:
         """Return what is known of metric families."""
+
+    async def exemplars(
+        self, tenant: str, reading: Reading, matchers: Sequence[Matcher], start_ms: int, end_ms: int
+    ) -> HeadsAnswer[list[SeriesExemplars]]:
+        """Return the exemplars of the series that satisfy all matchers."""
 
     async def lags(self, tenant: str) -> dict[str, list[PartitionLag] | IngestError]:
         """Return, for each healthy owner of the tenant's partitions, how far it is behind in them, or why not."""

@@ -16,6 +16,7 @@ import aiohttp
 import orjson
 
 from mimir_ingest.errors import AnswerCorrupt, InvalidRequest, OwnerUnavailable
+from mimir_ingest.ingester.exemplars import SeriesExemplars
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.model.labels import LabelFrame
@@ -27,6 +28,7 @@ from mimir_ingest.querier.internal_protocol import (
     TENANT_HEADER,
     ask_headers,
     decode_error,
+    decode_exemplars,
     read_answer_headers,
 )
 from mimir_ingest.querier.owner import HeadAsk, OwnerAnswer
@@ -129,6 +131,10 @@ class RemoteOwner:
         return await self._json(
             ask, "/metadata", lambda data: {f: [FamilyMetadata(**item) for item in items] for f, items in data.items()}
         )
+
+    async def exemplars(self, ask: HeadAsk) -> OwnerAnswer[list[SeriesExemplars]]:
+        """See `Owner`."""
+        return await self._json(ask, "/exemplars", decode_exemplars)
 
     async def lags(self, tenant: str) -> list[PartitionLag]:
         """See `Owner`."""

@@ -7,11 +7,12 @@ object with all that an error of this program has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import orjson
 
 from mimir_ingest.errors import ClientError, IngestError, OwnerError, OwnerUnavailable, QueryError
+from mimir_ingest.ingester.exemplars import Exemplar, SeriesExemplars
 from mimir_ingest.querier.owner import HeadAsk
 from mimir_ingest.wire.offsets_header import CUTS, READ_CONSISTENCY_OFFSETS, decode_offsets, encode_offsets
 from partitions.errors import PartitionError
@@ -49,6 +50,24 @@ def read_answer_headers(headers: Mapping[str, str]) -> tuple[dict[int, int], dic
     """Return (next offsets, cut offsets). Raises InvalidRequest when they are missing or malformed."""
     last = decode_offsets(headers.get(READ_CONSISTENCY_OFFSETS, "")) or {}
     return {p: offset + 1 for p, offset in last.items()}, decode_offsets(headers.get(CUTS, "")) or {}
+
+
+def encode_exemplars(parts: Sequence[SeriesExemplars]) -> bytes:
+    """Return exemplars as JSON; values as text, since JSON has no NaN."""
+    return orjson.dumps(
+        [
+            {"series": p.labels, "exemplars": [[e.timestamp_ms, repr(e.value), e.labels] for e in p.exemplars]}
+            for p in parts
+        ]
+    )
+
+
+def decode_exemplars(rows: list) -> list[SeriesExemplars]:
+    """Read what `encode_exemplars` wrote, parsed. Raises ValueError, KeyError or TypeError."""
+    return [
+        SeriesExemplars(row["series"], [Exemplar(labels, float(value), at) for at, value, labels in row["exemplars"]])
+        for row in rows
+    ]
 
 
 def encode_error(error: IngestError | PartitionError) -> bytes:

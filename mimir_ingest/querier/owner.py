@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from mimir_ingest.errors import LogUnavailable
+from mimir_ingest.ingester.exemplars import SeriesExemplars
 from mimir_ingest.ingester.head_answer import PartitionCut
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
@@ -81,6 +82,9 @@ class Owner(Protocol):
     async def metadata(self, ask: HeadAsk) -> OwnerAnswer[dict[str, list[FamilyMetadata]]]:
         """Return what is known of metric families."""
 
+    async def exemplars(self, ask: HeadAsk) -> OwnerAnswer[list[SeriesExemplars]]:
+        """Return the exemplars of the series that satisfy all matchers."""
+
     async def lags(self, tenant: str) -> list[PartitionLag]:
         """Return how far each of its partitions is behind the log."""
 
@@ -136,6 +140,11 @@ class LocalOwner:
     async def metadata(self, ask: HeadAsk) -> OwnerAnswer[dict[str, list[FamilyMetadata]]]:
         """See `Owner`."""
         found = await self._ingester.metadata(ask.tenant, **ask.demands)
+        return OwnerAnswer([found], self._ingester.next_offsets(ask.partitions))
+
+    async def exemplars(self, ask: HeadAsk) -> OwnerAnswer[list[SeriesExemplars]]:
+        """See `Owner`."""
+        found = await self._ingester.exemplars(ask.tenant, ask.matchers, ask.start_ms, ask.end_ms, **ask.demands)
         return OwnerAnswer([found], self._ingester.next_offsets(ask.partitions))
 
     async def lags(self, tenant: str) -> list[PartitionLag]:

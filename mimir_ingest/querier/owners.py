@@ -20,6 +20,7 @@ import structlog
 
 from mimir_ingest.errors import IngestError, OwnerUnavailable
 from mimir_ingest.ingester.drain import Drain, DrainProbe
+from mimir_ingest.ingester.exemplars import SeriesExemplars
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.model.labels import LabelFrame
@@ -137,6 +138,14 @@ class PartitionOwners:
     async def metadata(self, tenant: str, reading: Reading) -> HeadsAnswer[dict[str, list[FamilyMetadata]]]:
         """Return what is known of metric families."""
         return await self._read_all(tenant, reading, lambda owner, ask: owner.metadata(ask))
+
+    async def exemplars(
+        self, tenant: str, reading: Reading, matchers: Sequence[Matcher], start_ms: int, end_ms: int
+    ) -> HeadsAnswer[list[SeriesExemplars]]:
+        """Return the exemplars of the series that satisfy all matchers."""
+        return await self._read_all(
+            tenant, reading, lambda owner, ask: owner.exemplars(ask), matchers, start_ms, end_ms
+        )
 
     async def lags(self, tenant: str) -> dict[str, list[PartitionLag] | IngestError]:
         """Return, for each healthy owner of the tenant's partitions, how far it is behind in them, or why not."""

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.errors import IngestError, QueryError
+from mimir_ingest.ingester.exemplars import SeriesExemplars, merge_exemplars
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.model.labels import LabelFrame
@@ -302,6 +303,23 @@ class Querier:
                 yield
         except TimeoutError as error:
             raise QueryError("query timed out in query execution", error_type="timeout") from error
+
+    async def exemplars(
+        self,
+        tenant: str,
+        selectors: Sequence[Sequence[Matcher]],
+        start_ms: int,
+        end_ms: int,
+        *,
+        reading: Reading | None = None,
+    ) -> list[SeriesExemplars]:
+        """Return the exemplars in `[start_ms, end_ms)` of the series of a selector. Raises what `Heads` raises."""
+
+        async def one(reading: Reading, matchers: Sequence[Matcher]) -> list[SeriesExemplars]:
+            heads = await self._heads.exemplars(tenant, reading, matchers, start_ms, end_ms)
+            return [series for part in heads.found for series in part]
+
+        return merge_exemplars(await self._read_each(tenant, reading, selectors, one))
 
     async def metadata(self, tenant: str, *, reading: Reading | None = None) -> dict[str, list[FamilyMetadata]]:
         """Return metric families, ascending, with what the heads know of them. Raises what `Heads` raises."""

@@ -1,0 +1,44 @@
+"""`/query_exemplars`: which selectors an expression has, and exemplars as JSON (spec http-api.md 6.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import orjson
+
+from mimir_ingest.api.params import MAX_TIME_MS, MIN_TIME_MS, Params, bad_parameter
+from mimir_ingest.api.render import clean
+from mimir_ingest.ingester.exemplars import SeriesExemplars
+from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.model.numbers import format_time, format_value
+from mimir_ingest.promql.nodes import Expr, VectorSelector, walk
+
+
+def exemplar_range(params: Params) -> tuple[int, int]:
+    """Return the inclusive (start, end) of a request for exemplars, by default all time. Raises QueryError."""
+    start, end = params.time_ms("start", MIN_TIME_MS), params.time_ms("end", MAX_TIME_MS)
+    if end < start:
+        raise bad_parameter("end", "end timestamp must not be before start timestamp")
+    return start, end
+
+
+def selectors_of(expression: Expr) -> list[tuple[Matcher, ...]]:
+    """Return the matchers of each selector in an expression."""
+    return [node.matchers for node in walk(expression) if isinstance(node, VectorSelector)]
+
+
+def exemplars_json(found: Sequence[SeriesExemplars]) -> str:
+    """Return series with their exemplars as Prometheus's JSON."""
+    return "[" + ",".join(map(_series, found)) + "]"
+
+
+def _series(series: SeriesExemplars) -> str:
+    exemplars = ",".join(
+        f'{{"labels":{_labels(e.labels)},"value":"{format_value(e.value)}","timestamp":{format_time(e.timestamp_ms)}}}'
+        for e in series.exemplars
+    )
+    return f'{{"seriesLabels":{_labels(series.labels)},"exemplars":[{exemplars}]}}'
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return orjson.dumps({clean(name): clean(value) for name, value in labels.items()}).decode()
