@@ -35,6 +35,7 @@ from mimir_ingest.obs.metrics import (
     StrongReadMetrics,
     WriterMetrics,
 )
+from mimir_ingest.obs.querier_metrics import IngesterClientMetrics
 from mimir_ingest.obs.ring_metrics import LifecyclerMetrics
 from mimir_ingest.querier.checkpoint_cuts import CheckpointCuts
 from mimir_ingest.querier.demands import Demands
@@ -115,7 +116,7 @@ def assemble(
             ingester = builder.ingester(storage)
             membership, downscale = builder.membership(ingester, storage, internal_port)
         if "querier" in modules:
-            client = IngesterClient()
+            client = IngesterClient(IngesterClientMetrics.create(registry))
             querier = builder.querier(storage, ingester, client)
     return Parts(
         identity=identity,

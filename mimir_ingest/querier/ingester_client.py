@@ -7,6 +7,7 @@ are decoded in threads while they arrive. The caller bounds the time of a call.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
@@ -15,13 +16,14 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 
-from mimir_ingest.errors import AnswerCorrupt, InvalidRequest, OwnerUnavailable
+from mimir_ingest.errors import AnswerCorrupt, IngestError, InvalidRequest, OwnerUnavailable
 from mimir_ingest.ingester.exemplars import SeriesExemplars
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.obs.querier_metrics import IngesterClientMetrics
 from mimir_ingest.promql.printer import format_matcher
 from mimir_ingest.querier.internal_protocol import (
     PREFIX,
@@ -55,7 +57,15 @@ _Json = Any
 class IngesterClient:
     """The session of all remote owners. Enter it on the event loop that uses it."""
 
-    def __init__(self, *, connect_timeout_s: float = CONNECT_TIMEOUT_S, max_connections: int = 0) -> None:
+    def __init__(
+        self,
+        metrics: IngesterClientMetrics,
+        *,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        max_connections: int = 0,
+    ) -> None:
+        """`max_connections` bounds those that are open at a time; 0 is no bound."""
+        self._metrics = metrics
         self._connect_timeout_s = connect_timeout_s
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
@@ -90,14 +100,16 @@ class IngesterClient:
         """Return the owner that listens on `address` (`host:port`); `instance` names it in errors."""
         if self._session is None:
             raise OwnerUnavailable(f"{instance} cannot be asked: this process is stopping")
-        return RemoteOwner(self._session, instance, address)
+        return RemoteOwner(self._session, instance, address, self._metrics)
 
 
 class RemoteOwner:
     """One other process; see `owner.Owner`."""
 
-    def __init__(self, session: aiohttp.ClientSession, instance: str, address: str) -> None:
-        self._session = session
+    def __init__(
+        self, session: aiohttp.ClientSession, instance: str, address: str, metrics: IngesterClientMetrics
+    ) -> None:
+        self._session, self._metrics = session, metrics
         self._name = f"{instance} ({address})"
         self._base = f"http://{address}{PREFIX}"
 
@@ -163,6 +175,22 @@ class RemoteOwner:
         self, method: str, path: str, take: Callable[[aiohttp.ClientResponse], Any], **options: Any
     ) -> Any:
         """Send a request; return what `take` makes of its answer. Raises OwnerError, ClientError."""
+        operation = "/label/values" if path.startswith("/label/") else path
+        status = None
+        began = time.monotonic()
+        try:
+            found = await self._send(method, path, take, **options)
+            status = 200
+            return found
+        except IngestError as error:
+            status = error.http_status
+            raise
+        finally:
+            self._metrics.observe(operation, status, time.monotonic() - began)
+
+    async def _send(
+        self, method: str, path: str, take: Callable[[aiohttp.ClientResponse], Any], **options: Any
+    ) -> Any:
         for fresh in (False, True):
             begun = False
             try:

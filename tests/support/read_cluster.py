@@ -22,6 +22,7 @@ from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.log.embedded import EmbeddedLog
 from mimir_ingest.obs.metrics import IngesterMetrics, StrongReadMetrics
+from mimir_ingest.obs.querier_metrics import IngesterClientMetrics
 from mimir_ingest.querier.checkpoint_cuts import CheckpointCuts
 from mimir_ingest.querier.demands import Demands
 from mimir_ingest.querier.ingester_client import IngesterClient
@@ -222,7 +223,7 @@ class Cluster:
         watcher = self.make_watcher("querier")
         await watcher.start()
         self._stack.push_async_callback(watcher.close)
-        client = IngesterClient()
+        client = IngesterClient(IngesterClientMetrics.create(CollectorRegistry()))
         await client.start()
         self._stack.push_async_callback(client.close)
         ring = RingView(

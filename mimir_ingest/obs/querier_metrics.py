@@ -1,0 +1,34 @@
+"""Metrics of the querier, part of the catalogue that `metrics` begins (Mimir's names)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Histogram
+
+from mimir_ingest.obs.metrics import REQUEST_SECONDS_BUCKETS
+
+
+@dataclass(frozen=True)
+class IngesterClientMetrics:
+    """Requests to ingesters of other processes."""
+
+    request_duration_seconds: Histogram
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry) -> IngesterClientMetrics:
+        """Register the metric."""
+        return cls(
+            Histogram(
+                "cortex_ingester_client_request_duration_seconds",
+                "Time (seconds) of requests to ingesters, until the last byte of the answer.",
+                ["operation", "status_code"],
+                buckets=REQUEST_SECONDS_BUCKETS,
+                registry=registry,
+            )
+        )
+
+    def observe(self, operation: str, status: int | None, seconds: float) -> None:
+        """Count a request to a path; `status` is None when there was no whole answer (it failed or was given up)."""
+        code = "error" if status is None else f"{status // 100}xx"
+        self.request_duration_seconds.labels(operation, code).observe(seconds)
