@@ -55,12 +55,13 @@ def block_dump(
     min_time: Annotated[int, typer.Option(help="First time (ms since 1970).")] = -(1 << 63),
     max_time: Annotated[int, typer.Option(help="Last time (ms since 1970).")] = (1 << 63) - 1,
 ) -> None:
-    """Print the float samples of a block, one a line: {labels} value time, as promtool tsdb dump does."""
+    """Print the samples of a block, one a line: {labels} value time, as promtool tsdb dump does."""
+    from mimir_ingest.promql.histogram_text import format_histograms
     from mimir_ingest.promql.parser import parse_metric_selector
     from mimir_ingest.tsdb.block_tools import dump
 
     matchers = parse_metric_selector(match) if match else ()
-    for line in dump(_open_block(block), matchers, min_time, max_time):
+    for line in dump(_open_block(block), matchers, min_time, max_time, histogram_texts=format_histograms):
         print(line)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from mimir_ingest.model.histograms import Histograms, HistogramSamples
 from mimir_ingest.model.labels import go_quote
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.numbers import format_general
@@ -79,23 +80,39 @@ def verify(reader: BlockReader) -> list[str]:
     return reader.verify()
 
 
+HistogramTexts = Callable[[Histograms, np.ndarray], list[str]]
+"""From native histograms and rows of them (int64[k]) to their texts."""
+
+
 def dump(
     reader: BlockReader,
     matchers: Sequence[Matcher] = (),
     start_ms: int = -(1 << 63),
     end_ms_incl: int = (1 << 63) - 1,
+    *,
+    histogram_texts: HistogramTexts,
 ) -> Iterator[str]:
-    """Give the float samples of a block as `promtool tsdb dump` prints them: `{labels} value timestamp`.
+    """Give the samples of a block as `promtool tsdb dump` prints them: `{labels} value timestamp`.
 
     Series come in label order, a few thousand at a time. Raises `BlockCorrupt`, `QueryError`.
     """
     samples = reader.select(matchers, start_ms, end_ms_incl)
+    histograms = samples.histograms or HistogramSamples.empty(samples.series_count)
     for first in range(0, samples.series_count, 1000):
         last = min(first + 1000, samples.series_count)
         labels = samples.labels.take(np.arange(first, last)).to_dicts()
+        rows = np.arange(histograms.offsets[first], histograms.offsets[last])
+        texts = histogram_texts(histograms.values, rows) if len(rows) else []
         for series, pairs in zip(range(first, last), labels, strict=True):
             text = "{" + ", ".join(f"{name}={go_quote(value)}" for name, value in pairs.items()) + "}"
             own = slice(int(samples.offsets[series]), int(samples.offsets[series + 1]))
-            times, values = samples.timestamps[own].tolist(), samples.values[own].tolist()
-            for time, value in zip(times, values, strict=True):
-                yield f"{text} {format_general(value)} {time}"
+            points = [
+                (time, format_general(value))
+                for time, value in zip(samples.timestamps[own].tolist(), samples.values[own].tolist(), strict=True)
+            ]
+            own = slice(int(histograms.offsets[series]), int(histograms.offsets[series + 1]))
+            points += (
+                zip(histograms.timestamps[own].tolist(), texts[own.start - rows[0] :], strict=False) if texts else []
+            )
+            for time, value in sorted(points, key=lambda point: point[0]):
+                yield f"{text} {value} {time}"

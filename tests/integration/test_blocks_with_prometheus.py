@@ -16,10 +16,13 @@ from pathlib import Path
 import pytest
 
 from mimir_ingest.model.matchers import Matcher, MatchType
+from mimir_ingest.promql.histogram_text import format_histograms
 from mimir_ingest.tsdb import block_tools
 from mimir_ingest.tsdb.block_reader import open_files
 from mimir_ingest.tsdb.index_writer import ChunkColumns, write_index
 from tests.support.blocks import Series, build, make_samples, read_files, sample_series, to_python, write_files
+from tests.support.native_series import make_series as make_native
+from tests.support.native_series import native_samples
 from tests.support.peers import pick_free_port
 
 pytestmark = pytest.mark.peer
@@ -58,7 +61,7 @@ def test_promtool_dumps_exactly_the_samples_that_went_in(
     write_files(tmp_path, built)
     (tmp_path / "wal").mkdir()
     dumped = _run(promtool_bin, "tsdb", "dump", tmp_path).splitlines()
-    ours = list(block_tools.dump(open_files(built.files)))
+    ours = list(block_tools.dump(open_files(built.files), histogram_texts=format_histograms))
     assert len(dumped) == sum(len(samples) for _, samples in series)
     assert sorted(ours) == sorted(dumped)
 
@@ -71,9 +74,22 @@ def test_promtool_dumps_what_a_matcher_and_a_time_range_select(promtool_bin: Pat
     options = [f"--min-time={start}", f"--max-time={end}", '--match={job!="job-1",zone=~"eu|"}']
     dumped = _run(promtool_bin, "tsdb", "dump", *options, tmp_path).splitlines()
     matchers = [Matcher(MatchType.NOT_EQUAL, "job", "job-1"), Matcher(MatchType.REGEXP, "zone", "eu|")]
-    ours = list(block_tools.dump(open_files(built.files), matchers, start, end))
+    ours = list(block_tools.dump(open_files(built.files), matchers, start, end, histogram_texts=format_histograms))
     assert ours
     assert sorted(ours) == sorted(dumped)
+
+
+def test_promtool_dumps_native_histograms_as_we_do(promtool_bin: Path, tmp_path: Path) -> None:
+    series = make_native(1_700_006_400_000, 300)
+    built = build(native_samples(series))
+    write_files(tmp_path, built)
+    (tmp_path / "wal").mkdir()
+    dumped = _run(promtool_bin, "tsdb", "dump", tmp_path).splitlines()
+    ours = list(block_tools.dump(open_files(built.files), histogram_texts=format_histograms))
+    assert len(dumped) == sum(len(samples) for _, samples in series)
+    assert sorted(ours) == sorted(dumped)
+    text = _run(promtool_bin, "tsdb", "analyze", "--extended", tmp_path, built.ulid)
+    assert f"Total Series: {len(series)}\n" in text
 
 
 def test_promtool_analyzes_our_blocks(promtool_bin: Path, tmp_path: Path) -> None:

@@ -6,10 +6,14 @@ import random
 from collections.abc import Iterable
 
 import cramjam
+import numpy as np
 
 from mimir_ingest.model.histograms import CUSTOM_BUCKETS_SCHEMA, GAUGE
-from tests.support.histograms import STALE_BITS, Row, bits, put_histogram
+from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.model.samples import SeriesSamples
+from tests.support.histograms import STALE_BITS, Row, bits, put_histogram, stored
 from tests.support.protobuf_schema import WriteRequest
+from tests.support.random_batches import histogram_samples
 
 Sample = tuple[int, Row | float]
 BOUNDS = (0.1, 0.25, 1.0, 2.5, 1e9)
@@ -101,3 +105,16 @@ def batches(series: list[tuple[dict, list[Sample]]], size: int) -> list[bytes]:
     """Return bodies with `size` samples of each series, in order of time."""
     length = max(len(samples) for _, samples in series)
     return [body([(labels, samples[i : i + size]) for labels, samples in series]) for i in range(0, length, size)]
+
+
+def native_samples(series: list[tuple[dict, list[Sample]]]) -> SeriesSamples:
+    """Return series in label order, as a selection gives them."""
+    floats = [[(t, v) for t, v in samples if not isinstance(v, Row)] for _, samples in series]
+    histograms = [[(t, stored(v)) for t, v in samples if isinstance(v, Row)] for _, samples in series]
+    return SeriesSamples(
+        LabelFrame.from_dicts([labels for labels, _ in series]),
+        np.cumsum([0, *map(len, floats)]),
+        np.array([t for rows in floats for t, _ in rows], np.int64),
+        np.array([v for rows in floats for _, v in rows], np.float64),
+        histogram_samples(histograms),
+    ).in_label_order()

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimir_ingest.errors import QueryError, RecordCorrupt, RecordVersionUnsupported
-from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.wire import remote_write_v1, symbolized
 from mimir_ingest.wire.columnar import decode_columnar
@@ -25,9 +24,9 @@ from mimir_ingest.wire.record import (
 )
 from tests.reference import histogram_wire as reference
 from tests.support.histograms import STALE_BITS, Row, as_rows, histogram_rows, put_histogram, stored
-from tests.support.native_series import make_series
+from tests.support.native_series import make_series, native_samples
 from tests.support.protobuf_schema import ReadResponse, WriteRequest
-from tests.support.random_batches import TIMES, batch_of, content, histogram_batches, histogram_samples, histograms_of
+from tests.support.random_batches import TIMES, batch_of, content, histogram_batches, histograms_of
 
 VERSIONS = [VERSION_COLUMNAR, VERSION_V0, VERSION_V1]
 ROWS = histogram_rows()
@@ -187,18 +186,7 @@ def test_layout_1_has_no_histograms_and_layout_2_is_written_only_with_them():
 
 def selection() -> SeriesSamples:
     """Series of every kind, as a selection gives them."""
-    series = sorted(make_series(1_700_000_000_000, 90), key=lambda one: sorted(one[0].items()))
-    floats = [[(t, v) for t, v in samples if not isinstance(v, Row)] for _, samples in series]
-    histograms = histogram_samples(
-        [[(t, stored(v)) for t, v in samples if isinstance(v, Row)] for _, samples in series]
-    )
-    return SeriesSamples(
-        LabelFrame.from_dicts([labels for labels, _ in series]),
-        np.cumsum([0, *map(len, floats)]),
-        np.array([t for rows in floats for t, _ in rows], np.int64),
-        np.array([v for rows in floats for _, v in rows], np.float64),
-        histograms,
-    ).in_label_order()
+    return native_samples(make_series(1_700_000_000_000, 90))
 
 
 def hintless(samples):
