@@ -81,7 +81,11 @@ def test_two_processes_on_one_log_and_bucket_answer_alike_and_ship_once(tmp_path
         f"-blocks-storage.filesystem.dir={tmp_path / 'blocks'}",
         RATE,
     ]
-    with Program(tmp_path / "a", *shared) as a, Program(tmp_path / "b", *shared) as b:
+    zone = "-ingester.ring.instance-availability-zone"
+    with (
+        Program(tmp_path / "a", *shared, f"{zone}=zone-a") as a,
+        Program(tmp_path / "b", *shared, f"{zone}=zone-b") as b,
+    ):
         a.start()
         b.start()
         start_ms = (int(time.time()) - 3000) * 1000
