@@ -36,6 +36,12 @@ class IndexGroup:
 
 def standard_groups(running: Collection[str], *, runtime_config: bool) -> list[IndexGroup]:
     """Return the groups of a process that runs these components: those of every process, then one a component."""
+    ingester_links = (
+        IndexLink("Ring status", "ingester/ring"),
+        IndexLink("Partition ring status", "ingester/partition-ring"),
+    )
+    if "ingester" in running:
+        ingester_links += (IndexLink("Partitions consumed here", "ingester/partitions"),)
     groups = [
         IndexGroup("Overview", 1, (IndexLink("Services' status", "services"),)),
         IndexGroup(
@@ -47,11 +53,7 @@ def standard_groups(running: Collection[str], *, runtime_config: bool) -> list[I
             ),
         ),
         IndexGroup("Distributor", 4, (IndexLink("Ring status", "distributor/ring"),)),
-        IndexGroup(
-            "Ingester",
-            4,
-            (IndexLink("Ring status", "ingester/ring"), IndexLink("Partition ring status", "ingester/partition-ring")),
-        ),
+        IndexGroup("Ingester", 4, ingester_links),
         IndexGroup("Memberlist", 5, (IndexLink("Status", "memberlist"),)),
         IndexGroup("Metrics", 5, (IndexLink("This process", "metrics"), IndexLink("Readiness", "ready"))),
     ]

@@ -1,6 +1,7 @@
 """Control endpoints of the ingester; no tenant needed (spec http-api.md 5.1 to 5.6; ingest-storage.md 7.1 to 7.5).
 
     /ingester/flush, /ingester/shutdown
+    /ingester/partitions                        how far each partition is that is consumed here; not in Mimir
     /ingester/prepare-partition-downscale       the partition leaves: ACTIVE ─► INACTIVE, and back
     /ingester/prepare-shutdown                  the instance leaves with its next shutdown
     /ingester/unregister-on-shutdown            whether the instance leaves its ring when it stops
@@ -31,7 +32,7 @@ _log = structlog.get_logger()
 
 
 def ingester_router(ingester: Ingester, membership: Membership, services: ServiceRegistry) -> APIRouter:
-    """Build `/ingester/flush` and `/ingester/shutdown`."""
+    """Build `/ingester/flush`, `/ingester/shutdown` and `/ingester/partitions`."""
     router = APIRouter(prefix="/ingester")
     background: set[asyncio.Task] = set()
 
@@ -60,6 +61,12 @@ def ingester_router(ingester: Ingester, membership: Membership, services: Servic
             services.set_state("ingester", ServiceState.TERMINATED)
         return Response(status_code=204)
 
+    async def partitions() -> Response:
+        """Tell how far each partition is, what is wrong with it, and which offsets the log lost before they came."""
+        body = {"not_ready": membership.ready_reason(), "partitions": ingester.partition_states()}
+        return Response(orjson.dumps(body), media_type="application/json")
+
+    router.add_api_route("/partitions", partitions, methods=["GET"])
     router.add_api_route("/flush", flush, methods=["GET", "POST"])
     router.add_api_route("/shutdown", shutdown, methods=["POST"])
     return router

@@ -8,6 +8,7 @@ from mimir_ingest.errors import LogUnavailable
 from mimir_ingest.ingester.consumer import PartitionConsumer
 from mimir_ingest.ingester.cut import BlockRef
 from mimir_ingest.ingester.partition import PartitionState
+from mimir_ingest.ingester.reader_health import explain_unreadable
 from mimir_ingest.model.samples import SeriesSamples
 
 
@@ -54,7 +55,8 @@ def describe(consumer: PartitionConsumer) -> dict[str, int | str | list | None]:
     state = consumer.state
     row: dict[str, int | str | list | None] = {
         "partition": consumer.partition,
-        "failed": consumer.failed,
+        "unreadable": explain_unreadable(consumer.facts),
+        "error": consumer.facts.error,
         "lost_offsets": [list(span) for span in consumer.lost],
     }
     if state is None:

@@ -173,11 +173,6 @@ class Ingester:
         for pool in (self._apply_pool, self._query_pool, self._ship_pool):
             pool.shutdown(wait=False, cancel_futures=True)
 
-    async def shutdown(self) -> None:
-        """Cut and ship everything held, then close (spec 7.5, `/ingester/shutdown`)."""
-        await self.flush(None, wait=True)
-        await self.close()
-
     # --- what it has ------------------------------------------------------------------------------------------------
 
     @property

@@ -240,12 +240,13 @@ async def test_a_record_that_does_not_decode_is_counted_and_passed_over(world):
             assert value("cortex_discarded_samples_total", labels) == 1
 
 
-async def test_shutdown_leaves_nothing_in_memory_only(world):
+async def test_a_flush_before_the_end_leaves_nothing_in_memory_only(world):
     async with world.ingester() as ingester:
         t = world.clock.now_ms
         await world.push([row(0, t)])
         await world.push([row(1, t)], tenant="b", partition=1)
-        await ingester.shutdown()
+        await ingester.flush(None, wait=True)
+        await ingester.close()
         assert len(world.blocks("a")) == len(world.blocks("b")) == 1
         with pytest.raises(LogUnavailable, match="the ingester is stopped"):
             await held(ingester)

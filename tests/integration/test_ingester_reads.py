@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
+from mimir_ingest.api.ingester import ingester_router
 from mimir_ingest.errors import LogError, LogUnavailable, OffsetOutOfRange, ReadConsistencyUnmet
 from mimir_ingest.ingester.lag import PartitionLag, read_lag
 from mimir_ingest.log.embedded import EmbeddedLog
+from mimir_ingest.obs.services import ServiceRegistry
 from mimir_ingest.wire.record import VERSION_COLUMNAR
 from tests.support.ingester_world import World, held, row, until
 
@@ -180,6 +184,16 @@ async def test_a_log_that_ends_before_what_was_consumed_is_reported_and_not_pass
         await until(lambda: ingester.ready_reason() is None)
 
 
+async def ask(ingester, path) -> dict:
+    """Return what an endpoint answers."""
+    app = FastAPI(openapi_url=None)
+    app.include_router(
+        ingester_router(ingester, ingester, ServiceRegistry())
+    )  # it has the `ready_reason` that is asked
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+        return (await client.get(path)).json()
+
+
 async def test_what_retention_deleted_is_named_counted_and_shown_and_what_was_consumed_before_stays(world, gate):
     async with world.ingester() as ingester:
         t = world.clock.now_ms
@@ -193,7 +207,9 @@ async def test_what_retention_deleted_is_named_counted_and_shown_and_what_was_co
         gate.shut = False
         await ingester.wait_consumed(0, 4, 20)
         assert await held(ingester) == {"0": [t], "3": [t]}
-        assert [r["lost_offsets"] for r in ingester.partition_states()] == [[[1, 3]], []]
+        shown, other = (await ask(ingester, "/ingester/partitions"))["partitions"]
+        assert (shown["partition"], shown["next_offset"], shown["lost_offsets"]) == (0, 4, [[1, 3]])
+        assert (shown["unreadable"], shown["error"], other["lost_offsets"]) == (None, None, [])
         assert world.registry.get_sample_value("cortex_ingest_storage_reader_missed_records_total") == 2
         assert ingester.ready_reason() is None
 
