@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mimir_ingest.kernels._jit import bool_2d_out, f64_2d_out, f64_in, i64, i64_in, i64_out, inline, kernel
+from mimir_ingest.kernels._jit import bool_2d_out, f64_2d_out, f64_in, f64_out, i64, i64_in, i64_out, inline, kernel
 
 COUNTER, PER_SECOND = 1, 2
 """Flags of `mode`: correct for counter resets; divide by the range."""
@@ -219,6 +219,54 @@ def extend_rate(offsets, timestamps, values, ends, window, values_out, present_o
     counts_out[1] += fresh
     counts_out[2] = max(counts_out[2], longest)
     return found
+
+
+@kernel(i64(i64_in, i64_in, f64_in, i64_in, i64_out, i64_out, f64_out))
+def extend_samples(offsets, timestamps, values, window, offsets_out, timestamps_out, values_out):
+    """Give the samples of one `anchored` or `smoothed` window, with what the series are worth at its borders.
+
+    Parameters
+    ----------
+    offsets, timestamps, values
+        Samples from a lookback before the window to its end, or a lookback after it (SMOOTHED).
+    window : int64[3]
+        Start and end (ms); mode: ANCHORED or SMOOTHED.
+    offsets_out : int64[n + 1], written
+    timestamps_out, values_out : int64[m + 2 * n], float64[m + 2 * n], written
+        A series has samples at both borders and those between them, or none if there is none after the start.
+
+    Returns
+    -------
+    int64
+        Number of samples.
+    """
+    start_time, end_time, smoothed = window[0], window[1], window[2] & SMOOTHED != 0
+    at = 0
+    offsets_out[0] = 0
+    for i in range(len(offsets) - 1):
+        lo, last = offsets[i], offsets[i + 1] - 1
+        first = first_at_or_before(timestamps, lo, last, start_time)
+        if smoothed:
+            k = lo
+            while k < last and timestamps[k] < end_time:
+                k += 1
+            last = k
+        if last >= lo and offsets[i + 1] > lo and timestamps[last] > start_time:
+            left, right = values[first], values[last]
+            if smoothed and timestamps[first] < start_time:
+                left = _between(timestamps, values, first, first + 1, start_time, False)
+            if smoothed and last > lo and timestamps[last] > end_time:
+                right = _between(timestamps, values, last - 1, last, end_time, False)
+            timestamps_out[at], values_out[at] = start_time, left
+            at += 1
+            for k in range(first + 1 if timestamps[first] <= start_time else first, last + 1):
+                if timestamps[k] < end_time:
+                    timestamps_out[at], values_out[at] = timestamps[k], values[k]
+                    at += 1
+            timestamps_out[at], values_out[at] = end_time, right
+            at += 1
+        offsets_out[i + 1] = at
+    return at
 
 
 @kernel(i64(i64_in, i64_in, i64_in, i64, i64_out))

@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from mimir_ingest.errors import InvariantViolated
+from mimir_ingest.errors import InvariantViolated, QueryError
+from mimir_ingest.kernels.windows import ANCHORED, SMOOTHED, extend_samples
 from mimir_ingest.model.histograms import gather_rows
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.samples import SeriesSamples
@@ -230,7 +231,11 @@ def _range_result(evaluation: Evaluation, root: planned.PlanNode, steps: Steps) 
     if not isinstance(root, planned.RangeSelect):
         raise InvariantViolated(f"{type(root).__name__} at {root.pos} is no range vector")
     end = (steps.start_ms if root.shift.at_ms is None else root.shift.at_ms) - root.shift.offset_ms
-    block = _clipped(without_stale(evaluation.data[root.select]), end - root.range_ms, end)
+    block = without_stale(evaluation.data[root.select])
+    if root.anchored or root.smoothed:
+        block = _extended(evaluation, root, block, end)
+    else:
+        block = _clipped(block, end - root.range_ms, end)
     samples = len(block.timestamps)
     if block.histograms is not None:
         samples += int(block.histograms.weights[block.histograms.rows].sum())
@@ -238,6 +243,20 @@ def _range_result(evaluation: Evaluation, root: planned.PlanNode, steps: Steps) 
     evaluation.stats.samples_read += samples
     evaluation.note_samples(samples)
     return _matrix(block)
+
+
+def _extended(evaluation: Evaluation, node: planned.RangeSelect, block: RangeBlock, end_ms: int) -> RangeBlock:
+    """Return the samples of an `anchored` or `smoothed` window; QueryError if there are histograms."""
+    start_ms, lookback_ms = end_ms - node.range_ms, evaluation.lookback_ms
+    block = _clipped(block, start_ms - lookback_ms, end_ms + (lookback_ms if node.smoothed else 0))
+    if block.histograms is not None and len(block.histograms.rows):
+        modifier = "smoothed" if node.smoothed else "anchored"
+        raise QueryError(f"{modifier} modifier is not supported with histograms")
+    n = len(block.timestamps) + 2 * block.labels.n
+    offsets, timestamps, values = np.empty(block.labels.n + 1, np.int64), np.empty(n, np.int64), np.empty(n)
+    window = np.array((start_ms, end_ms, SMOOTHED if node.smoothed else ANCHORED))
+    size = extend_samples(block.offsets, block.timestamps, block.values, window, offsets, timestamps, values)
+    return RangeBlock(block.labels, offsets, timestamps[:size], values[:size], block.drop_name)
 
 
 def _clipped(block: RangeBlock, after_ms: int, end_ms: int) -> RangeBlock:

@@ -88,3 +88,20 @@ def measure(samples: Samples, ends: list[int], range_ms: int) -> tuple[int, int,
         if points:
             seen = points[-1][0]
     return sum(map(len, found)), fresh, max(map(len, found), default=0)
+
+
+def bordered(samples: Samples, start: int, end: int, smoothed: bool) -> list[tuple[int, float]]:
+    """Return the samples of an anchored or smoothed window with those at its borders; none if none is after the start."""
+    if not samples:
+        return []
+    last = next((i for i, s in enumerate(samples[:-1]) if smoothed and s[0] >= end), len(samples) - 1)
+    first = max((i for i, s in enumerate(samples[:-1]) if s[0] <= start), default=0)
+    if samples[last][0] <= start:
+        return []
+    left, right = samples[first][1], samples[last][1]
+    if smoothed and samples[first][0] < start:
+        left = _between(samples[first], samples[first + 1], start, False)
+    if smoothed and last > 0 and samples[last][0] > end:
+        right = _between(samples[last - 1], samples[last], end, False)
+    inside = [s for s in samples[first : last + 1] if start < s[0] < end]
+    return [(start, left), *inside, (end, right)]

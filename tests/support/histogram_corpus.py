@@ -246,7 +246,8 @@ def make_expressions() -> list[str]:
     """Return about 500 expressions, each valid for instant and range queries."""
     out = [f"{f}({r})" for f in _OVER_TIME for r in _RANGES]
     for f in ("rate", "increase", "delta"):
-        out += [f"{f}({name}[3m] {how})" for name in _NAMES for how in ("anchored", "smoothed")]
+        ranges = [f"{name}[3m] {how}" for name in _NAMES for how in ("anchored", "smoothed")]
+        out += [f"{f}({r})" for r in ranges] + [f"histogram_count({f}({r}))" for r in ranges]
     out += [f"{f}({name}[3m] anchored)" for f in ("changes", "resets") for name in _NAMES]
     out += [f"{name}{how}" for name in _NAMES for how in ("", " smoothed", " offset 90s")]
     for name in _NAMES:
@@ -320,6 +321,13 @@ def make_expressions() -> list[str]:
         "avg_over_time((requests * 1e305)[10m:1m])",
         "sum((requests * 1e307))",
         "sort(requests)",
+        "-{__name__=~'requests|weight', instance='host0:80'}",
+        "label_replace({__name__=~'requests|weight'}, '__name__', 'both', '', '')",
+        "{__name__=~'requests|weight'} * 2",
+        "rate({__name__=~'requests|weight'}[3m])",
+        "count_values('v', requests * -Inf)",
+        "count_values('v', sizes * -Inf)",
+        "histogram_count(requests smoothed + on(instance) latency smoothed)",
     ]
     return list(dict.fromkeys(out))
 
@@ -330,6 +338,11 @@ def random_number(op: str, name: str) -> str:
 
 
 INSTANT_ONLY = (
+    "requests[2m] anchored",
+    "requests[2m] smoothed",
+    "weight[2m] anchored",
+    "weight[4m] smoothed",
+    "mixture[2m] anchored",
     "requests[2m]",
     "mixture[15m]",
     "sizes[5m:1m]",

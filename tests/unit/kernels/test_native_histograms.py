@@ -267,3 +267,23 @@ def test_a_kernel_that_runs_out_of_room_goes_on_where_it_stopped():
     rest.cursor[0] = 2
     assert native_pairs.apply_factors(native, rows, factors, native_pairs.MULTIPLY, works(3), rest) == 5
     assert len(written(small)) + len(written(rest)) == 5
+
+
+def test_a_reader_of_statistics_knows_the_sample_before_unless_it_jumped():
+    """Only unknown hints are made out; where the query lands after a jump, nothing is known."""
+    offsets, times = np.array([0, 6]), np.array([0, 10, 20, 100, 110, 120])
+    hints = np.array([0, 0, GAUGE, 0, 0, 0], np.uint8)
+    resets = np.array([False, True, False, True, True, False])
+    found = np.empty(6, np.uint8)
+    looked = np.array([25, 120])
+    assert native_resets.detect_hints(offsets, times, hints, resets, looked, 30, found) == 4
+    assert found.tolist() == [
+        0,
+        native_merge.RESET,
+        GAUGE,
+        native_merge.RESET,
+        native_merge.RESET,
+        native_merge.NO_RESET,
+    ]
+    assert native_resets.detect_hints(offsets, times, hints, resets, looked, 15, found) == 1
+    assert found.tolist() == [0, 0, GAUGE, 0, 0, native_merge.NO_RESET]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 
-from mimir_ingest.kernels.rows import find_conflict, merge_rows
+from mimir_ingest.kernels.rows import find_conflict, merge_index, merge_rows
 from tests.reference import rows as reference
 from tests.support.columns import assert_same, grid, outputs, rows_and_groups
 
@@ -24,6 +24,10 @@ def test_conflicts_are_found_and_rows_without_any_are_merged(case):
         return
     merged, there = outputs(count, steps)
     merge_rows(ids, values, present, merged, there)
+    index, places = np.arange(len(rows) * steps).reshape(len(rows), steps), np.empty((count, steps), np.int64)
+    assert merge_index(ids, index, present, places) == np.count_nonzero(there)
+    assert ((places >= 0) == there).all()
+    assert np.array_equal(values.reshape(-1)[places[there]], merged[there], equal_nan=True)
     expected: list[list[float | None]] = [[None] * steps for _ in range(count)]
     for row, group in zip(rows, groups, strict=True):
         expected[group] = [old if value is None else value for old, value in zip(expected[group], row, strict=True)]

@@ -62,3 +62,20 @@ def test_windows_are_measured_as_the_twin_does(rows, at, range_ms):
         max((m[2] for m in measured), default=0),
     ]
     assert filled == sum(bool(reference.window(samples, end, range_ms)) for samples in rows for end in at)
+
+
+@pytest.mark.parametrize("smoothed", [False, True], ids=["anchored", "smoothed"])
+@given(series(st.floats(-1e3, 1e3)), st.integers(-50, 50), st.integers(1, 100))
+def test_a_window_alone_is_given_with_samples_at_its_borders(smoothed, rows, start, length):
+    """Interpolated, or those of the samples before."""
+    end = start + length
+    rows = [[s for s in samples if s[0] <= end or smoothed] for samples in rows]
+    offsets, timestamps, values = columns(rows)
+    size = len(timestamps) + 2 * len(rows)
+    out = (np.empty(len(rows) + 1, np.int64), np.empty(size, np.int64), np.empty(size))
+    mode = windows.SMOOTHED if smoothed else windows.ANCHORED
+    found = windows.extend_samples(offsets, timestamps, values, np.array([start, end, mode]), *out)
+    expected = [reference.bordered(samples, start, end, smoothed) for samples in rows]
+    assert out[0].tolist() == np.cumsum([0, *map(len, expected)]).tolist()
+    got = list(zip(out[1][:found].tolist(), out[2][:found].tolist(), strict=True))
+    assert got == [pair for samples in expected for pair in samples]
