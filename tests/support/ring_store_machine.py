@@ -21,6 +21,10 @@ from partitions.upkeep import SETTLED_MS, plan_upkeep
 
 HOUR_MS = 3_600_000
 HEARTBEAT_TIMEOUT_MS = 60_000
+NULL_KEPT_MS = 24 * HOUR_MS
+"""How long a store keeps a null at least."""
+FORGOTTEN_MS = 12 * HOUR_MS
+"""A reader that has not read for longer starts anew."""
 START_MS = 1_000 * HOUR_MS
 INSTANCES = ("ingester-zone-a-0", "ingester-zone-b-0", "ingester-zone-a-1")
 
@@ -36,7 +40,7 @@ class Process:
     position: int = 0
     read_at_ms: int = 0
     started: bool = False
-    """Has read the store to its end once; nobody writes before that."""
+    """Has read the store to its end since it began at its start; nobody writes before that."""
 
 
 class RingStoreMachine(RuleBasedStateMachine):
@@ -46,6 +50,7 @@ class RingStoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.now_ms = START_MS
         self.log: list[RingRecord | None] = []
+        self.stored_ms: list[int] = []
         self.under_way: list[tuple[RingRecord, ...]] = []
         self.compactable = 0
         """Superseded records before this are old enough to be forgotten."""
@@ -65,14 +70,15 @@ class RingStoreMachine(RuleBasedStateMachine):
     def store(self, records):
         for record in records:
             self.log.append(record)
+            self.stored_ms.append(self.now_ms)
             if record.value is not None:
                 value = decode(record.key, record.value)
                 known = self.truth.get(record.key)
                 self.truth[record.key] = value if known is None else join(known, value)
 
     def read(self, process, limit=None):
-        if self.now_ms - process.read_at_ms > 12 * HOUR_MS:
-            process.replica, process.position = Replica(), 0
+        if self.now_ms - process.read_at_ms > FORGOTTEN_MS:
+            process.replica, process.position, process.started = Replica(), 0, False
         end = len(self.log) if limit is None else min(len(self.log), process.position + limit)
         before = process.replica.desc.entries
         assert process.replica.apply([r for r in self.log[process.position : end] if r is not None]) == []
@@ -88,16 +94,15 @@ class RingStoreMachine(RuleBasedStateMachine):
             records = self.under_way[at] if arrives == "and comes again later" else self.under_way.pop(at)
             self.store(() if arrives == "never" else records)
 
-    @rule(nulls_too=st.booleans())
-    def the_store_is_compacted(self, nulls_too):
+    @rule()
+    def the_store_is_compacted(self):
         newest = {(r.key, r.writer): at for at, r in enumerate(self.log) if r is not None}
         for at, record in enumerate(self.log):
             if record is None:
                 continue
             superseded = newest[record.key, record.writer] != at and at < self.compactable
-            # Nulls live for a day; a reader that is behind by half of one starts anew.
-            unseen = any(p.position <= at for p in self.processes.values() if p.started)
-            if superseded or (nulls_too and record.value is None and not unseen):
+            old_null = record.value is None and self.now_ms - self.stored_ms[at] >= NULL_KEPT_MS
+            if superseded or old_null:
                 self.log[at] = None
 
     # --- what processes do
@@ -163,7 +168,7 @@ class RingStoreMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(INSTANCES), edit=edit)
     def a_change_is_appended_from_a_view_that_may_be_stale(self, name, edit):
         process = self.processes[name]
-        if not process.started or self.now_ms - process.read_at_ms > 12 * HOUR_MS:
+        if not process.started or self.now_ms - process.read_at_ms > FORGOTTEN_MS:
             self.read(process)
         entries, _ = self.stamped(process, edit)
         if entries:
@@ -241,7 +246,7 @@ class RingStoreMachine(RuleBasedStateMachine):
 
     def _late_reader_agrees(self):
         self.minutes_go_by()
-        self.the_store_is_compacted(nulls_too=True)
+        self.the_store_is_compacted()
         late = Replica()
         late.apply([r for r in self.log if r is not None])
         for process in self.processes.values():
