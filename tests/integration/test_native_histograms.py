@@ -175,3 +175,45 @@ def test_blocks_of_a_prometheus_are_read(pushed, judge):
     blocks = [p.parent for p in (folder / "data/snapshots" / name).rglob("meta.json")]
     assert blocks
     assert block_rows(blocks) == expected_rows(pushed)
+
+
+SCRAPE = """
+global: {{scrape_interval: 1s, scrape_native_histograms: true}}
+scrape_configs:
+- job_name: self
+  static_configs: [{{targets: ["{target}"]}}]
+remote_write:
+- url: {url}/api/v1/push
+  send_native_histograms: true
+  queue_config: {{batch_send_deadline: 200ms}}
+"""
+
+
+@pytest.mark.peer
+def test_what_a_prometheus_scrapes_and_sends_arrives(tmp_path, prometheus_bin, judge):
+    """It scrapes the other Prometheus, which has native histograms of its own."""
+    target = f"{judge[1].base_url.host}:{judge[1].base_url.port}"
+    name = "prometheus_http_request_duration_seconds"
+    with Program(tmp_path / "program", "-ingest-storage.embedded.partitions=1").start() as program:
+        config = SCRAPE.format(target=target, url=program.url)
+        with run_prometheus(prometheus_bin, tmp_path, config=config) as sender:
+            theirs, ours = getter(sender, ""), getter(program.http, "/prometheus")
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                judge[0]("query", query="1")
+                now = time.time()
+                counted = [get("query", query=f"sum(count_over_time({name}[1h]))", time=now) for get in (theirs, ours)]
+                values = [sum(int(row["value"][1]) for row in answer["data"]["result"]) for answer in counted]
+                if values[1] >= 20:
+                    break
+                time.sleep(0.3)
+            assert values[1] >= 20, values
+            at = now - 3  # older samples have been sent
+            for query in (
+                f"{name}[1h]",
+                f"histogram_count({name})",
+                f"histogram_quantile(0.9, sum(rate({name}[10s])))",
+            ):
+                wanted, found = (get("query", query=query, time=at)["data"] for get in (theirs, ours))
+                assert wanted["result"]
+                assert comparable(found) == comparable(wanted), query
