@@ -91,7 +91,7 @@ def measure(samples: Samples, ends: list[int], range_ms: int) -> tuple[int, int,
 
 
 def bordered(samples: Samples, start: int, end: int, smoothed: bool) -> list[tuple[int, float]]:
-    """Return the samples of an anchored or smoothed window with those at its borders; none if none is after the start."""
+    """Return the samples of an anchored or smoothed window and its borders; none if none is after the start."""
     if not samples:
         return []
     last = next((i for i, s in enumerate(samples[:-1]) if smoothed and s[0] >= end), len(samples) - 1)
