@@ -13,7 +13,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from mimir_ingest.model.numbers import format_value
 
-_SPECIAL = re.compile('[\x00-\x1f"\\\\<>&\u2028\u2029]')
+_SPECIAL = re.compile('[\x00-\x1f"\\\\\u2028\u2029]')
 _SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -31,8 +31,7 @@ def value_text(value: AnyValue) -> str:
         case "bool_value":
             return "true" if value.bool_value else "false"
         case "double_value":
-            number = value.double_value
-            return _number(number) if math.isfinite(number) else f"json: unsupported value: {format_value(number)}"
+            return _number(value.double_value)
         case "bytes_value":
             return base64.b64encode(value.bytes_value).decode()
         case "array_value" | "kvlist_value":
@@ -65,7 +64,9 @@ def _json(value: AnyValue) -> str:
 
 def _number(value: float) -> str:
     """Return a number as in JSON: an exponent below 1e-6 and from 1e21 on, without zeros in front when negative."""
-    return re.sub("e-0", "e-", format_value(value))
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return format_value(value).replace("e-0", "e-")
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,185 @@
+"""Prometheus's own OTLP receiver is the judge of names, labels, values, native histograms and exemplars."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import cramjam
+import pytest
+
+from mimir_ingest.model.labels import decode_label_bytes
+from mimir_ingest.wire import otlp
+from mimir_ingest.wire.otlp_labels import OtlpSettings
+from mimir_ingest.wire.otlp_names import STRATEGIES
+from tests.support import otlp_corpus as corpus
+from tests.support.histograms import STALE_BITS, Row, as_rows, bits
+from tests.support.prometheus import run_prometheus
+from tests.support.protobuf_schema import ReadResponse
+from tests.support.remote_read import RE, bits_of, compressed, labels_of, read_request
+
+pytestmark = pytest.mark.peer
+
+_PROMOTED = ("host.name", "cloud.region", "_odd", "9")
+SETTINGS = {
+    **{strategy: OtlpSettings(strategy=strategy) for strategy in STRATEGIES},
+    "everything promoted": OtlpSettings(
+        promote_resource_attributes=frozenset(_PROMOTED),
+        promote_scope_metadata=True,
+        keep_identifying_resource_attributes=True,
+        convert_histograms_to_nhcb=True,
+        label_name_underscore_sanitization=False,
+        label_name_preserve_multiple_underscores=False,
+    ),
+    "deltas": OtlpSettings(native_delta_ingestion=True, strategy="NoUTF8EscapingWithSuffixes"),
+}
+
+
+def _configuration(settings: OtlpSettings) -> str:
+    promoted = sorted(settings.promote_resource_attributes)
+    return f"""
+scrape_configs: []
+otlp:
+  translation_strategy: {settings.strategy}
+  promote_resource_attributes: [{", ".join(f'"{name}"' for name in promoted)}]
+  keep_identifying_resource_attributes: {settings.keep_identifying_resource_attributes}
+  convert_histograms_to_nhcb: {settings.convert_histograms_to_nhcb}
+  promote_scope_metadata: {settings.promote_scope_metadata}
+  label_name_underscore_sanitization: {settings.label_name_underscore_sanitization}
+  label_name_preserve_multiple_underscores: {settings.label_name_preserve_multiple_underscores}
+""".replace(": True", ": true").replace(": False", ": false")
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_request_becomes_the_series_that_prometheus_makes_of_it(
+    name: str, prometheus_bin: Path, tmp_path: Path
+) -> None:
+    settings = SETTINGS[name]
+    requests = list(itertools.chain(corpus.names(), corpus.labels(), corpus.types(), corpus.unusable()))
+    features = "exemplar-storage" + (",otlp-native-delta-ingestion" if settings.native_delta_ingestion else "")
+    flags = (
+        "--web.enable-otlp-receiver",
+        f"--enable-feature={features}",
+        "--storage.tsdb.retention.time=100y",
+    )
+    config = (
+        _configuration(settings) + "storage: {tsdb: {out_of_order_time_window: 1d}, exemplars: {max_exemplars: 1000}}\n"
+    )
+    ours: Counter[object] = Counter()
+    exemplars = set()
+    with run_prometheus(prometheus_bin, tmp_path, *flags, config=config) as client:
+        for request in requests:
+            body = request.SerializeToString()
+            answer = client.post(
+                "/api/v1/otlp/v1/metrics", content=body, headers={"Content-Type": "application/x-protobuf"}
+            )
+            write = otlp.decode(body, settings, json=False)
+            # A metric without points is an error in Mimir, not in Prometheus.
+            error = (write.data_points.error or "").removesuffix("empty data points. no.points is dropped")
+            assert (error not in ("", "otlp parse error: ")) == (answer.status_code != 200), (request, answer.text)
+            ours.update(_samples(write.batch))
+            exemplars |= _exemplars(write.batch)
+        theirs = _stored(client)
+        told = client.get(
+            "/api/v1/query_exemplars",
+            params={
+                "query": '{__name__=~".+"}',
+                "start": corpus.NOW_MS / 1000 - 3600,
+                "end": corpus.NOW_MS / 1000 + 3600,
+            },
+        ).json()["data"]
+    assert sorted(map(str, set(ours) - theirs)) == []
+    assert sorted(map(str, theirs - set(ours))) == []
+    found = {
+        (frozenset(one["seriesLabels"].items()), float(e["value"]), frozenset(e["labels"].items()))
+        for one in told
+        for e in one["exemplars"]
+    }
+    assert exemplars
+    assert exemplars == found
+
+
+def _samples(batch) -> list[object]:
+    """Return (labels, ms, bits or histogram) of every sample."""
+    found: list[object] = []
+    rows = as_rows(batch.histograms.values) if batch.histograms is not None else []
+    for i, labels in enumerate(_labels(batch)):
+        for k in range(*batch.sample_offsets[i : i + 2]):
+            found.append(
+                (labels, int(batch.timestamps[k]), _comparable(bits_of([float(v) for v in batch.values[k : k + 1]])[0]))
+            )
+        if rows:
+            for k in range(*batch.histograms.offsets[i : i + 2]):
+                found.append((labels, int(batch.histograms.timestamps[k]), _as_stored(rows[k])))
+    return found
+
+
+def _comparable(word: int) -> int:
+    """Return one word for all kinds of NaN that are no staleness marker."""
+    return (
+        0x7FF8000000000001
+        if word != STALE_BITS and word & 0x7FF << 52 == 0x7FF << 52 and word << 12 & (1 << 64) - 1
+        else word
+    )
+
+
+def _labels(batch) -> list[frozenset]:
+    ends = batch.label_offsets.tolist()
+    return [frozenset(decode_label_bytes(batch.labels[a:b].tobytes())) for a, b in itertools.pairwise(ends)]
+
+
+def _exemplars(batch) -> set:
+    if batch.exemplars is None:
+        return set()
+    labels, held = _labels(batch), batch.exemplars
+    series = [i for i in range(len(labels)) for _ in range(*held.offsets[i : i + 2])]
+    texts = [frozenset(decode_label_bytes(text)) for text in held.label_bytes()]
+    return {(labels[i], float(v), text) for i, v, text in zip(series, held.values, texts, strict=True)}
+
+
+def _as_stored(row: Row) -> object:
+    """Return what a head keeps of a histogram: of a stale one nothing, of a reset hint only gauges."""
+    if row.sum_bits == STALE_BITS:
+        return "stale"
+    return row._replace(reset_hint=3 if row.reset_hint == 3 else 0)
+
+
+def _stored(client) -> set[object]:
+    """Return everything that Prometheus has, by remote read."""
+    query = read_request((corpus.NOW_MS - 3_600_000, corpus.NOW_MS + 3_600_000, [(RE, "__name__", ".+")]))
+    answer = client.post("/api/v1/read", content=compressed(query), headers={"Content-Encoding": "snappy"})
+    assert answer.status_code == 200, answer.text
+    found: set[object] = set()
+    for series in ReadResponse.FromString(bytes(cramjam.snappy.decompress_raw(answer.content))).results[0].timeseries:
+        labels = frozenset(labels_of(series).items())
+        for sample in series.samples:
+            found.add((labels, sample.timestamp, _comparable(bits_of([sample.value])[0])))
+        for one in series.histograms:
+            found.add((labels, one.timestamp, _as_stored(_row(one))))
+    return found
+
+
+def _row(one) -> Row:
+    return Row(
+        one.schema,
+        one.reset_hint if one.reset_hint == 3 else 0,
+        one.HasField("count_float"),
+        one.zero_threshold,
+        float(one.zero_count_int or one.zero_count_float),
+        float(one.count_int or one.count_float),
+        bits(one.sum),
+        _side(one.negative_spans, one.negative_deltas, one.negative_counts),
+        _side(one.positive_spans, one.positive_deltas, one.positive_counts),
+        tuple(one.custom_values),
+    )
+
+
+def _side(spans, deltas, floats) -> tuple[tuple[int, float], ...]:
+    counts = list(floats) or list(itertools.accumulate(deltas))
+    indexes, at = [], 0
+    for span in spans:
+        at += span.offset
+        indexes += range(at, at + span.length)
+        at += span.length
+    return tuple((i, float(c)) for i, c in zip(indexes, counts, strict=True) if c)
