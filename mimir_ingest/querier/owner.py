@@ -109,6 +109,10 @@ class LocalOwner:
     def __init__(self, ingester: Ingester) -> None:
         self._ingester = ingester
 
+    def readable(self) -> frozenset[int]:
+        """Return the partitions that have caught up."""
+        return frozenset(self._ingester.next_offsets())
+
     async def select(self, ask: HeadAsk, budget: SampleBudget) -> OwnerAnswer[SeriesSamples]:
         """See `Owner`."""
         answer = await self._ingester.select(ask.tenant, ask.matchers, ask.start_ms, ask.end_ms, budget, **ask.demands)

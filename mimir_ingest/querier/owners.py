@@ -31,7 +31,7 @@ from mimir_ingest.querier.concurrency import cancel_all, run_all
 from mimir_ingest.querier.demands import Demands
 from mimir_ingest.querier.heads import HeadsAnswer
 from mimir_ingest.querier.ingester_client import IngesterClient
-from mimir_ingest.querier.owner import Found, HeadAsk, Owner, OwnerAnswer
+from mimir_ingest.querier.owner import Found, HeadAsk, LocalOwner, Owner, OwnerAnswer
 from mimir_ingest.querier.read_plan import Targets, Tried, plan_reads
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.ring_view import RingView
@@ -73,7 +73,7 @@ class PartitionOwners:
         client: IngesterClient,
         *,
         local_id: str,
-        local: Owner | None,
+        local: LocalOwner | None,
         demands: Demands,
         checkpoints: CheckpointCuts,
         drains: DrainProbe,
@@ -220,7 +220,8 @@ class PartitionOwners:
     def _plan(
         self, work: _Work, partitions: frozenset[int], tried: Tried
     ) -> tuple[dict[str, frozenset[int]], frozenset[int]]:
-        here = () if self._local is None else [p for p in partitions if self._ring.owns(self._local_id, p)]
+        # Also before the ring names it as their owner, or while the ring takes it for dead: it knows better.
+        here = frozenset() if self._local is None else self._local.readable()
         return plan_reads(work.targets, partitions, local=here, tried=tried, local_id=self._local_id)
 
     async def _read_group(

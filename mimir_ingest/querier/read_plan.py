@@ -23,7 +23,7 @@ def plan_reads(
     partitions
         What is to be read.
     local
-        Partitions that this process owns; it is asked first.
+        Partitions that this process has in memory; it is asked first.
     tried
         Who is not asked again.
     local_id

@@ -123,7 +123,3 @@ class RingView:
         return read_targets(
             self.desc, partitions, zones, now_ms=seen_ms, heartbeat_timeout_ms=self._heartbeat_timeout_ms
         )
-
-    def owns(self, instance: str, partition: int) -> bool:
-        """Whether the ring names an instance as an owner of a partition."""
-        return any(owner.instance == instance for owner in self.desc.owners_of(partition))

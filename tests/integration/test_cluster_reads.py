@@ -212,6 +212,17 @@ async def test_a_partition_without_healthy_owners_fails_the_query_in_mimirs_word
     assert await times(near) == WHOLE
 
 
+async def test_what_this_process_has_is_read_before_the_ring_says_so(cluster):
+    await two_zones(cluster)
+    near = await cluster.querier(local=cluster.nodes["ingester-a"])
+    for name in cluster.nodes:
+        await cluster.own(name, range(3), OwnerState.DELETED)
+    await until(lambda: not near._heads._ring.desc.owners)
+    assert await times(near) == WHOLE
+    with pytest.raises(TooManyUnhealthyInstances):
+        await times(await cluster.querier())
+
+
 async def test_an_empty_ring_is_an_error_and_no_empty_answer(cluster):
     with pytest.raises(EmptyRing):
         await times(await cluster.querier())
