@@ -99,6 +99,11 @@ class Cluster:
             if path.is_dir():
                 shutil.rmtree(path)
 
+    def flush(self, name: str) -> None:
+        """Have a process's partitions cut; return once all of it is in blocks."""
+        answer = self.programs[name].http.post("/ingester/flush", params={"wait": "true"}, timeout=120)
+        assert answer.status_code == 204, answer.text
+
     def partition_ring(self) -> dict[int, dict]:
         """Return the partition ring as a distributor sees it, by partition."""
         answer = self.serving("distributor")[0].http.get(
