@@ -95,7 +95,7 @@ class Membership:
         registered = self._instance.registered
         if registered is None or registered.state is not InstanceState.ACTIVE:
             return f"instance {self._instance_id} is not ACTIVE in the ring yet"
-        missing = self._ownership.own() - set(self._watcher.desc.owned_by(self._instance_id))
+        missing = self._ownership.expected() - set(self._watcher.desc.owned_by(self._instance_id))
         if missing and not self._downscale.leaving:
             return f"the ring does not show this instance as owner of partitions {sorted(missing)} yet"
         self._was_ready = True

@@ -85,6 +85,7 @@ class Ownership:
         self.waits_for: str | None = None
         """Why partitions are not owned as they should be at the moment, as a sentence for people, or None."""
         self._own: frozenset[int] = frozenset()
+        self._expected: frozenset[int] = frozenset()
         self._seen = watcher.desc
         self._begun = asyncio.Event()
         self._inactive: dict[int, Inactive] = {}
@@ -106,6 +107,10 @@ class Ownership:
         if self._knobs.own_partition is not None:
             return self._own
         return self._own & self._watcher.desc.partitions.keys()
+
+    def expected(self) -> frozenset[int]:
+        """Return the partitions that this instance is to be registered for, caught up or not."""
+        return self._expected
 
     def needed(self) -> frozenset[int]:
         """Return the partitions that must stay in the ring: nobody owns them, and they may hold what is in no block."""
@@ -174,6 +179,7 @@ class Ownership:
         self._lingering = {p: until for p, until in self._lingering.items() if until > now_s}
         await self._consume(plan.consume | self._lingering.keys() | self._adopted)
         self._adopted.clear()
+        self._expected = plan.consume - plan.ship
         if plan.own != self._own:
             self._own = plan.own
             self.on_change()
@@ -232,10 +238,11 @@ class Ownership:
     async def _look_for_ownerless(self) -> None:
         """Find partitions that nobody owns; adopt, for as long as that takes, what of them is in no block."""
         desc, now_s = self._watcher.desc, self._monotonic_s()
-        topic = await self._log.partitions()
+        topic = set(await self._log.partitions())
         ownerless = find_ownerless(desc, topic, self._knobs, self._now_ms()) - self._ingester.owned
         self._ownerless_since = {p: self._ownerless_since.get(p, now_s) for p in ownerless}
-        self._drained &= ownerless
+        nowhere = desc.partitions.keys() - topic  # in the ring alone: there are no records of it
+        self._drained = (self._drained & ownerless) | nowhere
         timeout_ms = self._knobs.heartbeat_timeout_ms
         for partition in sorted(ownerless):
             mine = is_adopter(desc, partition, self._knobs.instance, self._now_ms(), timeout_ms)
