@@ -7,11 +7,11 @@ they are found by a second walk that reads tags and lengths only. Layout: spec i
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
 from mimir_ingest.kernels._jit import i64, i64_in, i64_out, inline_checked, kernel, u8_in
 from mimir_ingest.kernels.histogram_columns import histograms_out
-from mimir_ingest.kernels.varint import read_length, read_tag, read_uvarint, skip_field
 from mimir_ingest.kernels.words import as_float64, load64
 
 OK, SPAN_NEGATIVE_OFFSET, SPANS_BUCKETS_MISMATCH = range(3)
@@ -24,7 +24,41 @@ TIMESTAMP, SCHEMA, BUCKETS, PROBLEM, SIDE, WANTED, FOUND, FACTS = range(8)
 and what the message about it names: number and offset of the span, or buckets of the spans and buckets received."""
 
 _MIN_INDEX, _MAX_INDEX = -(1 << 31), (1 << 31) - 1
-_U0, _U1 = np.uint64(0), np.uint64(1)
+_U0, _U1, _U7, _LOW7 = np.uint64(0), np.uint64(1), np.uint64(7), np.uint64(0x7F)
+
+
+@numba.njit(inline="always")
+def _uvarint(data, at):
+    """Return (uint64, next position). Inlined, and without the tests of `read_uvarint`: the form was checked."""
+    byte = np.uint64(data[at])
+    at += 1
+    value = byte & _LOW7
+    shift = _U7
+    while byte > _LOW7:
+        byte = np.uint64(data[at])
+        at += 1
+        value |= (byte & _LOW7) << shift
+        shift += _U7
+    return value, at
+
+
+@numba.njit(inline="always")
+def _tag(data, at):
+    """Return (field, wire type, next position)."""
+    tag, at = _uvarint(data, at)
+    return np.int64(tag >> np.uint64(3)), np.int64(tag & _U7), at
+
+
+@numba.njit(inline="always")
+def _skip(data, at, wire_type):
+    """Return the position behind a field's content."""
+    if wire_type == 0:
+        _, at = _uvarint(data, at)
+        return at
+    if wire_type == 2:
+        size, at = _uvarint(data, at)
+        return at + np.int64(size)
+    return at + (8 if wire_type == 1 else 4)
 
 
 @inline_checked
@@ -33,9 +67,10 @@ def _list_size(data, at, end, wire_type, is_double):
     if wire_type != 2:
         if is_double:
             return 1, at + 8
-        _, at = read_uvarint(data, at, end)
+        _, at = _uvarint(data, at)
         return 1, at
-    size, at = read_length(data, at, end)
+    word, at = _uvarint(data, at)
+    size = np.int64(word)
     if is_double:
         return size // 8, at + size
     count = 0
@@ -50,13 +85,12 @@ def measure_histograms(data, starts, ends, totals_out):
 
     `totals_out` (int64[2]) gets upper bounds of the buckets and of the custom bounds of all of them. Returns 0.
     """
-    error = np.empty(4, np.int64)
     totals_out[:] = 0
     for row in range(len(starts)):
         at, end = starts[row], ends[row]
         deltas = counts = 0
         while at < end:
-            field, wire_type, at = read_tag(data, at, end, error)
+            field, wire_type, at = _tag(data, at)
             if field in (9, 12):
                 size, at = _list_size(data, at, end, wire_type, False)
                 deltas += size
@@ -67,7 +101,7 @@ def measure_histograms(data, starts, ends, totals_out):
                 size, at = _list_size(data, at, end, wire_type, True)
                 totals_out[1] += size
             else:
-                at = skip_field(data, at, end, wire_type, error)
+                at = _skip(data, at, wire_type)
         totals_out[0] += max(deltas, counts)
     return 0
 
@@ -83,14 +117,14 @@ def _read_double(data, at):
 
 
 @inline_checked
-def _read_scalars(data, at, end, row, out, facts, error):
+def _read_scalars(data, at, end, row, out, facts):
     """Read what is neither a span nor a list of a histogram; return the sizes of the four lists of buckets."""
     negative_deltas = negative_counts = positive_deltas = positive_counts = 0
     float_zeros = False
     while at < end:
-        field, wire_type, at = read_tag(data, at, end, error)
+        field, wire_type, at = _tag(data, at)
         if field in (1, 4, 6, 14, 15):
-            value, at = read_uvarint(data, at, end)
+            value, at = _uvarint(data, at)
             if field == 1:
                 out.count[row], out.is_float[row] = np.float64(value), False
             elif field == 4:
@@ -125,7 +159,7 @@ def _read_scalars(data, at, end, row, out, facts, error):
             else:
                 positive_counts += size
         else:
-            at = skip_field(data, at, end, wire_type, error)
+            at = _skip(data, at, wire_type)
     if float_zeros != out.is_float[row]:
         # The zero count of the other kind reads as its default.
         out.zero_count[row] = 0.0
@@ -135,34 +169,35 @@ def _read_scalars(data, at, end, row, out, facts, error):
 
 
 @inline_checked
-def _read_span(data, at, end, error):
+def _read_span(data, at, end):
     """Return (offset, length) of the BucketSpan at `data[at:end]`."""
     offset, length = np.int64(0), np.int64(0)
     while at < end:
-        field, wire_type, at = read_tag(data, at, end, error)
+        field, wire_type, at = _tag(data, at)
         if field == 1:
-            value, at = read_uvarint(data, at, end)
+            value, at = _uvarint(data, at)
             offset = np.int64(np.int32(_unzigzag(value & np.uint64(0xFFFFFFFF))))
         elif field == 2:
-            value, at = read_uvarint(data, at, end)
+            value, at = _uvarint(data, at)
             length = np.int64(np.uint32(value))
         else:
-            at = skip_field(data, at, end, wire_type, error)
+            at = _skip(data, at, wire_type)
     return offset, length
 
 
 @inline_checked
-def _read_spans(data, at, end, wanted, count, first_must_not_be_negative, index_out, to, facts, error):
+def _read_spans(data, at, end, wanted, count, first_must_not_be_negative, index_out, to, facts):
     """Write the numbers of `count` buckets at `index_out[to:]`; return a problem, described in `facts`."""
     index, spans, found = np.int64(0), np.int64(0), np.int64(0)
     outside = False
     while at < end:
-        field, wire_type, at = read_tag(data, at, end, error)
+        field, wire_type, at = _tag(data, at)
         if field != wanted:
-            at = skip_field(data, at, end, wire_type, error)
+            at = _skip(data, at, wire_type)
             continue
-        size, at = read_length(data, at, end)
-        offset, length = _read_span(data, at, at + size, error)
+        word, at = _uvarint(data, at)
+        size = np.int64(word)
+        offset, length = _read_span(data, at, at + size)
         at += size
         spans += 1
         if offset < 0 and (spans > 1 or first_must_not_be_negative):
@@ -181,40 +216,42 @@ def _read_spans(data, at, end, wanted, count, first_must_not_be_negative, index_
 
 
 @inline_checked
-def _read_buckets(data, at, end, wanted, is_float, count_out, to, error):
+def _read_buckets(data, at, end, wanted, is_float, count_out, to):
     """Write the absolute counts of the deltas or counts in the field `wanted`."""
     running = _U0
     while at < end:
-        field, wire_type, at = read_tag(data, at, end, error)
+        field, wire_type, at = _tag(data, at)
         if field != wanted:
-            at = skip_field(data, at, end, wire_type, error)
+            at = _skip(data, at, wire_type)
             continue
         stop = at + 1
         if wire_type == 2:
-            size, at = read_length(data, at, end)
+            word, at = _uvarint(data, at)
+            size = np.int64(word)
             stop = at + size
         while at < stop:
             if is_float:
                 count_out[to] = _read_double(data, at)
                 at += 8
             else:
-                value, at = read_uvarint(data, at, end)
+                value, at = _uvarint(data, at)
                 running += np.uint64(_unzigzag(value))
                 count_out[to] = np.float64(np.int64(running))
             to += 1
 
 
 @inline_checked
-def _read_bounds(data, at, end, values_out, to, error):
+def _read_bounds(data, at, end, values_out, to):
     """Write the custom bounds; return the next position of the output."""
     while at < end:
-        field, wire_type, at = read_tag(data, at, end, error)
+        field, wire_type, at = _tag(data, at)
         if field != 16:
-            at = skip_field(data, at, end, wire_type, error)
+            at = _skip(data, at, wire_type)
             continue
         stop = at + 1
         if wire_type == 2:
-            size, at = read_length(data, at, end)
+            word, at = _uvarint(data, at)
+            size = np.int64(word)
             stop = at + size
         while at < stop:
             values_out[to] = _read_double(data, at)
@@ -242,7 +279,6 @@ def fill_histograms(data, starts, ends, out, facts_out):
     int64
         Histograms with a problem.
     """
-    error = np.empty(4, np.int64)
     problems = buckets = bounds = 0
     out.bucket_offsets[0] = out.custom_offsets[0] = 0
     for row in range(len(starts)):
@@ -252,7 +288,7 @@ def fill_histograms(data, starts, ends, out, facts_out):
         out.reset_hint[row] = 0
         out.is_float[row] = False
         out.zero_threshold[row] = out.zero_count[row] = out.count[row] = out.sum[row] = 0.0
-        negative, positive = _read_scalars(data, at, end, row, out, facts, error)
+        negative, positive = _read_scalars(data, at, end, row, out, facts)
         schema = facts[SCHEMA]
         out.schema[row] = schema if -128 < schema <= 127 else NO_SCHEMA
         facts[BUCKETS] = negative + positive
@@ -261,12 +297,12 @@ def fill_histograms(data, starts, ends, out, facts_out):
             if facts[PROBLEM] == OK:
                 # Custom buckets begin at zero.
                 facts[PROBLEM] = _read_spans(
-                    data, at, end, 8 + 3 * side, count, schema == -53, out.bucket_index, buckets, facts, error
+                    data, at, end, 8 + 3 * side, count, schema == -53, out.bucket_index, buckets, facts
                 )
                 facts[SIDE] = side
             if facts[PROBLEM] == OK:
                 field = 9 + 3 * side + (1 if out.is_float[row] else 0)
-                _read_buckets(data, at, end, field, out.is_float[row], out.bucket_count, buckets, error)
+                _read_buckets(data, at, end, field, out.is_float[row], out.bucket_count, buckets)
                 buckets += count
             out.bucket_offsets[2 * row + side + 1] = buckets
         if facts[PROBLEM] != OK:
@@ -274,6 +310,6 @@ def fill_histograms(data, starts, ends, out, facts_out):
             out.schema[row] = NO_SCHEMA
             buckets = out.bucket_offsets[2 * row]
             out.bucket_offsets[2 * row + 1] = out.bucket_offsets[2 * row + 2] = buckets
-        bounds = _read_bounds(data, at, end, out.custom_values, bounds, error)
+        bounds = _read_bounds(data, at, end, out.custom_values, bounds)
         out.custom_offsets[row + 1] = bounds
     return problems
