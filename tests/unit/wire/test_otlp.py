@@ -1,0 +1,90 @@
+"""OTLP to columns, where no other receiver is a judge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.metrics.v1.metrics_pb2 import ExponentialHistogramDataPoint
+
+from mimir_ingest.wire import otlp
+from mimir_ingest.wire.otlp_labels import OtlpSettings
+from mimir_ingest.wire.otlp_rows import UnusablePoint, from_exponential
+from tests.support.otlp_corpus import NOW_MS, gauge, histogram, point, request, total
+
+COUNTS = st.lists(st.sampled_from([0, 0, 1, 2, 1 << 40]), max_size=40)
+
+
+@given(st.integers(-4, 20), st.integers(-100, 100), COUNTS)
+def test_a_bucket_holds_what_lies_within_its_bounds_at_any_resolution(scale, offset, counts):
+    message = ExponentialHistogramDataPoint(scale=scale)
+    message.positive.offset = offset
+    message.positive.bucket_counts.extend(counts)
+    made = from_exponential(message, delta=False, stale=False)
+    expected: dict[int, float] = {}
+    for i, count in enumerate(counts):
+        # OTLP's bucket k lies in (base**k, base**(k + 1)], Prometheus's in (base**(k - 1), base**k].
+        upper = (offset + i + 1) / 2.0**scale
+        number = int(np.ceil(upper * 2.0**made.schema))
+        if count:
+            expected[number] = expected.get(number, 0) + count
+    assert made.schema == min(scale, 8)
+    assert dict(zip(*(column.tolist() for column in made.positive), strict=True)) == expected
+
+
+@pytest.mark.parametrize("offset", [(1 << 31) - 1, -(1 << 31)])
+def test_a_bucket_number_that_does_not_fit_is_refused(offset):
+    message = ExponentialHistogramDataPoint(scale=0)
+    message.positive.offset = offset
+    message.positive.bucket_counts.extend([0, 1])
+    if offset > 0:
+        with pytest.raises(UnusablePoint, match="No bucket has the number 2147483649"):
+            from_exponential(message, delta=False, stale=False)
+    else:
+        assert from_exponential(message, delta=False, stale=False).positive[0].tolist() == [offset + 2]
+
+
+def test_buckets_are_counted_as_they_are_sent():
+    sides = {"positive": {"bucketCounts": [1, 0, 0, 1, 0, 0, 0, 1]}, "negative": {"bucketCounts": [2]}}
+    body = request(histogram("e", point(count=5, **sides), kind="exponentialHistogram")).SerializeToString()
+    write = otlp.decode(body, OtlpSettings(), json=False)
+    # Of the gaps, that of two is filled, that of three is not.
+    assert write.histogram_facts.buckets.tolist() == [6]
+    assert write.histogram_count == 1
+
+
+def test_an_exemplar_of_a_classic_histogram_sits_on_the_bucket_that_holds_its_value():
+    exemplars = [{"asDouble": value, "timeUnixNano": NOW_MS * 1_000_000} for value in (9, 1, 0.5, 1.5, -1)]
+    classic = point(count=5, bucketCounts=[3, 1, 1], explicitBounds=[1, 2], exemplars=exemplars)
+    write = otlp.decode(request(histogram("h", classic)).SerializeToString(), OtlpSettings(), json=False)
+    # Rows: count, le 1, le 2, +Inf.
+    assert write.batch.exemplars.offsets.tolist() == [0, 0, 3, 4, 5]
+    assert write.batch.exemplars.values.tolist() == [1, 0.5, -1, 1.5, 9]
+    assert write.exemplar_count == 5
+
+
+def test_rows_know_their_data_points():
+    metrics = [gauge("g", point(asInt=1)), histogram("h", point(count=1, sum=1)), {"name": "x"}, total("t")]
+    body = request(*metrics, resource={"service.name": "s", "k": "v"}).SerializeToString()
+    points = otlp.decode(body, OtlpSettings(), json=False).data_points
+    assert points.of_series.tolist() == [0, 1, 1, 1, 2, -1]
+    assert (points.received, points.unconverted, points.unconverted_metrics) == (3, 0, 1)
+    assert points.refused(np.array([False, True, True, False, False, True])) == 1
+    assert points.take(np.array([4, 5])).of_series.tolist() == [2, -1]
+
+
+def test_metadata_is_told_once_with_the_name_of_the_series():
+    metrics = [total("a.b", unit="s"), total("a.b", unit="s"), total("a.b", unit="s", temporality=1)]
+    body = request(*metrics).SerializeToString()
+    settings = OtlpSettings(strategy="UnderscoreEscapingWithSuffixes", native_delta_ingestion=True)
+    metadata = otlp.decode(body, settings, json=False).batch.metadata
+    assert metadata.types.tolist() == [1, 0]
+    assert metadata.text.tobytes() == b"a_b_seconds_totals" * 2
+
+
+def test_a_stale_histogram_has_its_marker():
+    stale = point(flags=1, scale=1, count=3)
+    body = request(histogram("e", stale, kind="exponentialHistogram")).SerializeToString()
+    held = otlp.decode(body, OtlpSettings(), json=False).batch.histograms.values
+    assert held.stale.tolist() == [True]
