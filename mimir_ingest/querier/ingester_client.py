@@ -188,9 +188,7 @@ class RemoteOwner:
         finally:
             self._metrics.observe(operation, status, time.monotonic() - began)
 
-    async def _send(
-        self, method: str, path: str, take: Callable[[aiohttp.ClientResponse], Any], **options: Any
-    ) -> Any:
+    async def _send(self, method: str, path: str, take: Callable[[aiohttp.ClientResponse], Any], **options: Any) -> Any:
         for fresh in (False, True):
             begun = False
             try:
