@@ -1,4 +1,4 @@
-"""Well-formedness of protobuf messages, driven by a table: for what is counted but not yet stored.
+"""Well-formedness of protobuf messages, driven by a table: for what a second walk reads, once all of a request is sound.
 
 A schema is uint8[messages * 32]: entry `message * 32 + field` is the wire type that the field must have,
 `PACKED | type` for a repeated scalar that may come packed, `CHILD | message` for a nested message, or UNKNOWN. Nesting
@@ -7,10 +7,11 @@ below the checked message goes one level deep, which is what exemplars and nativ
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
 from mimir_ingest.kernels._jit import inline_checked
-from mimir_ingest.kernels.varint import CUT_OFF, WRONG_WIRE_TYPE, read_length, read_tag, read_uvarint, skip_field
+from mimir_ingest.kernels.varint import CUT_OFF, OVERFLOW, WRONG_WIRE_TYPE, read_length, read_tag, skip_field
 
 UNKNOWN, PACKED, CHILD = 0xFF, 0x40, 0x80
 
@@ -78,42 +79,54 @@ def refuse(message, field, wire_type, error_out):
 @inline_checked
 def _check_packed(data, at, end, scalar):
     """Check the elements of a packed field; return `end` or a status."""
-    while at < end:
-        if scalar == _VARINT:
-            _, at = read_uvarint(data, at, end)
-            if at < 0:
-                return at
-        else:
-            if end - at < 8:
-                return CUT_OFF
-            at += 8
-    return at
+    if scalar != _VARINT:
+        return end if (end - at) % 8 == 0 else np.int64(CUT_OFF)
+    open_bytes = 0
+    for i in range(at, end):
+        open_bytes = open_bytes + 1 if data[i] >= 0x80 else 0
+        if open_bytes == 10:
+            return np.int64(OVERFLOW)
+    return end if open_bytes == 0 else np.int64(CUT_OFF)
 
 
-@inline_checked
+@numba.njit(inline="always")
 def _check_field(data, at, end, message, error_out):
-    """Check one field at `at`; return (child message or -1, start of its content, next position or status)."""
+    """Check one field at `at`; return (child message or -1, start of its content, next position or status).
+
+    Inlined: a call costs as much as a field.
+    """
     error_out[0] = message
-    field, wire_type, at = read_tag(data, at, end, error_out)
-    if at < 0:
-        return -1, at, at
-    kind = np.int64(UNKNOWN)
-    if field < 32:
-        kind = np.int64(_SCHEMA[message * 32 + field])
-    if kind == UNKNOWN:
-        return -1, at, skip_field(data, at, end, wire_type, error_out)
-    if kind & CHILD:
-        if wire_type != _BYTES:
-            return -1, at, refuse(message, field, wire_type, error_out)
-        size, start = read_length(data, at, end)
-        return kind & 0x3F, start, start + size if start >= 0 else start
-    scalar = kind & 0x3F
-    if kind & PACKED and wire_type == _BYTES:
-        size, start = read_length(data, at, end)
-        return -1, at, _check_packed(data, start, start + size, scalar) if start >= 0 else start
-    if wire_type != scalar:
-        return -1, at, refuse(message, field, wire_type, error_out)
-    return -1, at, skip_field(data, at, end, wire_type, error_out)
+    tag = np.int64(data[at])
+    field, wire_type = tag >> 3, tag & 7
+    if field == 0 or tag >= 0x80 or wire_type == 4:
+        field, wire_type, at = read_tag(data, at, end, error_out)
+    else:
+        at += 1
+    child, start, stop = np.int64(-1), at, at
+    if at >= 0:
+        kind = np.int64(UNKNOWN)
+        if field < 32:
+            kind = np.int64(_SCHEMA[message * 32 + field])
+        scalar = kind & 0x3F
+        if kind == UNKNOWN:
+            stop = skip_field(data, at, end, wire_type, error_out)
+        elif kind & CHILD:
+            if wire_type != _BYTES:
+                stop = refuse(message, field, wire_type, error_out)
+            else:
+                size, start = read_length(data, at, end)
+                child = scalar
+                stop = start + size if start >= 0 else start
+        elif kind & PACKED and wire_type == _BYTES:
+            size, start = read_length(data, at, end)
+            stop = _check_packed(data, start, start + size, scalar) if start >= 0 else start
+        elif wire_type != scalar:
+            stop = refuse(message, field, wire_type, error_out)
+        elif wire_type == _VARINT and at < end and data[at] < 0x80:
+            stop = at + 1
+        else:
+            stop = skip_field(data, at, end, wire_type, error_out)
+    return child, start, stop
 
 
 @inline_checked
