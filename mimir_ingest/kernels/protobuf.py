@@ -1,4 +1,4 @@
-"""Well-formedness of protobuf messages, driven by a table: for what a second walk reads, once all of a request is sound.
+"""Well-formedness of protobuf messages, driven by a table: for what a second walk reads once a request is sound.
 
 A schema is uint8[messages * 32]: entry `message * 32 + field` is the wire type that the field must have,
 `PACKED | type` for a repeated scalar that may come packed, `CHILD | message` for a nested message, or UNKNOWN. Nesting
