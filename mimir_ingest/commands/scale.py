@@ -21,6 +21,7 @@ from partitions.errors import PartitionError
 if TYPE_CHECKING:
     from mimir_ingest.config.settings import Settings
     from mimir_ingest.ingester.drain import DrainProbe
+    from mimir_ingest.log.contract import PartitionLog
     from mimir_ingest.scaling.run import Cluster, Tell
 
 _OWNERSHIP = "ingester.partition_ring.ownership"
@@ -56,7 +57,14 @@ def downscale(
             tell=tell,
         )
 
-    _scale(context.args, work, again=f"downscale --partition {partition}")
+    settings = _scale(context.args, work, again=f"downscale --partition {partition}")
+    storage = settings.ingest_storage
+    if storage.log == "embedded" and partition < storage.embedded.partitions:
+        print(
+            f"ingest_storage.embedded.partitions is {storage.embedded.partitions}: lower it, or the next process that "
+            f"starts adds partition {partition} again",
+            file=sys.stderr,
+        )
 
 
 def upscale(
@@ -86,9 +94,12 @@ def _duration(option: str, text: str) -> Duration:
     return found
 
 
-def _scale(flags: list[str], work: Callable[[Cluster, DrainProbe, Tell], Awaitable[str]], *, again: str) -> None:
+def _scale(flags: list[str], work: Callable[[Cluster, DrainProbe, Tell], Awaitable[str]], *, again: str) -> Settings:
+    """Carry a procedure out on the cluster that the flags describe, and print what was done; return its settings."""
+    settings, log = open_log(flags)
+
     async def run() -> str:
-        async with _opened(flags) as (cluster, drains):
+        async with _opened(settings, log) as (cluster, drains):
             with _progress() as tell:
                 return await work(cluster, drains, tell)
 
@@ -98,17 +109,17 @@ def _scale(flags: list[str], work: Callable[[Cluster, DrainProbe, Tell], Awaitab
         raise IngestError(error.message) from error
     except KeyboardInterrupt:
         raise IngestError(f"interrupted; nothing is lost. To go on: mimir-ingest {again}") from None
+    return settings
 
 
 @contextlib.asynccontextmanager
-async def _opened(flags: list[str]) -> AsyncIterator[tuple[Cluster, DrainProbe]]:
-    """Open ring, log and bucket of the cluster that the flags describe."""
+async def _opened(settings: Settings, log: PartitionLog) -> AsyncIterator[tuple[Cluster, DrainProbe]]:
+    """Open ring, log and bucket of a cluster."""
     from mimir_ingest import ring_wiring, wiring
     from mimir_ingest.ingester.drain import DrainProbe
     from mimir_ingest.scaling.run import Cluster
     from partitions.watch import RingWatcher
 
-    settings, log = open_log(flags)
     storage = settings.ingest_storage
     bucket = wiring.make_bucket(settings.blocks_storage)
     timeout_ms = settings.ingester.ring.heartbeat_timeout.ms

@@ -10,6 +10,7 @@ import re
 
 _ALERTS = "there is no Alertmanager here; point Prometheus's or Grafana's alerting at one of your own"
 _RING = "ring state lives in the log itself; there is no membership service to run"
+_TOKENS = "ingesters have no tokens; partitions have, and they follow from their numbers"
 _CLIENT = "components of one process call each other directly; between processes there is HTTP, not gRPC"
 
 _PREFIXES: dict[str, str] = {
@@ -34,6 +35,7 @@ _PREFIXES: dict[str, str] = {
     "distributor.ha_tracker": "samples of replicas are not de-duplicated; give the tenant one replica",
     "distributor.pool": _CLIENT,
     "distributor.ring": _RING,
+    "distributor.ring.instance_enable_ipv6": "set distributor.ring.instance_addr to the IPv6 address",
     "distributor": "the distributor appends columns to the log; it has no buffers or workers to tune",
     "enable_go_runtime_metrics": "Python's own runtime metrics are always on",
     "frontend": "the querier answers queries itself; there is no separate front end or results cache",
@@ -57,6 +59,15 @@ _PREFIXES: dict[str, str] = {
     "ingest_storage.write_logs_fsync_before_kafka_commit_concurrency": "there is no local write-ahead log",
     "ingester.partition_ring": _RING,
     "ingester.ring": _RING,
+    "ingester.ring.final_sleep": "who reads the ring sees that an ingester leaves; nothing has to spread",
+    "ingester.ring.instance_enable_ipv6": "set ingester.ring.instance_addr to the IPv6 address",
+    "ingester.ring.num_tokens": _TOKENS,
+    "ingester.ring.observe_period": _TOKENS,
+    "ingester.ring.replication_factor": "every partition has one owner in each zone, however many zones there are",
+    "ingester.ring.spread_minimizing": _TOKENS,
+    "ingester.ring.token": _TOKENS,
+    "ingester.ring.excluded_zones": "use querier.prefer_availability_zones; what a zone owns stays readable",
+    "ingester.ring.zone_awareness_enabled": "zones always count: every partition has one owner in each",
     "ingester": "the ingester's content follows the log alone",
     "ingester_client": _CLIENT,
     "limits.alertmanager": "there is no Alertmanager here",
@@ -77,6 +88,7 @@ _PREFIXES: dict[str, str] = {
     "querier.mimir_query_engine": "there is one query engine, and its plan needs no switches",
     "querier.ring": _RING,
     "querier.store_gateway_client": _CLIENT,
+    "querier.minimize_ingester_requests": "one owner of a partition is always enough, so no more are asked at first",
     "querier.query_store_after": "every query asks both heads and bucket, and checks that together they are complete",
     "querier": "the querier reads the log's owners and the bucket; there is nothing to choose",
     "query_scheduler": "the querier answers queries itself; there is no queue between",
