@@ -30,7 +30,7 @@ from mimir_ingest.api.push import ClientGone
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.errors import IngestError, QueryError, RequestTooLarge, TenantError
 from mimir_ingest.model.matchers import Matcher
-from mimir_ingest.model.samples import TOO_MANY_SAMPLES, SeriesSamples
+from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.service import Querier
 from mimir_ingest.wire import snappy
@@ -177,11 +177,16 @@ class RemoteRead:
     async def _respond(self, session: ReadSession, request: ReadRequest, stream: _Stream) -> None:
         streamed = negotiate(request.accepted_response_types) is ResponseType.STREAMED_XOR_CHUNKS
         results: list[bytes] = []
-        sample_count = 0
+        # The querier bounds each query; an answer that is held as a whole holds all of them at once.
+        whole = SampleBudget(session.max_samples)
         async with contextlib.aclosing(self._select_all(session, request.queries)) as selected:
             answers: AsyncIterator[SeriesSamples] = selected
             if streamed and session.headers_last:
-                answers = _again([samples async for samples in selected])
+                held = []
+                async for samples in selected:
+                    whole.take(samples.sample_count)
+                    held.append(samples)
+                answers = _again(held)
                 stream.headers = _encoded(session.headers())
             index = 0
             async for samples in answers:
@@ -190,10 +195,7 @@ class RemoteRead:
                     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
                         await stream.write(piece)
                 else:
-                    # The querier bounds each query; this answer holds all of them at once.
-                    sample_count += samples.sample_count
-                    if 0 < session.max_samples < sample_count:
-                        raise QueryError(TOO_MANY_SAMPLES)
+                    whole.take(samples.sample_count)
                     results.append(await asyncio.to_thread(encode_samples, [samples]))
                 index += 1
         if streamed:
