@@ -169,9 +169,9 @@ def labels(i: int) -> dict[str, str]:
 class Load(threading.Thread):
     """Pushes a round of all series a request, to any distributor, again until it is acknowledged."""
 
-    def __init__(self, cluster: Cluster, *, pause_s: float = 0.1) -> None:
+    def __init__(self, cluster: Cluster, *, pause_s: float = 0.1, timeout_s: float = 10.0) -> None:
         super().__init__(daemon=True)
-        self._cluster, self._pause_s = cluster, pause_s
+        self._cluster, self._pause_s, self._timeout_s = cluster, pause_s, timeout_s
         self.start_ms = (int(time.time()) - 3000) * 1000
         self.rounds = 0
         """Rounds that were acknowledged."""
@@ -203,7 +203,7 @@ class Load(threading.Thread):
         if not distributors:
             return False
         try:
-            answer = distributors[turn % len(distributors)].push(payload, timeout_s=10)
+            answer = distributors[turn % len(distributors)].push(payload, timeout_s=self._timeout_s)
         except httpx.TransportError:
             self.failures += 1
             return False
