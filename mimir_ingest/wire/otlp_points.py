@@ -109,11 +109,19 @@ def _judge(settings: OtlpSettings, metric: pb.Metric, kind: str | None, points: 
 class _Series:
     """Adds rows of one metric."""
 
-    __slots__ = ("_cumulative", "into", "labels", "name", "pair")
+    __slots__ = ("_bounds", "_cumulative", "_les", "into", "labels", "name", "pair")
 
     def __init__(self, into: Conversion, labels: PointLabels, name: str, *, cumulative: bool) -> None:
         self.into, self.labels, self.name, self.pair = into, labels, name, name_pair(name)
         self._cumulative = cumulative
+        self._bounds: list[float] = []
+        self._les: list[bytes] = []
+
+    def les(self, bounds: list[float]) -> list[bytes]:
+        """Return the pairs of `le`; points of a metric mostly have the same bounds."""
+        if bounds != self._bounds:
+            self._bounds, self._les = bounds, [label_pair("le", format_plain(bound)) for bound in bounds]
+        return self._les
 
     def start_ms(self, point, timestamp_ms: int) -> int | None:
         """Return where a counter's zero belongs, or None."""
@@ -181,8 +189,7 @@ def _classic_histogram(series: _Series, number: int, point: pb.HistogramDataPoin
     bucket = name_pair(f"{name}_bucket")
     bounds = list(point.explicit_bounds)[: len(point.bucket_counts)]
     first = len(rows.labels)
-    for bound, total in zip(bounds, itertools.accumulate(point.bucket_counts), strict=False):
-        pair = label_pair("le", format_plain(bound))
+    for pair, total in zip(series.les(bounds), itertools.accumulate(point.bucket_counts), strict=False):
         rows.add(labels.named_with(bucket, "le", pair), number, timestamp_ms, float(total), **same)
     rows.add(labels.named_with(bucket, "le", _INFINITE_LE), number, timestamp_ms, count, **same)
     series.add_exemplars(point, lambda value: first + bisect.bisect_left(bounds, value))
