@@ -20,7 +20,7 @@ from mimir_ingest.querier.reading import Reading
 from mimir_ingest.wire.record import VERSION_COLUMNAR, encode_columnar
 from partitions.errors import EmptyRing, TooManyUnhealthyInstances
 from partitions.model import InstanceState, OwnerState, PartitionState
-from tests.support.batches import write_batch
+from tests.support.batches import exemplar_batch, write_batch
 from tests.support.blocks import to_python
 from tests.support.histograms import as_rows, of_rows
 from tests.support.native_series import make_series
@@ -121,6 +121,24 @@ async def test_native_histograms_reach_another_process_as_they_are(cluster):
         assert one.histograms.offsets.tolist() == other.histograms.offsets.tolist()
         assert one.histograms.timestamps.tolist() == other.histograms.timestamps.tolist()
         assert as_rows(one.histograms.values) == as_rows(other.histograms.values)
+
+
+async def test_exemplars_of_all_partitions_are_found_and_come_from_one_owner_each(cluster):
+    await two_zones(cluster, push=False, max_exemplars=lambda tenant: 10 if tenant == "a" else 0)
+    for p in range(3):
+        batch = exemplar_batch(({"__name__": "m", "p": str(p)}, [(NOW_MS + p, float("nan"), {"trace ä": f'"{p}'})]))
+        value = encode_columnar(batch, LIMITS)
+        for tenant in (b"a", b"b"):
+            await cluster.consumed(p, await cluster.log.append(p, tenant, value, VERSION_COLUMNAR, timeout_s=5))
+    remote, near = await cluster.querier(), await cluster.querier(local=cluster.nodes["ingester-a"])
+    for querier in (remote, near):
+        found = await querier.exemplars("a", [M, ()], *EVER)
+        assert [(s.labels["p"], [(e.timestamp_ms, e.labels) for e in s.exemplars]) for s in found] == [
+            (str(p), [(NOW_MS + p, {"trace ä": f'"{p}'})]) for p in range(3)
+        ]
+        assert all(np.isnan(e.value) for s in found for e in s.exemplars)
+        assert [s.labels["p"] for s in await querier.exemplars("a", [M], NOW_MS + 1, NOW_MS + 2)] == ["1"]
+        assert await querier.exemplars("b", [M], *EVER) == []
 
 
 async def test_one_zone_is_asked_and_the_preferred_one_first(cluster):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import xxhash
 
 from mimir_ingest.model.batch import WriteBatch
+from mimir_ingest.model.exemplars import Exemplars
 from mimir_ingest.model.labels import encode_label_bytes
 from tests.support.histograms import Row
 from tests.support.random_batches import histogram_samples
@@ -28,3 +30,17 @@ def write_batch(rows: Sequence[tuple[dict[str, str], Sequence[tuple[int, float |
         np.array([v for _, v in samples], np.float64),
         histograms=histogram_samples(histograms) if any(histograms) else None,
     )
+
+
+def exemplar_batch(*series: tuple[dict[str, str], Sequence[tuple[int, float, dict[str, str]]]]) -> WriteBatch:
+    """Return a batch of (labels, [(ms, value, exemplar's labels)]) without samples."""
+    rows = [row for _, exemplars in series for row in exemplars]
+    texts = [encode_label_bytes(labels) for _, _, labels in rows]
+    exemplars = Exemplars(
+        np.cumsum([0, *(len(group) for _, group in series)]),
+        np.array([t for t, _, _ in rows], np.int64),
+        np.array([v for _, v, _ in rows], np.float64),
+        np.frombuffer(b"".join(texts), np.uint8),
+        np.cumsum([0, *map(len, texts)], dtype=np.int64),
+    )
+    return replace(write_batch([(labels, []) for labels, _ in series]), exemplars=exemplars)

@@ -5,30 +5,11 @@ import numpy as np
 from mimir_ingest.ingester.exemplars import Exemplar, ExemplarStore, SeriesExemplars, merge_exemplars
 from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.model.exemplars import Exemplars
-from mimir_ingest.model.labels import encode_label_bytes
 from mimir_ingest.model.matchers import Matcher, MatchType
-from tests.support.batches import write_batch
+from tests.support.batches import exemplar_batch
 
 EVER = (-(1 << 62), 1 << 62)
 UP = Matcher(MatchType.EQUAL, "__name__", "up")
-
-
-def batch(*series) -> WriteBatch:
-    """A batch of (labels, [(ms, value, labels)])."""
-    rows = [row for _, exemplars in series for row in exemplars]
-    texts = [encode_label_bytes(labels) for _, _, labels in rows]
-    plain = write_batch([(labels, []) for labels, _ in series])
-    exemplars = Exemplars(
-        np.cumsum([0, *(len(e) for _, e in series)]),
-        np.array([t for t, _, _ in rows], np.int64),
-        np.array([v for _, v, _ in rows], np.float64),
-        np.frombuffer(b"".join(texts), np.uint8),
-        np.cumsum([0, *map(len, texts)], dtype=np.int64),
-    )
-    return WriteBatch(
-        plain.labels, plain.label_offsets, plain.hashes, plain.sample_offsets, plain.timestamps, plain.values,
-        exemplars=exemplars,
-    )  # fmt: skip
 
 
 def one(t, v=1.0, **labels):
@@ -38,7 +19,7 @@ def one(t, v=1.0, **labels):
 def test_exemplars_are_found_by_series_and_time():
     store = ExemplarStore(lambda _: 10)
     labels = {"__name__": "up", "pod": "a"}
-    assert store.add(0, "t", batch((labels, [one(1), one(5)]), ({"__name__": "down"}, [one(2)]))) == 3
+    assert store.add(0, "t", exemplar_batch((labels, [one(1), one(5)]), ({"__name__": "down"}, [one(2)]))) == 3
     found = store.select("t", [UP], 2, 6, {0})
     assert found == [SeriesExemplars(labels, [Exemplar({"trace_id": "5"}, 1.0, 5)])]
     assert store.select("t", [UP], 6, 7, {0}) == []
@@ -49,27 +30,27 @@ def test_exemplars_are_found_by_series_and_time():
 def test_repeated_and_older_exemplars_of_a_series_are_refused():
     store = ExemplarStore(lambda _: 10)
     series = {"__name__": "up"}
-    assert store.add(0, "t", batch((series, [one(5, 2.0)]))) == 1
-    assert store.add(0, "t", batch((series, [one(5, 2.0), one(4), one(5, 1.0)]))) == 0
-    assert store.add(0, "t", batch((series, [one(5, 3.0), one(6)]))) == 2
+    assert store.add(0, "t", exemplar_batch((series, [one(5, 2.0)]))) == 1
+    assert store.add(0, "t", exemplar_batch((series, [one(5, 2.0), one(4), one(5, 1.0)]))) == 0
+    assert store.add(0, "t", exemplar_batch((series, [one(5, 3.0), one(6)]))) == 2
     assert [e.timestamp_ms for e in store.select("t", [UP], *EVER, {0})[0].exemplars] == [5, 5, 6]
 
 
 def test_the_oldest_received_go_when_the_circle_is_full():
     store = ExemplarStore(lambda tenant: 3 if tenant == "t" else 0)
     for t in range(10):
-        store.add(0, "t", batch(({"__name__": "up", "i": str(t % 4)}, [one(t)])))
+        store.add(0, "t", exemplar_batch(({"__name__": "up", "i": str(t % 4)}, [one(t)])))
     assert store.count() == 3
     assert sorted(e.timestamp_ms for s in store.select("t", [], *EVER, {0}) for e in s.exemplars) == [7, 8, 9]
-    assert store.add(0, "none", batch(({"__name__": "up"}, [one(1)]))) == 0
+    assert store.add(0, "none", exemplar_batch(({"__name__": "up"}, [one(1)]))) == 0
     # A series whose exemplars are gone begins anew.
-    assert store.add(0, "t", batch(({"__name__": "up", "i": "2"}, [one(6)]))) == 1
+    assert store.add(0, "t", exemplar_batch(({"__name__": "up", "i": "2"}, [one(6)]))) == 1
 
 
 def test_partitions_are_asked_for_and_forgotten_one_by_one():
     store = ExemplarStore(lambda _: 10)
     for partition in (0, 1):
-        store.add(partition, "t", batch(({"__name__": "up", "p": str(partition)}, [one(1)])))
+        store.add(partition, "t", exemplar_batch(({"__name__": "up", "p": str(partition)}, [one(1)])))
     assert [s.labels["p"] for s in store.select("t", [UP], *EVER, {1})] == ["1"]
     store.forget(1)
     assert [s.labels["p"] for s in store.select("t", [UP], *EVER, {0, 1})] == ["0"]
@@ -77,7 +58,7 @@ def test_partitions_are_asked_for_and_forgotten_one_by_one():
 
 def test_label_bytes_that_are_none_do_no_harm():
     store = ExemplarStore(lambda _: 10)
-    good = batch(({"__name__": "up"}, [one(1)]))
+    good = exemplar_batch(({"__name__": "up"}, [one(1)]))
     bad = Exemplars(
         np.array([0, 1]), np.array([1]), np.array([1.0]), np.frombuffer(b"\x05ab", np.uint8), np.array([0, 3])
     )
