@@ -246,7 +246,9 @@ class Ingester:
         consumers = await self._admit(partitions, wait_offsets, max_delay_s)
         answers = await self._ask(consumers, one)
         series = [samples for _, found, _ in answers for samples in found]
-        self._metrics.queried(sum(s.series_count for s in series), sum(s.sample_count for s in series))
+        self._metrics.queried(
+            sum(s.series_count for s in series), sum(s.sample_count + s.histogram_count for s in series)
+        )
         return HeadAnswer(
             series,
             [cut for _, _, cut in answers if cut is not None],

@@ -49,6 +49,11 @@ class SeriesSamples:
         """Number of float samples."""
         return len(self.timestamps)
 
+    @property
+    def histogram_count(self) -> int:
+        """Number of native histograms."""
+        return 0 if self.histograms is None else self.histograms.sample_count
+
     def ascends(self) -> bool:
         """Whether timestamps ascend strictly within each series, each kind for itself."""
         kinds = [(self.offsets, self.timestamps)]

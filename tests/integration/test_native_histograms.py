@@ -150,7 +150,7 @@ stored_stale = 0x7FF0000000000002
 
 
 @pytest.mark.peer
-def test_answers_equal_those_of_a_prometheus_before_and_after_a_flush(tmp_path, pushed, judge, promtool_bin):
+def test_answers_equal_those_of_a_prometheus_before_and_after_a_flush(tmp_path, pushed, judge, prometheus_bin):
     end_ms = pushed[0][1][-1][0]
     wanted = answers(judge[0], end_ms)
     with Program(tmp_path / "program", "-ingest-storage.embedded.partitions=2").start() as program:
@@ -163,6 +163,12 @@ def test_answers_equal_those_of_a_prometheus_before_and_after_a_flush(tmp_path, 
                 assert comparable(found["data"]) == comparable(wanted[query]["data"]), (query, moment)
                 assert found.get("warnings") == wanted[query].get("warnings"), (query, moment)
             assert program.http.post("/ingester/flush?wait=true").status_code == 204
+        reading = f"remote_read: [{{url: {program.url}/prometheus/api/v1/read, read_recent: true}}]\n"
+        with run_prometheus(prometheus_bin, tmp_path, config=reading) as reader:
+            # An empty Prometheus that reads from here.
+            for query in INSTANT:
+                found = getter(reader, "")("query", query=query, time=end_ms / 1000)
+                assert comparable(found["data"]) == comparable(wanted[query]["data"]), query
         blocks = sorted(p.parent for p in (tmp_path / "program").rglob("meta.json"))
         assert len(blocks) >= 2
         assert block_rows(blocks) == expected_rows(pushed)
