@@ -5,11 +5,20 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mimir_ingest.kernels.warm import warm
+from mimir_ingest.kernels.warm import is_cold, modules, needed_at_start, warm
 
 
-def warm_kernels(*, show: bool) -> int:
-    """Compile the kernels, or load them from the cache; with a progress bar on stderr. Returns how many modules."""
+def prepare_kernels(*, show: bool) -> None:
+    """Compile the kernels if there is something to compile; a command then loads those that it needs."""
+    if is_cold():
+        warm_kernels(show=show)
+
+
+def warm_kernels(*, show: bool, everything: bool = False) -> int:
+    """Compile the kernels needed at start, or all; or load them from the cache; with a progress bar on stderr.
+
+    Returns how many modules.
+    """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, disable=not show, transient=not show) as progress:
@@ -19,4 +28,4 @@ def warm_kernels(*, show: bool) -> int:
             label = f"compiling kernels: {name} is done" if done < total else "kernels ready"
             progress.update(task, completed=done, total=total, description=f"{label:<44}")
 
-        return warm(on_module)
+        return warm(on_module, names=modules() if everything else needed_at_start())

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from mimir_ingest.commands.flags import open_log
-from mimir_ingest.commands.kernels import warm_kernels
+from mimir_ingest.commands.kernels import prepare_kernels
 from mimir_ingest.config.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def replay_command(
     """
     settings, log = open_log(context.args)
     limit_bytes = _parse_size(memory_limit)
-    warm_kernels(show=sys.stderr.isatty())
+    prepare_kernels(show=sys.stderr.isatty())
     from mimir_ingest.ingester.replay.plan import LogPlace
     from mimir_ingest.ingester.replay.run import ReplayRequest
 

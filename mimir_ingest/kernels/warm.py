@@ -1,7 +1,7 @@
-"""Compile every kernel module, or load it from the cache, with a callback for progress.
+"""Compile kernel modules, or load them from the cache, with a callback for progress.
 
 Modules that have nothing in the cache are compiled in processes of their own first, as many at a time as there are
-processors; then all are imported here.
+processors; then all are imported here. Some are not needed to start (`_jit.DEFERRED`).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import importlib
 import multiprocessing
 import os
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import mimir_ingest.kernels as package
-from mimir_ingest.kernels._jit import has_cache
+from mimir_ingest.kernels._jit import Deferred, has_cache, is_deferred
 
 Progress = Callable[[str, int, int], None]
 
@@ -25,18 +25,30 @@ def modules() -> list[str]:
     return [n for n in names if n != "warm" and not n.startswith("_")]
 
 
+def needed_at_start() -> list[str]:
+    """Return the names of the kernel modules that are compiled when they are imported."""
+    return [name for name in modules() if not is_deferred(name)]
+
+
+def is_cold() -> bool:
+    """Whether a module needed at start has nothing in the cache, so that importing it takes as long as compiling it."""
+    return not all(map(has_cache, needed_at_start()))
+
+
 def import_kernels(name: str) -> str:
-    """Import one kernel module, which compiles what its cache lacks; return its name."""
-    importlib.import_module(f"mimir_ingest.kernels.{name}")
+    """Import one kernel module and make its kernels, which compiles what its cache lacks; return its name."""
+    module = importlib.import_module(f"mimir_ingest.kernels.{name}")
+    for value in vars(module).values():
+        if isinstance(value, Deferred):
+            value.load()
     return name
 
 
-def warm(progress: Progress | None = None) -> int:
-    """Make every kernel ready in this process.
+def warm(progress: Progress | None = None, *, names: Sequence[str]) -> int:
+    """Make the kernels of some modules ready in this process.
 
     `progress(module, done, total)` is called after each module. Returns the number of modules.
     """
-    names = modules()
     cold = [name for name in names if not has_cache(name)]
     done = 0
 

@@ -101,8 +101,7 @@ class Scene:
         for zone in ZONES:
             for partition in range(2):
                 assert self.cluster[f"ingester-{zone}-{partition}"].stop() == 0
-        for partition in range(PARTITIONS + 1):
-            report = self.cluster.replay(partition)
+        for report in self.cluster.replay(range(PARTITIONS + 1)):
             assert report["not_cut_samples"] == 0
 
 

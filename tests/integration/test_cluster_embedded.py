@@ -59,5 +59,5 @@ def test_two_processes_on_one_log_through_kills_a_lost_disk_scale_out_and_scale_
         checker.check_all(cluster["second"])
         cluster.flush("second")
         checker.check_all(cluster["second"])
-        for partition in range(PARTITIONS + 1):
-            assert cluster.replay(partition)["not_cut_samples"] == 0
+        for report in cluster.replay(range(PARTITIONS + 1)):
+            assert report["not_cut_samples"] == 0

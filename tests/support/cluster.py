@@ -125,9 +125,10 @@ class Cluster:
         """Begin a command of the program with the cluster's flags."""
         return Command(self.directory, [*arguments, *self._flags])
 
-    def replay(self, partition: int) -> dict:
-        """Replay a partition against the bucket; every block of every zone has to be what the log says."""
-        return json.loads(self.begin("replay", f"--partition={partition}", "--json").end())
+    def replay(self, partitions: Iterable[int]) -> list[dict]:
+        """Replay partitions against the bucket; every block of every zone has to be what the log says."""
+        commands = [self.begin("replay", f"--partition={partition}", "--json") for partition in partitions]
+        return [json.loads(command.end()) for command in commands]
 
 
 class Command:
