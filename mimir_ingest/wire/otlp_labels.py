@@ -58,7 +58,9 @@ class OtlpSettings:
 
 
 def label_pair(name: str, value: str) -> bytes:
-    """Return one label as it stands in label bytes."""
+    """Return one label as it stands in label bytes: not at all, if it is empty."""
+    if not value:
+        return b""
     out = bytearray()
     for text in (name.encode(), value.encode()):
         put_uvarint(out, len(text))

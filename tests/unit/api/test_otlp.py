@@ -333,3 +333,14 @@ async def test_exemplars_of_a_request_in_json_have_their_ids_in_hex():
         (labels,) = batch.exemplars.label_bytes()
         assert labels == b"\x01k\x01v\x07span_id\x10" + span.encode() + b"\x08trace_id\x20" + trace.encode()
         assert batch.exemplars.timestamps.tolist() == [NOW_MS]
+
+
+@pytest.mark.parametrize("strategy", ["NoTranslation", "NoUTF8EscapingWithSuffixes"])
+async def test_a_metric_without_a_name_is_refused_where_names_stay_as_they_are(strategy):
+    limits = DistributorLimits(name_validation_scheme="utf8")
+    async with PushTarget(limits, edge=edge(strategy=strategy)) as target:
+        body = request(gauge(""), gauge("ü x", point({"é.y": "z"}, asInt=1))).SerializeToString()
+        partial = ExportMetricsServiceResponse.FromString((await target.post(body)).content).partial_success
+        assert partial.rejected_data_points == 1
+        assert partial.error_message == "received series has no metric name (err-mimir-missing-metric-name)"
+        assert stored(target) == [([(b"__name__", "ü x".encode()), ("é.y".encode(), b"z")], [(NOW_MS, 1.0)])]
