@@ -205,7 +205,9 @@ async def test_an_answer_in_one_piece_is_bounded_over_all_its_queries_and_a_stre
     assert read_chunks(response.content, 3) == [to_python(DATA)] * 3
     # Headers that tell what all queries saw hold a stream back until all are read.
     headers = {"X-Scope-OrgID": "team-a", "X-Read-Consistency": "strong"}
-    response = await post(KnownQuerier(limits=limits), compressed(read_request(*queries, accepted=[1])), headers=headers)
+    response = await post(
+        KnownQuerier(limits=limits), compressed(read_request(*queries, accepted=[1])), headers=headers
+    )
     assert (response.status_code, response.text) == (400, too_many)
     response = await post(KnownQuerier(), compressed(read_request(*queries, accepted=[1])), headers=headers)
     assert response.headers["x-read-consistency-offsets"] == "v1="
