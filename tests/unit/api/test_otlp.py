@@ -339,7 +339,9 @@ async def test_exemplars_of_a_request_in_json_have_their_ids_in_hex():
 async def test_a_metric_without_a_name_is_refused_where_names_stay_as_they_are(strategy):
     limits = DistributorLimits(name_validation_scheme="utf8")
     async with PushTarget(limits, edge=edge(strategy=strategy)) as target:
-        body = request(gauge(""), gauge("ü x", point({"é.y": "z"}, asInt=1))).SerializeToString()
+        body = request(
+            gauge("", point({"a": "b"}, asInt=1)), gauge("ü x", point({"é.y": "z"}, asInt=1))
+        ).SerializeToString()
         partial = ExportMetricsServiceResponse.FromString((await target.post(body)).content).partial_success
         assert partial.rejected_data_points == 1
         assert partial.error_message == "received series has no metric name (err-mimir-missing-metric-name)"
