@@ -38,6 +38,7 @@ from mimir_ingest.ring_wiring import describe_ring_store, internal_host
 from mimir_ingest.wire import snappy
 from mimir_ingest.wire.record import VERSION_V0, encode_mimir
 from partitions.bootstrap import first_partitions
+from partitions.errors import PartitionError
 from partitions.model import InstanceState
 
 _log = structlog.get_logger()
@@ -56,6 +57,10 @@ def run(settings: Settings, *, leave: Callable[[IngestError | None], None] = lam
         except IngestError as error:
             leave(error)
             raise
+        except PartitionError as error:
+            cause = IngestError(error.message, error_id=error.error_id)
+            leave(cause)
+            raise cause from error
         leave(None)
 
     uvloop.run(serve())
@@ -110,7 +115,7 @@ class Process:
             self.services.set_state("server", ServiceState.TERMINATED)
             if starting is None:
                 await self._internal.stop()
-            if starting is not None:
+            else:
                 starting.cancel()
                 await asyncio.wait([starting])
         if not starting.cancelled() and starting.exception() is not None:
