@@ -14,7 +14,10 @@ from mimir_ingest import __version__
 from tests.support.program import Program
 from tests.support.remote_write import body
 
-SERVICES = ["bucket", "distributor", "ingester", "log", "querier", "runtime-config", "server"]
+SERVICES = [
+    *("bucket", "bucket-upkeep", "distributor", "ingester", "internal-server"),
+    *("log", "querier", "ring", "runtime-config", "server"),
+]
 SELF = {"X-Scope-OrgID": "mimir-ingest-self"}
 
 
