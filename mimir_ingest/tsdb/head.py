@@ -38,7 +38,7 @@ from mimir_ingest.model.byte_table import grown
 from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.tsdb.head_view import HeadView
-from mimir_ingest.tsdb.histogram_segment import StagedHistograms
+from mimir_ingest.tsdb.histogram_segment import StagedHistograms, staged_with
 from mimir_ingest.tsdb.segment import (
     MAX_MS,
     MIN_MS,
@@ -248,7 +248,7 @@ class Head:
         )
         if accepted:
             part = StagedHistograms(refs_out[:accepted], ts_out[:accepted], histograms.values.take(rows[:accepted]))
-            self._staged_histograms = (*self._staged_histograms, part)
+            self._staged_histograms = staged_with(self._staged_histograms, part)
             self._staged_histogram_count += accepted
         return ts_out[:accepted]
 

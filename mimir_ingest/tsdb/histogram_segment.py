@@ -44,6 +44,26 @@ class StagedHistograms:
     """As they are stored (`Histograms.compacted`)."""
 
 
+def staged_with(parts: tuple[StagedHistograms, ...], part: StagedHistograms) -> tuple[StagedHistograms, ...]:
+    """Return the parts with one more behind them, those of like size joined.
+
+    why: with a part a record, reading and copying the list would take as long as there were records. So there are no
+    more parts than the logarithm of the samples, and a histogram is copied as often at most.
+    """
+    joined = [part]
+    kept = len(parts)
+    while kept and len(parts[kept - 1].refs) <= sum(len(p.refs) for p in joined):
+        kept -= 1
+        joined.insert(0, parts[kept])
+    if len(joined) > 1:
+        part = StagedHistograms(
+            np.concatenate([p.refs for p in joined]),
+            np.concatenate([p.timestamps for p in joined]),
+            Histograms.concat([p.values for p in joined]),
+        )
+    return (*parts[:kept], part)
+
+
 @dataclass(frozen=True, slots=True)
 class HistogramSegment:
     """Chunks sorted by (ref, time). Timestamps of one ref ascend strictly over its chunks."""

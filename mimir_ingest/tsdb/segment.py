@@ -44,7 +44,7 @@ class Staged:
     values: np.ndarray
     """float64[m]."""
     histograms: tuple[StagedHistograms, ...] = ()
-    """Native histograms, a part a record."""
+    """Native histograms, parts in the order accepted."""
 
     @classmethod
     def empty(cls) -> Staged:
