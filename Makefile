@@ -14,7 +14,9 @@ help:
 	@echo "make lint         ruff and import contracts"
 	@echo "make bench        ingest and query benchmarks beside the peers that are installed"
 
-run: setup
+run: $(VENV)/.installed
+	@$(BIN)/mimir-ingest warm --needed-at-start
+	@nice -n 19 $(BIN)/mimir-ingest warm >/dev/null 2>&1 & # the rest, while the program serves
 	@exec $(BIN)/mimir-ingest $(ARGS)
 
 setup: $(VENV)/.installed

@@ -161,9 +161,13 @@ def config_command(
 
 
 @commands.command("warm")
-def warm_command() -> None:
+def warm_command(
+    needed_at_start: Annotated[
+        bool, typer.Option(help="Only those without which the program does not start; others wait for their first use.")
+    ] = False,
+) -> None:
     """Compile all kernels ahead of the first start, with a progress bar."""
-    count = warm_kernels(show=True)
+    count = warm_kernels(show=True, everything=not needed_at_start)
     print(f"{count} kernel modules are compiled", file=sys.stderr)
 
 

@@ -10,11 +10,13 @@ old code.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -57,6 +59,13 @@ i64, i32, u64, u32, u8, f64, boolean = (
 )
 
 
+DEFERRED = ("native_", "histogram_", "exemplar_")
+"""Beginnings of the names of modules whose kernels are made at their first call. why: most processes never see a native
+histogram, and these take longer to compile than all others together."""
+
+_making = threading.RLock()
+
+
 def cache_root() -> Path:
     """Return the directory of compiled kernels: `MIMIR_INGEST_KERNEL_CACHE`, else inside the environment, else temp."""
     configured = os.environ.get("MIMIR_INGEST_KERNEL_CACHE")
@@ -96,8 +105,33 @@ def has_cache(module: str) -> bool:
     return os.path.isdir(_cache_dir(module))
 
 
+def is_deferred(module: str) -> bool:
+    """Whether a kernel module's kernels are made at their first call and not at import."""
+    return module.startswith(DEFERRED)
+
+
+class Deferred:
+    """A kernel that is compiled, or loaded from the cache, when it is called first. Any thread may call it."""
+
+    def __init__(self, function: Callable, make: Callable[[], Callable]) -> None:
+        functools.update_wrapper(self, function)
+        self._make = make
+        self._made: Callable | None = None
+
+    def load(self) -> Callable:
+        """Make the kernel unless it is made."""
+        with _making:
+            if self._made is None:
+                self._made = self._make()
+        return self._made
+
+    def __call__(self, *arguments: object) -> object:
+        """Run it."""
+        return (self._made or self.load())(*arguments)
+
+
 def kernel(signature: object, *, boundscheck: bool = False) -> Callable[[Callable], Callable]:
-    """Compile a hot loop with an explicit signature.
+    """Compile a hot loop with an explicit signature; in a deferred module, at its first call.
 
     Parameters
     ----------
@@ -108,10 +142,15 @@ def kernel(signature: object, *, boundscheck: bool = False) -> Callable[[Callabl
     """
 
     def decorate(function: Callable) -> Callable:
-        numba_config.CACHE_DIR = _cache_dir(function.__module__.rsplit(".", 1)[1])
-        return numba.njit(
-            [signature], cache=True, nogil=True, error_model="numpy", boundscheck=boundscheck, fastmath=False
-        )(function)
+        module = function.__module__.rsplit(".", 1)[1]
+
+        def make() -> Callable:
+            numba_config.CACHE_DIR = _cache_dir(module)
+            return numba.njit(
+                [signature], cache=True, nogil=True, error_model="numpy", boundscheck=boundscheck, fastmath=False
+            )(function)
+
+        return Deferred(function, make) if is_deferred(module) else make()
 
     return decorate
 
