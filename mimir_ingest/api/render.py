@@ -13,7 +13,7 @@ from mimir_ingest.errors import IngestError, QueryError
 from mimir_ingest.model.histograms import Histograms
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.numbers import format_plain, format_time, format_values
-from mimir_ingest.promql.histogram_text import buckets_of
+from mimir_ingest.promql.histogram_text import BucketList, buckets_of
 from mimir_ingest.promql.values import Matrix, QueryStats, Scalar, String, Vector
 from mimir_ingest.querier.service import QueryTimings
 from partitions.errors import PartitionError
@@ -41,8 +41,9 @@ def _histograms(histograms: Histograms, rows: np.ndarray) -> list[str]:
     A bucket is which bounds belong to it (0: the upper, 1: the lower, 2: none, 3: both), the bounds, and its count.
     """
     buckets = buckets_of(histograms, rows)
-    columns = (buckets.kinds.tolist(), *map(format_values, (buckets.lower, buckets.upper, buckets.count)))
-    lists = [f'[{kind},"{lower}","{upper}","{count}"]' for kind, lower, upper, count in zip(*columns, strict=True)]
+    lists = [
+        f'{begin}{count}"]' for begin, count in zip(_beginnings(buckets), format_values(buckets.count), strict=True)
+    ]
     bounds = buckets.offsets.tolist()
     totals = zip(format_values(histograms.count[rows]), format_values(histograms.sum[rows]), strict=True)
     out = []
@@ -50,6 +51,17 @@ def _histograms(histograms: Histograms, rows: np.ndarray) -> list[str]:
         inside = ",".join(lists[bounds[i] : bounds[i + 1]])
         out.append(f'{{"count":"{count}","sum":"{total}"{f",{_BUCKETS}:[{inside}]" if inside else ""}}}')
     return out
+
+
+def _beginnings(buckets: BucketList) -> list[str]:
+    """Return the JSON of each bucket up to its count; few are distinct."""
+    lower_at = np.unique(buckets.lower.view(np.int64), return_inverse=True)[1]
+    upper, upper_at = np.unique(buckets.upper.view(np.int64), return_inverse=True)
+    codes = (lower_at * max(1, len(upper)) + upper_at) * 4 + buckets.kinds
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    bounds = zip(format_values(buckets.lower[first]), format_values(buckets.upper[first]), strict=True)
+    texts = [f'[{kind},"{a}","{b}","' for kind, (a, b) in zip(buckets.kinds[first].tolist(), bounds, strict=True)]
+    return [texts[i] for i in inverse.tolist()]
 
 
 def _vector(vector: Vector) -> str:

@@ -148,10 +148,11 @@ def load(into, native, row):
         size = native.bucket_offsets[2 * row + side + 1] - start
         into.whole[LIVE + side] = 0
         into.whole[SIZE + side] = size
+        index, count, lost = into.index[side, 0], into.count[side, 0], into.lost[side, 0]
         for k in range(size):
-            into.index[side, 0, k] = native.bucket_index[start + k]
-            into.count[side, 0, k] = native.bucket_count[start + k]
-            into.lost[side, 0, k] = 0.0
+            index[k] = native.bucket_index[start + k]
+            count[k] = native.bucket_count[start + k]
+            lost[k] = 0.0
     start = native.custom_offsets[row]
     into.whole[BOUNDS] = native.custom_offsets[row + 1] - start
     for k in range(into.whole[BOUNDS]):
@@ -199,9 +200,10 @@ def store(source, native_out, row):
         at = native_out.bucket_offsets[2 * row + side]
         live = source.whole[LIVE + side]
         size = source.whole[SIZE + side]
+        index, count = source.index[side, live], source.count[side, live]
         for k in range(size):
-            native_out.bucket_index[at + k] = source.index[side, live, k]
-            native_out.bucket_count[at + k] = source.count[side, live, k]
+            native_out.bucket_index[at + k] = index[k]
+            native_out.bucket_count[at + k] = count[k]
         native_out.bucket_offsets[2 * row + side + 1] = at + size
     at = native_out.custom_offsets[row]
     for k in range(source.whole[BOUNDS]):

@@ -11,7 +11,6 @@ from mimir_ingest.kernels.native_columns import (
     ABSENT,
     HINT_NO_RESET,
     HINT_RESET,
-    copy,
     emit,
     i64_2d_in,
     load,
@@ -22,11 +21,13 @@ from mimir_ingest.kernels.native_columns import (
 from mimir_ingest.kernels.native_merge import (
     COLLISION,
     INCOMPATIBLE,
+    OVERFLOW,
     RECONCILED,
     add_lost,
     compact,
     has_overflow,
     merge,
+    merge_row,
     scale,
 )
 
@@ -35,7 +36,7 @@ AVERAGE, COMPACT = 1, 2
 MIXED = 8
 """Floats and histograms together; the other flags are those of `native_merge`."""
 
-_works_t = types.UniTuple(workspace_t, 3)
+_works_t = types.UniTuple(workspace_t, 2)
 
 
 @inline
@@ -54,25 +55,22 @@ def _add_to_mean(native, row, work, other, count):
 
 
 @inline
-def _add_to_sum(native, row, work, other, spare, count):
-    """Add a histogram to a sum that will become a mean; return (flags, whether this is a mean now)."""
-    copy(spare, work)
-    load(other, native, row)
-    flags = merge(work, other, 1.0, True)
-    if flags & INCOMPATIBLE or not has_overflow(work):
-        return flags, False
-    copy(work, spare)
-    scale(work, count - 1.0, True)
-    return flags | _add_to_mean(native, row, work, other, count), True
+def _mean_before(native, members, lo, j, work, other):
+    """Make `work` the mean of the histograms `members[lo:j]`, whose sum is still finite."""
+    load(work, native, members[lo])
+    for k in range(lo + 1, j):
+        if members[k] >= 0:
+            merge_row(work, other, native, members[k], 1.0, True)
+    scale(work, float(j - lo), True)
 
 
 @inline
 def _fold(native, members, lo, hi, mode, works):
     """Fold one item into `works[0]`; return (flags, the member that did not fit)."""
-    work, other, spare = works
+    work, other = works
     flags = seen = 0
     count = 0.0
-    floats = began = incremental = False
+    floats = began = incremental = infinite = False
     for j in range(lo, hi):
         row = members[j]
         count += 1.0
@@ -81,6 +79,7 @@ def _fold(native, members, lo, hi, mode, works):
             continue
         if j == lo:
             load(work, native, row)
+            infinite = mode & AVERAGE != 0 and has_overflow(work)
             began = True
             seen |= _seen(native.reset_hint[row])
             continue
@@ -89,13 +88,14 @@ def _fold(native, members, lo, hi, mode, works):
             continue
         seen |= _seen(native.reset_hint[row])
         added = 0
-        if mode & AVERAGE == 0:
-            load(other, native, row)
-            added = merge(work, other, 1.0, True)
-        elif incremental:
-            added = _add_to_mean(native, row, work, other, count)
-        else:
-            added, incremental = _add_to_sum(native, row, work, other, spare, count)
+        if not incremental:
+            added = merge_row(work, other, native, row, 1.0, True)
+            infinite = infinite or added & OVERFLOW != 0
+        if mode & AVERAGE and infinite and added & INCOMPATIBLE == 0:
+            if not incremental:
+                incremental = True
+                _mean_before(native, members, lo, j, work, other)
+            added |= _add_to_mean(native, row, work, other, count)
         flags |= added & RECONCILED
         if added & INCOMPATIBLE:
             return flags | INCOMPATIBLE | ABSENT | (MIXED if floats else 0), j
@@ -123,7 +123,7 @@ def fold_histograms(native, members, spans, mode, works, output, failed_out):
         Item i folds `members[spans[i, 0]:spans[i, 1]]`, at least one, at least one of them a histogram.
     mode : int64
         AVERAGE | COMPACT. An average is that of the sum; from the member on that makes it overflow, an incremental one.
-    works : 3 Workspace
+    works : 2 Workspace
     output : Output
         Flags INCOMPATIBLE, RECONCILED, COLLISION (members say reset and no reset), MIXED, ABSENT.
     failed_out : int64[items], written

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from mimir_ingest.kernels._jit import inline
 from mimir_ingest.kernels.compensated import add as add_term
 from mimir_ingest.kernels.native_bounds import exponential_bound
@@ -28,10 +30,12 @@ from mimir_ingest.kernels.native_columns import (
     SUM,
     THRESHOLD,
     ZERO,
+    load,
 )
 
-INCOMPATIBLE, RECONCILED, COLLISION = 1, 2, 4
-"""What `merge` returns, or 0: nothing done, one has custom bounds; bounds were intersected; hints contradicted."""
+INCOMPATIBLE, RECONCILED, COLLISION, OVERFLOW = 1, 2, 4, 16
+"""What `merge_row` and `merge` return, or 0: nothing done, one has custom bounds; bounds were intersected; hints
+contradicted; and, of compensated sums by `merge_row`, a place has become infinite or was."""
 
 
 @inline
@@ -65,13 +69,15 @@ def compact(work):
     """Remove empty buckets."""
     for side in range(2):
         live = work.whole[LIVE + side]
+        index, count, lost = work.index[side, live], work.count[side, live], work.lost[side, live]
+        total = work.whole[SIZE + side]
         size = 0
-        for k in range(work.whole[SIZE + side]):
-            if work.count[side, live, k] == 0.0 and work.lost[side, live, k] == 0.0:
+        while size < total and (count[size] != 0.0 or lost[size] != 0.0):
+            size += 1
+        for k in range(size, total):
+            if count[k] == 0.0 and lost[k] == 0.0:
                 continue
-            work.index[side, live, size] = work.index[side, live, k]
-            work.count[side, live, size] = work.count[side, live, k]
-            work.lost[side, live, size] = work.lost[side, live, k]
+            index[size], count[size], lost[size] = index[k], count[k], lost[k]
             size += 1
         work.whole[SIZE + side] = size
 
@@ -343,6 +349,70 @@ def merge(work, other, sign, compensated):
 
 
 @inline
+def _same_layout(work, native, row):
+    """Whether a row has the schema, the zero bucket, the bounds and the buckets of `work`, none in the zero bucket."""
+    schema, threshold = work.whole[SCHEMA], work.parts[THRESHOLD]
+    if native.schema[row] != schema or native.zero_threshold[row] != threshold:
+        return False
+    start = native.custom_offsets[row]
+    if native.custom_offsets[row + 1] - start != work.whole[BOUNDS]:
+        return False
+    for k in range(work.whole[BOUNDS]):
+        if native.custom_values[start + k] != work.custom[k]:
+            return False
+    for side in range(2):
+        start = native.bucket_offsets[2 * row + side]
+        size = work.whole[SIZE + side]
+        if native.bucket_offsets[2 * row + side + 1] - start != size:
+            return False
+        index = work.index[side, work.whole[LIVE + side]]
+        different = 0
+        for k in range(size):
+            different |= index[k] ^ native.bucket_index[start + k]
+        if different != 0:
+            return False
+        if size > 0 and schema != CUSTOM and threshold > 0.0 and exponential_bound(index[0], schema) <= threshold:
+            return False
+    return True
+
+
+@inline
+def _add_parts(work, zero, count, total, sign, compensated):
+    if compensated:
+        work.parts[ZERO], work.parts[LOST_ZERO] = add_term(zero, work.parts[ZERO], work.parts[LOST_ZERO])
+        work.parts[COUNT], work.parts[LOST_COUNT] = add_term(count, work.parts[COUNT], work.parts[LOST_COUNT])
+        work.parts[SUM], work.parts[LOST_SUM] = add_term(total, work.parts[SUM], work.parts[LOST_SUM])
+    else:
+        work.parts[ZERO] += sign * zero
+        work.parts[COUNT] += sign * count
+        work.parts[SUM] += sign * total
+
+
+@inline
+def merge_row(work, other, native, row, sign, compensated):
+    """Add a row (times `sign`) to `work` as `merge` does; `other` is scratch. Compensated sums have `sign` 1."""
+    if not _same_layout(work, native, row):
+        load(other, native, row)
+        flags = merge(work, other, sign, compensated)
+        return flags | OVERFLOW if compensated and has_overflow(work) else flags
+    flags = _join_hints(work, np.int64(native.reset_hint[row]))
+    _add_parts(work, native.zero_count[row], native.count[row], native.sum[row], sign, compensated)
+    infinite = math.isinf(work.parts[ZERO]) or math.isinf(work.parts[COUNT]) or math.isinf(work.parts[SUM])
+    for side in range(2):
+        live = work.whole[LIVE + side]
+        count, lost = work.count[side, live], work.lost[side, live]
+        start = native.bucket_offsets[2 * row + side]
+        if compensated:
+            for k in range(work.whole[SIZE + side]):
+                count[k], lost[k] = add_term(native.bucket_count[start + k], count[k], lost[k])
+                infinite |= math.isinf(count[k])
+        else:
+            for k in range(work.whole[SIZE + side]):
+                count[k] += sign * native.bucket_count[start + k]
+    return flags | OVERFLOW if compensated and infinite else flags
+
+
+@inline
 def add_lost(work):
     """Add what was lost to each place."""
     work.parts[ZERO] += work.parts[LOST_ZERO]
@@ -350,9 +420,10 @@ def add_lost(work):
     work.parts[SUM] += work.parts[LOST_SUM]
     for side in range(2):
         live = work.whole[LIVE + side]
+        count, lost = work.count[side, live], work.lost[side, live]
         for k in range(work.whole[SIZE + side]):
-            work.count[side, live, k] += work.lost[side, live, k]
-            work.lost[side, live, k] = 0.0
+            count[k] += lost[k]
+            lost[k] = 0.0
     work.parts[LOST_ZERO] = 0.0
     work.parts[LOST_COUNT] = 0.0
     work.parts[LOST_SUM] = 0.0
@@ -369,13 +440,15 @@ def scale(work, factor, divide):
         return
     for side in range(2):
         live = work.whole[LIVE + side]
-        for k in range(work.whole[SIZE + side]):
-            if divide:
-                work.count[side, live, k] /= factor
-                work.lost[side, live, k] /= factor
-            else:
-                work.count[side, live, k] *= factor
-                work.lost[side, live, k] *= factor
+        count, lost = work.count[side, live], work.lost[side, live]
+        if divide:
+            for k in range(work.whole[SIZE + side]):
+                count[k] /= factor
+                lost[k] /= factor
+        else:
+            for k in range(work.whole[SIZE + side]):
+                count[k] *= factor
+                lost[k] *= factor
     if factor < 0.0:
         work.whole[HINT] = HINT_GAUGE
 

@@ -19,7 +19,7 @@ from mimir_ingest.kernels.native_columns import (
     output_t,
     workspace_t,
 )
-from mimir_ingest.kernels.native_merge import COLLISION, INCOMPATIBLE, RECONCILED, compact, merge, scale
+from mimir_ingest.kernels.native_merge import COLLISION, INCOMPATIBLE, RECONCILED, compact, merge, merge_row, scale
 from mimir_ingest.kernels.native_resets import detect_reset
 from mimir_ingest.kernels.native_trim import trim
 
@@ -53,8 +53,7 @@ def combine_pairs(left, right, pairs, sign, works, output):
     """
     for item in range(output.cursor[0], len(pairs)):
         load(works[0], left, pairs[item, 0])
-        load(works[1], right, pairs[item, 1])
-        flags = merge(works[0], works[1], float(sign), False)
+        flags = merge_row(works[0], works[1], right, pairs[item, 1], float(sign), False)
         if flags & (INCOMPATIBLE | COLLISION):
             flags |= ABSENT
         else:

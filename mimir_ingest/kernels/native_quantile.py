@@ -25,6 +25,19 @@ def bucket_total(native, row):
 
 
 @inline
+def _count_at(native, row, k):
+    """Return the count of the bucket `k`, by rising bounds."""
+    start, middle = native.bucket_offsets[2 * row], native.bucket_offsets[2 * row + 1]
+    if k < middle - start:
+        return native.bucket_count[middle - 1 - k]
+    if native.schema[row] != CUSTOM and native.zero_count[row] > 0.0:
+        if k == middle - start:
+            return native.zero_count[row]
+        k -= 1
+    return native.bucket_count[start + k]
+
+
+@inline
 def bucket_at(native, row, k):
     """Return (lower bound, upper bound, count) of the bucket `k`, by rising bounds.
 
@@ -98,13 +111,15 @@ def _quantile(native, row, q):
     lower = upper = here = seen = 0.0
     k = 0
     while k < total:
-        lower, upper, here = bucket_at(native, row, k if forward else total - 1 - k)
+        here = _count_at(native, row, k if forward else total - 1 - k)
         k += 1
         if here == 0.0:
             continue
         seen += here
         if seen >= rank:
             break
+    if k > 0:
+        lower, upper, here = bucket_at(native, row, k - 1 if forward else total - k)
     custom = native.schema[row] == CUSTOM
     if not custom:
         if lower < 0.0 and upper > 0.0:
@@ -123,9 +138,10 @@ def _quantile(native, row, q):
     flags = 0
     if broken:
         # Prometheus goes on to the last bucket here and then interpolates in that one.
+        if k < total:
+            lower, upper, here = bucket_at(native, row, total - 1)
         while k < total:
-            lower, upper, here = bucket_at(native, row, k)
-            seen += here
+            seen += _count_at(native, row, k)
             k += 1
         if seen < observations:
             flags = NAN_SKEW
@@ -176,7 +192,7 @@ def _fraction(native, row, low, high):
     flags = 0
     if math.isnan(native.sum[row]):
         while k < total:
-            count += bucket_at(native, row, k)[2]
+            count += _count_at(native, row, k)
             k += 1
         if count < observations:
             flags = NAN_RESULT

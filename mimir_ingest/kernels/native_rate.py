@@ -23,7 +23,15 @@ from mimir_ingest.kernels.native_columns import (
     points_t,
     workspace_t,
 )
-from mimir_ingest.kernels.native_merge import INCOMPATIBLE, RECONCILED, compact, merge, reduce_resolution, scale
+from mimir_ingest.kernels.native_merge import (
+    INCOMPATIBLE,
+    RECONCILED,
+    compact,
+    merge,
+    merge_row,
+    reduce_resolution,
+    scale,
+)
 from mimir_ingest.kernels.native_pairs import RECONCILED_ADD, RECONCILED_SUB
 from mimir_ingest.kernels.windows import COUNTER, PER_SECOND, extrapolation_factor, seconds
 
@@ -69,7 +77,6 @@ def _increase(native, points, lo, hi, counter, works):
     load(work, native, points.rows[hi - 1])
     if coarsest != CUSTOM:
         reduce_resolution(work, coarsest)
-    load(other, native, points.rows[lo])
     begins_anew = counter and points.resets[lo + 1]
     if begins_anew:
         load(other, native, points.rows[lo + 1])
@@ -80,14 +87,13 @@ def _increase(native, points, lo, hi, counter, works):
         clear(empty, other)
         if native.reset_hint[points.rows[lo + 1]] == HINT_RESET and merge(work, empty, 1.0, False) & RECONCILED:
             flags |= RECONCILED_ADD
-    elif merge(work, other, -1.0, False) & RECONCILED:
+    elif merge_row(work, other, native, points.rows[lo], -1.0, False) & RECONCILED:
         flags |= RECONCILED_SUB
     if counter:
         for j in range(lo + 2, hi):
             if not points.resets[j]:
                 continue
-            load(other, native, points.rows[j - 1])
-            done = merge(work, other, 1.0, False)
+            done = merge_row(work, other, native, points.rows[j - 1], 1.0, False)
             if done & INCOMPATIBLE:
                 return INCOMPATIBLE | ABSENT
             if done & RECONCILED:
@@ -150,8 +156,7 @@ def last_increase(native, points, places, per_second, works, output):
             flags |= NOT_GAUGE
         load(work, native, last)
         if not per_second or not points.resets[at]:
-            load(other, native, before)
-            done = merge(work, other, -1.0, False)
+            done = merge_row(work, other, native, before, -1.0, False)
             if done & INCOMPATIBLE:
                 flags |= INCOMPATIBLE | ABSENT
             if done & RECONCILED:

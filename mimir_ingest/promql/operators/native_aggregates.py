@@ -44,7 +44,7 @@ def fold_groups(
     spans = np.stack((begins, np.append(begins[1:], len(keys))), axis=1)
     members = block.histograms.index[series, steps]
     columns = columns_of(block.histograms.rows)
-    works, failed = workspaces([columns], 3), np.empty(len(items), np.int64)
+    works, failed = workspaces([columns], 2), np.empty(len(items), np.int64)
     mode = COMPACT | (AVERAGE if node.op == "avg" else 0)
     rows, flags = run_items(
         lambda output: fold_histograms(columns, members, spans, mode, works, output, failed),

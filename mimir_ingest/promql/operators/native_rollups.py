@@ -232,7 +232,7 @@ def _sums(found: _Windows, rolled: Rolled) -> None:
         return
     spans = np.stack((found.first[at], found.last[at]), axis=1)
     columns, mode = columns_of(found.points.histograms), _SUMS[call.name]
-    works, failed = workspaces([columns], 3), np.empty(len(spans), np.int64)
+    works, failed = workspaces([columns], 2), np.empty(len(spans), np.int64)
     members = found.points.rows
     flags = _run(
         found, at, lambda output: fold_histograms(columns, members, spans, mode, works, output, failed), rolled

@@ -119,7 +119,7 @@ def test_many_histograms_are_summed_and_averaged_with_what_each_addition_lost(me
     output, failed = room(1), np.empty(1, np.int64)
     mode = (native_fold.AVERAGE if average else 0) | (native_fold.COMPACT if packed else 0)
     spans = np.array([[0, len(members)]])
-    native_fold.fold_histograms(columns(rows), index, spans, mode, works(3), output, failed)
+    native_fold.fold_histograms(columns(rows), index, spans, mode, works(2), output, failed)
     wanted, flags = native_merge.fold(members, average, packed)
     assert output.flags[0] & ~ABSENT == flags
     got = written(output)
