@@ -51,6 +51,7 @@ def fold_groups(
         len(items),
         evaluation.check,
         evaluation.note_samples,
+        spans[:, 1] - spans[:, 0],
     )
     _annotate(evaluation, node, block, flags, series[failed[failed >= 0]])
     hit = flags & ABSENT == 0

@@ -171,8 +171,8 @@ def _run(
     found: _Windows, at: tuple[np.ndarray, np.ndarray], step: Callable[[Output], int], rolled: Rolled
 ) -> np.ndarray:
     """Run a kernel over the cells `at`, (rows of the series, steps), and set them; return the flags of each."""
-    evaluation = found.call.evaluation
-    rows, flags = run_items(step, len(at[0]), evaluation.check, evaluation.note_samples)
+    evaluation, members = found.call.evaluation, found.last[at] - found.first[at]
+    rows, flags = run_items(step, len(at[0]), evaluation.check, evaluation.note_samples, members)
     _set(found, at, flags & ABSENT == 0, np.arange(len(rows)), rows, rolled)
     return flags
 

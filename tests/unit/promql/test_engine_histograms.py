@@ -119,3 +119,17 @@ def test_values_are_counted_where_there_is_no_step(target: EngineTarget) -> None
     """A subquery's range may hold none."""
     answer = target.query('sum_over_time(count_values("v", h)[1ms:1h])', 5_000_001, 5_000_001, 0).value
     assert answer.labels.n == 0
+
+
+def test_the_time_is_looked_at_between_parts_of_long_windows(target: EngineTarget, monkeypatch) -> None:
+    """However few results a kernel writes, it does not look at more than some histograms at a time."""
+    asked = []
+    query = "avg_over_time(h[5m])"
+    target.query(query, 300_000, 590_000, 10_000, deadline=lambda: asked.append(1))
+    before = len(asked)
+    monkeypatch.setattr("mimir_ingest.promql.native._MOST_MEMBERS", 100)
+    asked.clear()
+    result = target.query(query, 300_000, 590_000, 10_000, deadline=lambda: asked.append(1)).value
+    assert len(asked) > before + 30
+    monkeypatch.undo()
+    assert _json(result) == _json(target.query(query, 300_000, 590_000, 10_000).value)
