@@ -78,6 +78,8 @@ class PushResult:
     """OTLP's data points, as received."""
     refused_points: int = 0
     """Those of them that are not, or not wholly, in the log."""
+    received: tuple[int, int, int] = (0, 0, 0)
+    """Float samples, native histograms and exemplars of the request, before anything was dropped."""
 
 
 class Distributor:
@@ -221,11 +223,12 @@ class Distributor:
             raise _stale_ring(confirmed_s, now_s)
         max_record_bytes = self._writer.max_record_bytes
 
-        def work() -> PlannedWrite:
+        def work() -> tuple[PlannedWrite, tuple[int, int, int]]:
             write = written.decode(body)
             counters.count_in(write, written, compressed=len(body), decompressed=size)
+            received = (write.batch.sample_count, write.histogram_count, write.exemplar_count)
             write = self._relabeller.relabel(write, tenant, limits.relabelling)
-            return plan_write(
+            planned = plan_write(
                 write,
                 tenant,
                 limits,
@@ -237,12 +240,13 @@ class Distributor:
                 skip_label_names=skip_label_names and options.skip_label_name_validation_header,
                 skip_label_count=skip_label_count and options.skip_label_count_validation_header,
             )
+            return planned, received
 
         try:
             if len(body) <= INLINE_BODY_BYTES and size <= 16 * INLINE_BODY_BYTES:
-                planned = work()
+                planned, received = work()
             else:
-                planned = await asyncio.get_running_loop().run_in_executor(self._pool, work)
+                planned, received = await asyncio.get_running_loop().run_in_executor(self._pool, work)
         except NoActivePartition as error:
             raise LogUnavailable(f"send data to partitions: {error}", error_id=error.error_id) from error
         counters.count_planned(planned, now_ms=now_ms)
@@ -256,11 +260,11 @@ class Distributor:
                 strategy=limits.label_value_length_over_limit_strategy,
             )
         if not planned.records:
-            return _result(planned, {})
+            return _result(planned, {}, received)
         self.admission.count_items(planned.samples + planned.histograms + planned.exemplars + planned.metadata)
         offsets = await self._writer.append(tenant.encode(), planned.records, split_at=max_record_bytes)
         self._check_fence(offsets, confirmed_s)
-        return _result(planned, offsets)
+        return _result(planned, offsets, received)
 
     def _check_fence(self, partitions: Iterable[int], routed_confirmed_s: float) -> None:
         """Refuse to acknowledge records whose partitions may be gone. Raises LogUnavailable."""
@@ -275,7 +279,7 @@ class Distributor:
             raise _stale_ring(confirmed_s, now_s)
 
 
-def _result(planned: PlannedWrite, offsets: dict[int, int]) -> PushResult:
+def _result(planned: PlannedWrite, offsets: dict[int, int], received: tuple[int, int, int]) -> PushResult:
     return PushResult(
         offsets,
         planned.samples,
@@ -284,6 +288,7 @@ def _result(planned: PlannedWrite, offsets: dict[int, int]) -> PushResult:
         planned.exemplars,
         planned.data_points,
         planned.refused_points,
+        received,
     )
 
 

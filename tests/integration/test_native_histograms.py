@@ -191,17 +191,19 @@ scrape_configs:
 remote_write:
 - url: {url}/api/v1/push
   send_native_histograms: true
+  protobuf_message: {message}
   queue_config: {{batch_send_deadline: 200ms}}
 """
 
 
 @pytest.mark.peer
-def test_what_a_prometheus_scrapes_and_sends_arrives(tmp_path, prometheus_bin, judge):
+@pytest.mark.parametrize("message", ["prometheus.WriteRequest", "io.prometheus.write.v2.Request"])
+def test_what_a_prometheus_scrapes_and_sends_arrives(tmp_path, prometheus_bin, judge, message):
     """It scrapes the other Prometheus, which has native histograms of its own."""
     target = f"{judge[1].base_url.host}:{judge[1].base_url.port}"
     name = "prometheus_http_request_duration_seconds"
     with Program(tmp_path / "program", "-ingest-storage.embedded.partitions=1").start() as program:
-        config = SCRAPE.format(target=target, url=program.url)
+        config = SCRAPE.format(target=target, url=program.url, message=message)
         with run_prometheus(prometheus_bin, tmp_path, config=config) as sender:
             theirs, ours = getter(sender, ""), getter(program.http, "/prometheus")
             deadline = time.monotonic() + 60

@@ -91,22 +91,19 @@ async def test_a_push_is_answered_once_the_log_has_it_with_its_settings_in_the_r
     ("content_type", "status", "text"),
     [
         (None, 200, ""),
-        ("text/plain", 200, ""),
-        ("text/plain; proto=io.prometheus.write.v2.Request", 200, ""),
         ("application/x-protobuf", 200, ""),
         (" application/x-protobuf ", 200, ""),
         ("application/x-protobuf;proto=prometheus.WriteRequest", 200, ""),
-        ("application/x-protobuf;charset=utf-8", 200, ""),
-        ("application/x-protobuf; proto=io.prometheus.write.v2.Request", 200, ""),
+        ("application/x-protobuf; charset=utf-8", 200, ""),
+        ("text/plain", 415, "got text/plain content type; expected application/x-protobuf\n"),
         (
-            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
-            415,
-            "remote write 2.0 (io.prometheus.write.v2.Request) is not supported by this server; send remote write 1.0 "
-            "(prometheus.WriteRequest)\n",
+            "application/x-protobuf; proto=io.prometheus.write.v2.Request",
+            400,
+            "proto: Remote Write 1.0 field Timeseries in non-Remote Write 1.0 message\n",
         ),
         (
             "application/x-protobuf;proto=other",
-            400,
+            415,
             "got application/x-protobuf;proto=other content type; expected prometheus.WriteRequest or "
             "io.prometheus.write.v2.Request\n",
         ),
