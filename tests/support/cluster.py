@@ -170,7 +170,7 @@ def labels(i: int) -> dict[str, str]:
 class Load(threading.Thread):
     """Pushes a round of all series a request, to any distributor, again until it is acknowledged."""
 
-    def __init__(self, cluster: Cluster, *, pause_s: float = 0.1, timeout_s: float = 10.0) -> None:
+    def __init__(self, cluster: Cluster, *, pause_s: float = 0.2, timeout_s: float = 10.0) -> None:
         super().__init__(daemon=True)
         self._cluster, self._pause_s, self._timeout_s = cluster, pause_s, timeout_s
         self.start_ms = (int(time.time()) - 3000) * 1000
@@ -255,7 +255,7 @@ class Checker(threading.Thread):
     their way. A query may fail while parts of the cluster are gone; an answer may never be wrong.
     """
 
-    def __init__(self, cluster: Cluster, load: Load, *, pause_s: float = 0.1) -> None:
+    def __init__(self, cluster: Cluster, load: Load, *, pause_s: float = 0.2) -> None:
         super().__init__(daemon=True)
         self._cluster, self._load, self._pause_s = cluster, load, pause_s
         self.answers = 0
