@@ -208,6 +208,9 @@ class PartitionOwners:
     ) -> list[OwnerAnswer[Found]]:
         """Read partitions from owners that were not tried; `failures` says what went wrong before."""
         groups, nobody = self._plan(work, partitions, tried)
+        if nobody & failures.keys():
+            work = await self._with_newest_owners(work, nobody)
+            groups, nobody = self._plan(work, partitions, tried)
         reads: list[Coroutine[Any, Any, list[OwnerAnswer[Found]]]] = [
             self._read_group(work, instance, parts, tried, failures) for instance, parts in groups.items()
         ]
@@ -216,6 +219,14 @@ class PartitionOwners:
         if len(reads) == 1:
             return await reads[0]
         return [answer for answers in await run_all(reads) for answer in answers]
+
+    async def _with_newest_owners(self, work: _Work[Found], partitions: frozenset[int]) -> _Work[Found]:
+        """Look at the ring again, as it is now: partitions may have changed hands since the read began."""
+        try:
+            await self._ring.refresh()
+        except PartitionError:
+            return work  # the ring does not answer; what failed before is what to tell
+        return replace(work, targets={**work.targets, **self._ring.targets(partitions)})
 
     def _plan(
         self, work: _Work, partitions: frozenset[int], tried: Tried

@@ -81,6 +81,27 @@ async def test_everything_is_read_alike_over_http_and_in_this_process(cluster):
     assert first == second
 
 
+async def test_a_partition_that_changes_hands_during_a_read_is_read_from_its_new_owner(cluster):
+    await cluster.set_partition(0)
+    old = await cluster.add_node("ingester-a", [0])
+    new = await cluster.add_node("ingester-b", [1])
+    await cluster.consumed(0, await cluster.push(rows(0)))
+    querier = await cluster.querier()
+
+    async def hand_over() -> None:
+        await new.ingester.own({0})
+        await until(lambda: new.ingester.ready_reason() is None)
+        await cluster.own("ingester-b", [0])
+        await cluster.own("ingester-b", [1], OwnerState.DELETED)
+        await cluster.own("ingester-a", [0], OwnerState.DELETED)
+        await old.ingester.own({1})
+
+    await cluster.own("ingester-b", [1], OwnerState.DELETED)
+    old.listener.before = hand_over
+    assert await times(querier) == {"0": [0, 1, 2]}
+    assert (old.listener.requests, new.listener.requests) == (1, 1)
+
+
 async def test_odd_label_names_and_matchers_reach_another_process_as_they_are(cluster):
     await two_zones(cluster, partitions=1, push=False)
     labels = {"__name__": "m", "ä b": 'x"\\\n', "p": "0"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,12 +62,17 @@ class Listener:
         self._application = application
         self.fault: str | None = None
         """None, `hang`, `cut` (the connection breaks after the first piece), `garble`, `lie` (of its offsets)."""
+        self.before: Callable[[], Awaitable[None]] | None = None
+        """What happens before the next request is handled, once."""
         self.requests = 0
         self.abandoned = 0
         """Requests that their client closed while they hung."""
 
     async def __call__(self, scope, receive, send) -> None:
         self.requests += 1
+        before, self.before = self.before, None
+        if before is not None:
+            await before()
         fault = self.fault
         if fault == "hang":
             while (await receive())["type"] != "http.disconnect":
