@@ -34,23 +34,19 @@ _log = structlog.get_logger()
 def ingester_router(ingester: Ingester, membership: Membership, services: ServiceRegistry) -> APIRouter:
     """Build `/ingester/flush`, `/ingester/shutdown` and `/ingester/partitions`."""
     router = APIRouter(prefix="/ingester")
-    background: set[asyncio.Task] = set()
 
     def state() -> ServiceState:
         return services.states().get("ingester", ServiceState.NEW)
 
     async def flush(request: Request) -> Response:
-        """Cut and ship what the heads hold; failures are logged, as in Mimir."""
+        """Cut what the heads hold; with `wait`, ship it too before answering. Failures are logged, as in Mimir.
+
+        The cut is in the log when this answers, so it happens also if the process ends right after.
+        """
         if state() is not ServiceState.RUNNING:
             return PlainTextResponse(f"ingester is not running (state: {state()})\n", status_code=503)
         params = Params.parse(request.scope["query_string"], await request.body())
-        work = ingester.flush(params.all("tenant") or None, params.get("wait") == "true")
-        if params.get("wait") == "true":
-            await _logged(work, "flush failed")
-        else:
-            task = asyncio.create_task(_logged(work, "flush failed"))
-            background.add(task)
-            task.add_done_callback(background.discard)
+        await _logged(ingester.flush(params.all("tenant") or None, params.get("wait") == "true"), "flush failed")
         return Response(status_code=204)
 
     async def shutdown() -> Response:

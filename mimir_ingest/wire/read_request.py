@@ -1,7 +1,7 @@
 """Remote read requests: an uncompressed `prometheus.ReadRequest` to values and back.
 
-A cold path, in plain Python. Rules of decoding are those of Mimir's generated decoders (gogo/protobuf): the last of a repeated
-scalar wins, unknown fields are skipped, groups are refused; strings must be UTF-8. Source: spec http-api 6.9.
+A cold path, in plain Python. Rules of decoding are those of Mimir's generated decoders (gogo/protobuf): the last of a
+repeated scalar wins, unknown fields are skipped, groups are refused; strings must be UTF-8. Source: spec http-api 6.9.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ async def test_a_store_that_does_not_answer_is_waited_for_and_says_so(tmp_path):
         while upkeep.waits_for != "s3://blocks: connection refused":  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
         bucket.down = False
-        while (tmp_path / "team-a").exists():
+        while (tmp_path / "team-a").exists():  # noqa: ASYNC110 (nothing tells)
             await asyncio.sleep(0.01)
     assert upkeep.waits_for is None
     await upkeep.close()
