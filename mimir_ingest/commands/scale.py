@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -154,7 +155,8 @@ def _progress() -> Iterator[Tell]:
 
         def tell(text: str) -> None:
             nonlocal last
-            kind = text.partition(":")[0].partition("(")[0].rstrip("0123456789 ")
+            # Without numbers, some of which count down.
+            kind = re.sub("[0-9]+", "", text.partition(":")[0].partition("(")[0])
             if status is not None and text.startswith("waiting"):
                 status.update(text)
             elif kind != last:
