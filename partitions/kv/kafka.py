@@ -313,7 +313,8 @@ class KafkaRingStore(RingStore):
         except (KafkaError, OSError, TimeoutError) as error:
             text = str(error) or ("no answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
             raise RingUnavailable(
-                f"the ring in Kafka topic {self._topic}: {doing}: {text}", retriable=not isinstance(error, _REFUSALS)
+                f"the ring in topic {self._topic} of Kafka at {self._arguments['bootstrap_servers']}: {doing}: {text}",
+                retriable=not isinstance(error, _REFUSALS),
             ) from error
 
 
