@@ -104,6 +104,8 @@ def test_the_configuration_is_shown_in_three_views(program):
     assert views["?mode=diff"]["server"] == {
         "http_listen_address": "127.0.0.1",
         "http_listen_port": program.port,
+        "grpc_listen_address": "127.0.0.1",
+        "grpc_listen_port": 0,
         "log_level": "debug",
     }
     assert views["?mode=defaults"]["server"]["http_listen_port"] == 8080
@@ -294,10 +296,12 @@ def test_sigterm_ends_an_idle_process_at_once_in_order_with_code_0(tmp_path):
         assert program.stop(timeout_s=30) == 0
         changes = states(program)
     assert [name for name, state in changes if state == "Running"] == [
-        "server", "runtime-config", "bucket", "log", "ingester", "distributor", "querier",
+        "server", "internal-server", "runtime-config", "ring", "log", "bucket", "ingester", "distributor", "querier",
+        "bucket-upkeep",
     ]  # fmt: skip
     assert [name for name, state in changes if state == "Terminated"] == [
-        "server", "querier", "distributor", "ingester", "log", "bucket", "runtime-config",
+        "server", "bucket-upkeep", "querier", "distributor", "ingester", "bucket", "log", "ring", "runtime-config",
+        "internal-server",
     ]  # fmt: skip
     assert "Failed" not in {state for _, state in changes}
     assert logged(program)[-1]["msg"] == "stopped"
