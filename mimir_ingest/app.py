@@ -58,7 +58,10 @@ def run(settings: Settings, *, leave: Callable[[IngestError | None], None] = lam
             leave(error)
             raise
         except PartitionError as error:
-            cause = IngestError(error.message, error_id=error.error_id)
+            advice = ""
+            if settings.ingest_storage.log == "embedded":
+                advice = "; mend that, or set another -ingest-storage.embedded.path"
+            cause = IngestError(f"{error.message}{advice}", error_id=error.error_id)
             leave(cause)
             raise cause from error
         leave(None)

@@ -202,7 +202,9 @@ class SqliteRingStore(RingStore):
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RingUnavailable(f"cannot create the directory {self._path.parent}: {error.strerror}") from error
+            raise RingUnavailable(
+                f"cannot create the directory {self._path.parent}: {error.strerror}", retriable=False
+            ) from error
         self._retry_busy(self._create)
         opened: list[sqlite3.Connection] = []
         try:
