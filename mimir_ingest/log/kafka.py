@@ -50,6 +50,9 @@ _UNKNOWN_MAX_MESSAGE_BYTES = 1_048_588
 _START_PAUSE_S = (0.25, 5.0)
 _READ_REQUEST_TIMEOUT_S = 30.0
 
+LOOK_S = 5.0
+"""How often a partition that gives no records is looked up, to see that it is still there."""
+
 log = structlog.get_logger()
 
 
@@ -125,6 +128,7 @@ class KafkaLog(PartitionLog):
         self._security_arguments: dict[str, Any] = {}
         self._cluster: KafkaCluster | None = None
         self._writer: KafkaWriter | None = None
+        self._looked_s: dict[int, float] = {}
         self._readers: ReaderPool | None = None
 
     async def start(self) -> None:
@@ -222,7 +226,13 @@ class KafkaLog(PartitionLog):
         self._opened()
         assert self._readers is not None
         try:
-            return await self._readers.read(partition, next_offset, max_bytes=max_bytes, max_wait_s=max_wait_s)
+            records = await self._readers.read(partition, next_offset, max_bytes=max_bytes, max_wait_s=max_wait_s)
+            if not records and time.monotonic() - self._looked_s.get(partition, 0.0) > LOOK_S:
+                # The client passes over a topic that is gone: only a lookup fails.
+                self._looked_s[partition] = time.monotonic()
+                if await self.end_offset(partition) < next_offset:
+                    raise PastEnd
+            return records
         except PastEnd as error:
             start, end = await self.start_offset(partition), await self.end_offset(partition)
             if start <= next_offset <= end:
