@@ -312,7 +312,7 @@ async def test_a_broker_that_goes_away_fails_appends_in_time_and_is_used_again(o
         await log.append(0, b"t", b"in the outage", 0, timeout_s=1)
     assert caught.value.retriable
     assert time.monotonic() - began < 5
-    with pytest.raises(LogUnavailable, match="has not been readable|gave up after"):
+    with pytest.raises(LogUnavailable, match=r"has not been readable|gave up after"):
         await read_until_something(log, 1)
     await asyncio.to_thread(own_place.broker.start)
     await put_until_taken(log, b"b")
