@@ -209,14 +209,16 @@ def test_what_a_prometheus_scrapes_and_sends_arrives(tmp_path, prometheus_bin, j
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline:
                 judge[0]("query", query="1")
-                now = time.time()
-                counted = [get("query", query=f"sum(count_over_time({name}[1h]))", time=now) for get in (theirs, ours)]
-                values = [sum(int(row["value"][1]) for row in answer["data"]["result"]) for answer in counted]
-                if values[1] >= 20:
+                at = time.time() - 3  # older samples have been sent
+                answers = [
+                    get("query", query=query, time=at)["data"]["result"]
+                    for get in (theirs, ours)
+                    for query in (f"sum(count_over_time({name}[1h]))", f"sum(rate({name}[10s]))")
+                ]
+                if all(answers) and int(answers[2][0]["value"][1]) >= 20:
                     break
                 time.sleep(0.3)
-            assert values[1] >= 20, values
-            at = now - 3  # older samples have been sent
+            assert all(answers), answers
             for query in (
                 f"{name}[1h]",
                 f"histogram_count({name})",
