@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import orjson
 import structlog
@@ -95,15 +95,7 @@ class _HeadSession:
         self._cut_offsets: dict[int, int] = {}
 
     async def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
-        ask = HeadAsk(
-            self._ask.tenant,
-            self._ask.partitions,
-            tuple(matchers),
-            start_ms,
-            end_ms,
-            self._ask.wait_offsets,
-            self._ask.max_delay_s,
-        )
+        ask = replace(self._ask, matchers=tuple(matchers), start_ms=start_ms, end_ms=end_ms)
         answer = await self._owner.select(ask, SampleBudget(self.max_samples))
         for partition, offset in answer.next_offsets.items():
             self._next_offsets[partition] = min(offset, self._next_offsets.get(partition, offset))
@@ -168,7 +160,7 @@ def _selected(ask: HeadAsk, params: Params) -> HeadAsk:
         raise InvalidRequest("ask for one selector at a time")
     matchers = parse_metric_selector(selectors[0]) if selectors else ()
     start_ms, end_ms_incl = series_range(params)
-    return HeadAsk(ask.tenant, ask.partitions, matchers, start_ms, end_ms_incl + 1, ask.wait_offsets, ask.max_delay_s)
+    return replace(ask, matchers=matchers, start_ms=start_ms, end_ms=end_ms_incl + 1)
 
 
 def build_internal_application(ingester: Ingester, *, max_samples: int, timeout_s: float) -> Application:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from mimir_ingest.errors import LogUnavailable, ReadConsistencyUnmet
 from mimir_ingest.ingester.consumer import PartitionConsumer
@@ -27,6 +28,21 @@ _LEAST_S = 0.001
 """why: 0 would be for ever."""
 
 _COMPONENT = "partition-reader"
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a read is to be answered from, and what it must contain."""
+
+    partitions: Collection[int] | None = None
+    """To read; None is all that are owned."""
+    wait_offsets: Mapping[int, int] | None = None
+    """Partition → first offset that need not be contained; those of others are passed over. None: eventual."""
+    max_delay_s: float | None = None
+    """Age (s) of the newest write that may be missing; counts for eventual reads only."""
+
+
+ALL_OWNED = Demand()
 
 
 class ReadGate:
@@ -45,25 +61,19 @@ class ReadGate:
         self._timeout_s = timeout_s
         self._metrics = metrics
 
-    async def admit(
-        self, partitions: Collection[int] | None, wait_offsets: Mapping[int, int] | None, max_delay_s: float | None
-    ) -> list[PartitionConsumer]:
+    async def admit(self, demand: Demand) -> list[PartitionConsumer]:
         """Return the consumers to read from, ascending, once they have what is demanded.
-
-        Parameters
-        ----------
-        partitions : to read; None is all that are owned
-        wait_offsets : partition → first offset that need not be contained; others' are passed over. None: eventual
-        max_delay_s : age (s) of the newest write that may be missing; counts for eventual reads only
 
         Raises LogUnavailable for a partition that cannot be read here, ReadConsistencyUnmet.
         """
-        asked = [self._readable(p, wait_offsets) for p in sorted(self._consumers if partitions is None else partitions)]
+        wait_offsets = demand.wait_offsets
+        partitions = self._consumers if demand.partitions is None else demand.partitions
+        asked = [self._readable(p, wait_offsets) for p in sorted(partitions)]
         if wait_offsets is not None:
             await self._wait([(c, wait_offsets[c.partition]) for c in asked if c.partition in wait_offsets])
-        elif max_delay_s is not None:
+        elif demand.max_delay_s is not None:
             for consumer in asked:
-                await self._check_delay(consumer, max_delay_s)
+                await self._check_delay(consumer, demand.max_delay_s)
         return asked
 
     def _readable(self, partition: int, wait_offsets: Mapping[int, int] | None) -> PartitionConsumer:

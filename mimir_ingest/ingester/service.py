@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +26,7 @@ from mimir_ingest.ingester.head_gauges import HeadGauges
 from mimir_ingest.ingester.knobs import STALLED_AFTER_S, STRONG_READ_TIMEOUT_S, TRIM_DELAY_S, ConsumerKnobs
 from mimir_ingest.ingester.lag import PartitionLag, read_lag
 from mimir_ingest.ingester.metadata import FamilyMetadata, MetadataStore
-from mimir_ingest.ingester.read_gate import ReadGate
+from mimir_ingest.ingester.read_gate import ALL_OWNED, Demand, ReadGate
 from mimir_ingest.ingester.reader_health import explain_unready
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.ingester.shipping import CutShipper
@@ -225,14 +225,12 @@ class Ingester:
         end_ms: int,
         budget: SampleBudget | None = None,
         *,
-        partitions: Collection[int] | None = None,
-        wait_offsets: Mapping[int, int] | None = None,
-        max_delay_s: float | None = None,
+        demand: Demand = ALL_OWNED,
     ) -> HeadAnswer:
         """Return a tenant's samples in `[start_ms, end_ms)`.
 
-        `partitions`, `wait_offsets` and `max_delay_s` are those of `ReadGate.admit`. Raises LogUnavailable for a
-        partition that cannot be read, ReadConsistencyUnmet, QueryError for more samples than the budget has.
+        Raises LogUnavailable for a partition that cannot be read, ReadConsistencyUnmet, QueryError for more samples
+        than the budget has.
         """
 
         def one(consumer: PartitionConsumer) -> tuple[int, list[SeriesSamples], PartitionCut | None]:
@@ -243,7 +241,7 @@ class Ingester:
             cut = released_cut(consumer, tenant)
             return next_offset, [] if view is None else view.select(matchers, start_ms, end_ms, budget), cut
 
-        consumers = await self._admit(partitions, wait_offsets, max_delay_s)
+        consumers = await self._admit(demand)
         answers = await self._ask(consumers, one)
         series = [samples for _, found, _ in answers for samples in found]
         self._metrics.queried(
@@ -262,9 +260,7 @@ class Ingester:
         start_ms: int,
         end_ms: int,
         *,
-        partitions: Collection[int] | None = None,
-        wait_offsets: Mapping[int, int] | None = None,
-        max_delay_s: float | None = None,
+        demand: Demand = ALL_OWNED,
     ) -> list[LabelFrame]:
         """Return the label sets with a sample in `[start_ms, end_ms)`; a set may occur in several frames.
 
@@ -276,22 +272,15 @@ class Ingester:
             view = state_of(consumer).view(tenant, matchers)
             return [] if view is None else view.label_frames(matchers, start_ms, end_ms)
 
-        consumers = await self._admit(partitions, wait_offsets, max_delay_s)
+        consumers = await self._admit(demand)
         return [frame for frames in await self._ask(consumers, one) for frame in frames]
 
-    async def metadata(
-        self,
-        tenant: str,
-        *,
-        partitions: Collection[int] | None = None,
-        wait_offsets: Mapping[int, int] | None = None,
-        max_delay_s: float | None = None,
-    ) -> dict[str, list[FamilyMetadata]]:
+    async def metadata(self, tenant: str, *, demand: Demand = ALL_OWNED) -> dict[str, list[FamilyMetadata]]:
         """Return family → its distinct metadata items, of all partitions consumed here (items are not kept apart).
 
         Raises LogUnavailable for a partition asked for that cannot be read, ReadConsistencyUnmet.
         """
-        await self._admit(partitions, wait_offsets, max_delay_s)
+        await self._admit(demand)
         return self._metadata.of(tenant)
 
     async def exemplars(
@@ -301,26 +290,22 @@ class Ingester:
         start_ms: int,
         end_ms: int,
         *,
-        partitions: Collection[int] | None = None,
-        wait_offsets: Mapping[int, int] | None = None,
-        max_delay_s: float | None = None,
+        demand: Demand = ALL_OWNED,
     ) -> list[SeriesExemplars]:
         """Return the exemplars in `[start_ms, end_ms)` of the series that satisfy all matchers.
 
         Raises LogUnavailable for a partition that cannot be read, ReadConsistencyUnmet.
         """
-        consumers = await self._admit(partitions, wait_offsets, max_delay_s)
+        consumers = await self._admit(demand)
         asked = {consumer.partition for consumer in consumers}
         return await asyncio.get_running_loop().run_in_executor(
             self._query_pool, self._exemplars.select, tenant, matchers, start_ms, end_ms, asked
         )
 
-    async def _admit(
-        self, partitions: Collection[int] | None, wait_offsets: Mapping[int, int] | None, max_delay_s: float | None
-    ) -> list[PartitionConsumer]:
+    async def _admit(self, demand: Demand) -> list[PartitionConsumer]:
         if self._closed or not self._told:
             raise LogUnavailable(f"the ingester cannot answer: {self.ready_reason()}")
-        return await self._gate.admit(partitions, wait_offsets, max_delay_s)
+        return await self._gate.admit(demand)
 
     async def _ask(
         self, consumers: Sequence[PartitionConsumer], one: Callable[[PartitionConsumer], _Answer]

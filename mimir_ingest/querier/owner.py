@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from mimir_ingest.errors import LogUnavailable
 from mimir_ingest.ingester.exemplars import SeriesExemplars
 from mimir_ingest.ingester.head_answer import PartitionCut
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
+from mimir_ingest.ingester.read_gate import Demand
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
@@ -40,10 +41,10 @@ class HeadAsk:
     """Age (s) of the newest write that may be missing, where nothing is waited for."""
 
     @property
-    def demands(self) -> dict[str, Any]:
-        """The keyword arguments of `Ingester`'s reads."""
+    def demand(self) -> Demand:
+        """Return what `Ingester`'s reads are told."""
         wanted = {p: offset for p, offset in self.wait_offsets.items() if p in self.partitions}
-        return {"partitions": self.partitions, "wait_offsets": wanted or None, "max_delay_s": self.max_delay_s}
+        return Demand(self.partitions, wanted or None, self.max_delay_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +116,15 @@ class LocalOwner:
 
     async def select(self, ask: HeadAsk, budget: SampleBudget) -> OwnerAnswer[SeriesSamples]:
         """See `Owner`."""
-        answer = await self._ingester.select(ask.tenant, ask.matchers, ask.start_ms, ask.end_ms, budget, **ask.demands)
+        answer = await self._ingester.select(
+            ask.tenant, ask.matchers, ask.start_ms, ask.end_ms, budget, demand=ask.demand
+        )
         return OwnerAnswer(answer.series, answer.next_offsets, answer.cuts)
 
     async def label_frame(self, ask: HeadAsk) -> OwnerAnswer[LabelFrame]:
         """See `Owner`."""
         before = self._ingester.next_offsets(ask.partitions)
-        frames = await self._ingester.label_frame(ask.tenant, ask.matchers, ask.start_ms, ask.end_ms, **ask.demands)
+        frames = await self._ingester.label_frame(ask.tenant, ask.matchers, ask.start_ms, ask.end_ms, demand=ask.demand)
         # What waiting has brought may be more than was there before; never less.
         waited = {p: max(offset, ask.wait_offsets.get(p, 0)) for p, offset in before.items()}
         cuts = self._ingester.cuts(ask.tenant, ask.partitions)
@@ -143,12 +146,12 @@ class LocalOwner:
 
     async def metadata(self, ask: HeadAsk) -> OwnerAnswer[dict[str, list[FamilyMetadata]]]:
         """See `Owner`."""
-        found = await self._ingester.metadata(ask.tenant, **ask.demands)
+        found = await self._ingester.metadata(ask.tenant, demand=ask.demand)
         return OwnerAnswer([found], self._ingester.next_offsets(ask.partitions))
 
     async def exemplars(self, ask: HeadAsk) -> OwnerAnswer[list[SeriesExemplars]]:
         """See `Owner`."""
-        found = await self._ingester.exemplars(ask.tenant, ask.matchers, ask.start_ms, ask.end_ms, **ask.demands)
+        found = await self._ingester.exemplars(ask.tenant, ask.matchers, ask.start_ms, ask.end_ms, demand=ask.demand)
         return OwnerAnswer([found], self._ingester.next_offsets(ask.partitions))
 
     async def lags(self, tenant: str) -> list[PartitionLag]:

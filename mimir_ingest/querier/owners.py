@@ -281,15 +281,7 @@ class PartitionOwners:
             await cancel_all(tasks)
 
     async def _ask(self, work: _Work[Found], instance: str, partitions: frozenset[int]) -> list[OwnerAnswer[Found]]:
-        ask = HeadAsk(
-            work.ask.tenant,
-            partitions,
-            work.ask.matchers,
-            work.ask.start_ms,
-            work.ask.end_ms,
-            work.ask.wait_offsets,
-            work.ask.max_delay_s,
-        )
+        ask = replace(work.ask, partitions=partitions)
         address = next((i.address for owners in work.targets.values() for i in owners if i.id == instance), "")
         return [await work.call(self._owner(instance, address), ask)]
 

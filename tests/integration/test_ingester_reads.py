@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from mimir_ingest.api.ingester import ingester_router
 from mimir_ingest.errors import LogError, LogUnavailable, OffsetOutOfRange, ReadConsistencyUnmet
 from mimir_ingest.ingester.lag import PartitionLag, read_lag
+from mimir_ingest.ingester.read_gate import Demand
 from mimir_ingest.log.embedded import EmbeddedLog
 from mimir_ingest.obs.services import ServiceRegistry
 from mimir_ingest.wire.record import VERSION_COLUMNAR
@@ -59,9 +60,9 @@ async def test_a_read_waits_for_the_offsets_that_it_demands_and_says_which_it_ha
         offset = await world.push([row(0, t)])
         assert await held(ingester) == {}
         assert (await ingester.select("a", [], t, t + 1)).next_offsets == {0: 0, 1: 0}
-        demands = {"partitions": {0}, "wait_offsets": {0: offset + 1, 1: 10**6}}
-        reading = asyncio.create_task(held(ingester, **demands))
-        naming = asyncio.create_task(ingester.label_frame("a", [], t, t + 1, **demands))
+        demand = {"partitions": {0}, "wait_offsets": {0: offset + 1, 1: 10**6}}
+        reading = asyncio.create_task(held(ingester, **demand))
+        naming = asyncio.create_task(ingester.label_frame("a", [], t, t + 1, demand=Demand(**demand)))
         await asyncio.sleep(0.7)
         assert not reading.done()
         assert not naming.done()
@@ -69,7 +70,7 @@ async def test_a_read_waits_for_the_offsets_that_it_demands_and_says_which_it_ha
         assert await reading == {"0": [t]}
         assert [d for frame in await naming for d in frame.to_dicts()] == [{"__name__": "m", "i": "0"}]
         assert (await ingester.select("a", [], t, t + 1)).next_offsets == {0: 1, 1: 0}
-        assert await ingester.metadata("a", **demands) == {}
+        assert await ingester.metadata("a", demand=Demand(**demand)) == {}
         value = world.registry.get_sample_value
         labels = {"component": "partition-reader", "topic": ""}
         assert value("cortex_ingest_storage_strong_consistency_requests_total", {**labels, "with_offset": "true"}) == 3

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.bucket.store import Bucket
+from mimir_ingest.ingester.read_gate import Demand
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.log.embedded import EmbeddedLog
@@ -93,8 +94,8 @@ def row(i: int, t: int, v: float = 1.0):
     return {"__name__": "m", "i": str(i)}, [(t, v)]
 
 
-async def held(ingester: Ingester, tenant: str = "a", matchers=(), **demands) -> dict[str, list[int]]:
-    answer = await ingester.select(tenant, list(matchers), *FOREVER, **demands)
+async def held(ingester: Ingester, tenant: str = "a", matchers=(), **demand) -> dict[str, list[int]]:
+    answer = await ingester.select(tenant, list(matchers), *FOREVER, demand=Demand(**demand))
     found: dict[str, set[int]] = {}
     for samples in answer.series:
         for labels, points in to_python(samples):
