@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import unquote_to_bytes
@@ -128,25 +128,20 @@ class Params:
 
     def time_ms(self, name: str, default: int | None = None) -> int:
         """Return a time in ms; `default` when absent, an error without one."""
-        text = self.get(name)
-        if not text:
-            if default is not None:
-                return default
-            raise QueryError(f'missing required parameter "{name}"', error_type="bad_data")
-        try:
-            return parse_time(text)
-        except ValueError as error:
-            raise bad_parameter(name, str(error)) from error
+        return self._parsed(name, default, parse_time)
 
     def duration_ns(self, name: str, default: int | None = None) -> int:
         """Return a duration in ns; `default` when absent, an error without one."""
+        return self._parsed(name, default, parse_duration)
+
+    def _parsed(self, name: str, default: int | None, parse: Callable[[str], int]) -> int:
         text = self.get(name)
         if not text:
             if default is not None:
                 return default
             raise QueryError(f'missing required parameter "{name}"', error_type="bad_data")
         try:
-            return parse_duration(text)
+            return parse(text)
         except ValueError as error:
             raise bad_parameter(name, str(error)) from error
 
