@@ -17,7 +17,8 @@ from mimir_ingest.kernels.head import NO_SAMPLE
 from mimir_ingest.kernels.xor_chunk import decode_xor, encode_xor, explain_status, max_encoded_size
 from mimir_ingest.model.series_chunks import plan_chunks
 from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt, decode_columns, decode_meta, encode_columns
-from mimir_ingest.tsdb.head import FrozenHead, Head, Held
+from mimir_ingest.tsdb.frozen_head import FrozenHead, Held
+from mimir_ingest.tsdb.head import Head
 from mimir_ingest.tsdb.histogram_segment import SEGMENT_COLUMNS, HistogramSegment, read_histograms
 from mimir_ingest.tsdb.histogram_segment import build_segment as build_histogram_segment
 from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment, Staged, build_segment, read_samples

@@ -12,6 +12,7 @@ from mimir_ingest.ingester.partition import Applied, PartitionState
 from mimir_ingest.kernels.head import (
     ACCEPTED,
     INVALID_HISTOGRAM,
+    METRIC_SERIES_LIMIT,
     NEW_VALUE,
     OUT_OF_ORDER,
     SERIES_LIMIT,
@@ -29,6 +30,7 @@ REASONS = {
     NEW_VALUE: "new-value-for-timestamp",
     TOO_FAR_IN_FUTURE: "sample-too-far-in-future",
     SERIES_LIMIT: "per_user_series_limit",
+    METRIC_SERIES_LIMIT: "per_metric_series_limit",
     INVALID_HISTOGRAM: "invalid-native-histogram",
 }
 """Outcome of a sample → Mimir's label `reason` (spec 9.2, 8.7)."""

@@ -14,7 +14,7 @@ import numpy as np
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.model.samples import SeriesSamples
 from mimir_ingest.tsdb.block_writer import BuiltBlock, build_block
-from mimir_ingest.tsdb.head import FrozenHead
+from mimir_ingest.tsdb.frozen_head import FrozenHead
 from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment, Staged, present_refs, read_series, rewrite
 
 LISTED_MS = 48 * 3_600_000

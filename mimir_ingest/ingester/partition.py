@@ -34,6 +34,7 @@ from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.tsdb.head import Head
 from mimir_ingest.tsdb.head_view import HeadView
 from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment
+from mimir_ingest.tsdb.series_limits import SeriesLimits
 from mimir_ingest.wire.record import VERSION_CONTROL, RecordSettings, decode, decode_control
 
 _TENANT = re.compile(rb"[A-Za-z0-9!_.*'()\-]{1,150}")
@@ -272,7 +273,7 @@ class PartitionState:
             offset=record.offset,
             newest_ms=min(self.record_time_ms + settings.creation_grace_ms, MAX_MS - 1),
             range_ms=self.settings.range_ms,
-            max_series=settings.max_series,
+            limits=SeriesLimits(settings.max_series, settings.max_series_per_metric, settings.unlimited_metrics),
             window_ms=settings.out_of_order_window_ms,
         )
         self._applied_since_cut = True

@@ -16,8 +16,9 @@ NO_SAMPLE = -(1 << 63)
 FRESH = -(1 << 63) + 1
 """Last timestamp of a series that has just been created."""
 
-ROW_NOT_ELIGIBLE, ROW_OVER_LIMIT = -1, -2
-"""Refs of rows without a series: no sample passes by time; the tenant's series limit is reached."""
+ROW_NOT_ELIGIBLE, ROW_OVER_LIMIT, ROW_OVER_METRIC_LIMIT = -1, -2, -3
+"""Refs of rows without a series: no sample passes by time; the limit of the tenant's, of the metric's series is
+reached."""
 
 ACCEPTED, TIMESTAMP_TOO_OLD, OUT_OF_ORDER, TOO_OLD, NEW_VALUE, TOO_FAR_IN_FUTURE, SERIES_LIMIT, REPEATED = range(8)
 """Outcomes of a sample: index into `counts_out` of `admit_samples`."""
@@ -25,7 +26,10 @@ ACCEPTED, TIMESTAMP_TOO_OLD, OUT_OF_ORDER, TOO_OLD, NEW_VALUE, TOO_FAR_IN_FUTURE
 INVALID_HISTOGRAM = 8
 """Outcome of a native histogram that contradicts itself; it does not come this far."""
 
-MIN_ACCEPTED, MAX_ACCEPTED, OUTCOME_COLUMNS = 9, 10, 11
+METRIC_SERIES_LIMIT = 9
+"""Outcome of a sample: the limit of its metric's series is reached."""
+
+MIN_ACCEPTED, MAX_ACCEPTED, OUTCOME_COLUMNS = 10, 11, 12
 """Further entries of `counts_out`: the smallest and largest accepted timestamp; its length."""
 
 
@@ -53,7 +57,7 @@ def admit_samples(
     Parameters
     ----------
     refs : int32[n]
-        Series of each row, or ROW_NOT_ELIGIBLE, ROW_OVER_LIMIT.
+        Series of each row, or ROW_NOT_ELIGIBLE, ROW_OVER_LIMIT, ROW_OVER_METRIC_LIMIT.
     sample_offsets, timestamps (ms), values
         The record's samples (model.batch); for native histograms, the value is the bits of a digest.
     bounds : int64[4]
@@ -95,7 +99,7 @@ def admit_samples(
             else:
                 outcome = TIMESTAMP_TOO_OLD if t < in_order else OUT_OF_ORDER
             if outcome == ACCEPTED and ref < 0:
-                outcome = SERIES_LIMIT
+                outcome = METRIC_SERIES_LIMIT if ref == ROW_OVER_METRIC_LIMIT else SERIES_LIMIT
             if outcome == ACCEPTED:
                 if t > last:
                     last_ts[ref] = t

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,7 +27,6 @@ from mimir_ingest.kernels.head import (
     NO_SAMPLE,
     OUTCOME_COLUMNS,
     ROW_NOT_ELIGIBLE,
-    ROW_OVER_LIMIT,
     admit_samples,
     eligible_rows,
 )
@@ -37,6 +35,7 @@ from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.model.byte_table import grown
 from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.tsdb.frozen_head import FrozenHead, Held, Retained
 from mimir_ingest.tsdb.head_view import HeadView
 from mimir_ingest.tsdb.histogram_segment import StagedHistograms, staged_with
 from mimir_ingest.tsdb.segment import (
@@ -48,7 +47,8 @@ from mimir_ingest.tsdb.segment import (
     rewrite,
     seal,
 )
-from mimir_ingest.tsdb.series_table import SeriesTable, TableView
+from mimir_ingest.tsdb.series_limits import ADMITTED, MetricCounts, SeriesLimits, judge_new_series
+from mimir_ingest.tsdb.series_table import SeriesTable
 
 MERGE_SEGMENTS = 8
 """why: eight segments of 15 samples a series fill a chunk of 120."""
@@ -56,49 +56,6 @@ _SEAL_SAMPLES_A_SERIES = 15
 _MERGED_SAMPLES_A_SERIES = 120
 _MERGED_SAMPLES = 1 << 22
 """why: past full chunks a merge saves nothing but the number of segments; few series may still merge up to this."""
-
-
-class Held(NamedTuple):
-    """Samples of one range that no cut has taken yet."""
-
-    samples: int
-    """As accepted: a timestamp that came twice out of order counts twice."""
-    first_offset: int
-    """Offset of the first record that contributed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retained:
-    """What a cut has shipped and readers still get from here."""
-
-    cut_offset: int
-    table: SeriesTable
-    segments: tuple[Segment, ...]
-    before_ms: int
-    """Samples before this time were shipped; later ones of the same segments are held elsewhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class FrozenHead:
-    """A head at a cut point: everything a cut's blocks and checkpoint are made of. Immutable."""
-
-    tenant: str
-    table: TableView
-    segments: tuple[Segment, ...]
-    before_ms: int
-    """Samples before this time are cut, the others stay."""
-    live: np.ndarray
-    """int32[n], ascending: series still known after the cut."""
-    last_ts: np.ndarray
-    """int64[n] (ms): last sample of each live series."""
-    last_value: np.ndarray
-    """float64[n]."""
-    max_ts: int
-    window_ms: int
-    cut: dict[int, Held]
-    """What of each range is cut, by range number (a range's samples begin at number * range)."""
-    held: dict[int, Held]
-    """What of each range is held after the cut."""
 
 
 class Head:
@@ -125,6 +82,8 @@ class Head:
         self._last_ts = np.empty(0, np.int64)
         self._last_value = np.empty(0, np.float64)
         self._dead_count = 0
+        self._metrics: MetricCounts | None = None
+        """Known series by metric; None until a limit asks for it."""
         self._staged = Staged.empty()
         self._staged_count = 0
         self._staged_histograms: tuple[StagedHistograms, ...] = ()
@@ -155,7 +114,7 @@ class Head:
         offset: int,
         newest_ms: int,
         range_ms: int,
-        max_series: int,
+        limits: SeriesLimits,
         window_ms: int,
     ) -> np.ndarray:
         """Take a record's samples: wholly, or not at all when it raises.
@@ -166,8 +125,8 @@ class Head:
             The record's.
         newest_ms : int
             Samples after this time are too far in the future.
-        max_series : int
-            Series limit; 0 is none.
+        limits : SeriesLimits
+            Those of the record.
         window_ms : int
             Out-of-order window; 0 takes none.
 
@@ -182,10 +141,10 @@ class Head:
             Label bytes that are none.
         """
         with self.lock:
-            return self._append(batch, offset, newest_ms, range_ms, max_series, window_ms)
+            return self._append(batch, offset, newest_ms, range_ms, limits, window_ms)
 
     def _append(
-        self, batch: WriteBatch, offset: int, newest_ms: int, range_ms: int, max_series: int, window_ms: int
+        self, batch: WriteBatch, offset: int, newest_ms: int, range_ms: int, limits: SeriesLimits, window_ms: int
     ) -> np.ndarray:
         in_order, out_of_order = self.floors(range_ms, window_ms)
         histograms, invalid = batch.histograms, 0
@@ -194,7 +153,7 @@ class Head:
             invalid = len(valid) - int(valid.sum())
             histograms = histograms.keep(valid)
             histograms = replace(histograms, values=histograms.values.compacted())
-        refs = self._refs(batch, histograms, min(in_order, out_of_order), newest_ms, max_series)
+        refs = self._refs(batch, histograms, min(in_order, out_of_order), newest_ms, limits)
         self.window_ms = window_ms
         bounds = np.array([in_order, out_of_order, newest_ms, window_ms > 0], np.int64)
         counts = np.zeros(OUTCOME_COLUMNS, np.int64)
@@ -253,16 +212,12 @@ class Head:
         return ts_out[:accepted]
 
     def _refs(
-        self, batch: WriteBatch, histograms: HistogramSamples | None, floor: int, newest_ms: int, max_series: int
+        self, batch: WriteBatch, histograms: HistogramSamples | None, floor: int, newest_ms: int, limits: SeriesLimits
     ) -> np.ndarray:
-        """Return int32[n], the series of each row; new ones are added as long as the limit allows."""
-        refs, unknown = self.table.find(batch.labels, batch.label_offsets, batch.hashes)
-        if not unknown and not self._dead_count:
+        """Return int32[n], the series of each row; new ones are added as long as the limits allow."""
+        refs, rows = self._find(batch)
+        if not len(rows):
             return refs
-        new = refs < 0
-        if self._dead_count:
-            new[~new] = self._last_ts[refs[~new]] == NO_SAMPLE
-        rows = np.flatnonzero(new)
         eligible = np.empty(len(rows), np.int64)
         count = eligible_rows(rows, batch.sample_offsets, batch.timestamps, floor, newest_ms, eligible)
         eligible = eligible[:count]
@@ -270,27 +225,53 @@ class Head:
             more = np.empty(len(rows), np.int64)
             found = eligible_rows(rows, histograms.offsets, histograms.timestamps, floor, newest_ms, more)
             eligible = np.union1d(eligible, more[:found])
-            count = len(eligible)
         self.table.check(batch.labels, batch.label_offsets[eligible], batch.label_offsets[eligible + 1])
         refs[rows] = ROW_NOT_ELIGIBLE
-        room = max_series - self.live_count if max_series else count
-        if room >= count:
+        if not self._may_exceed(len(eligible), limits):
             refs[eligible] = self._add(batch, eligible)
             return refs
-        refs[eligible] = ROW_OVER_LIMIT
-        for i in range(count):
-            row = eligible[i : i + 1]
-            if self.live_count < max_series:
-                refs[row] = self._add(batch, row)
-            else:
-                # Further rows can only repeat a series that was added just now.
-                again, _ = self.table.find(batch.labels, batch.label_offsets, batch.hashes)
-                rest = eligible[i:]
-                known = again[rest] >= 0
-                known[known] = self._last_ts[again[rest][known]] != NO_SAMPLE
-                refs[rest[known]] = again[rest][known]
-                break
+        verdict = self._judge(batch, eligible, limits)
+        refs[eligible] = verdict
+        admitted = eligible[verdict == ADMITTED]
+        refs[admitted] = self._add(batch, admitted)
         return refs
+
+    def _find(self, batch: WriteBatch) -> tuple[np.ndarray, np.ndarray]:
+        """Return (int32[n] refs of the rows, negative where never seen; int64[...] rows of series that are new)."""
+        refs, unknown = self.table.find(batch.labels, batch.label_offsets, batch.hashes)
+        if not unknown and not self._dead_count:
+            return refs, np.empty(0, np.int64)
+        new = refs < 0
+        if self._dead_count:
+            new[~new] = self._last_ts[refs[~new]] == NO_SAMPLE
+        return refs, np.flatnonzero(new)
+
+    def _may_exceed(self, rows: int, limits: SeriesLimits) -> bool:
+        """Whether that many new series could be too many."""
+        return limits.max_series_per_metric > 0 or 0 < limits.max_series < self.live_count + rows
+
+    def _judge(self, batch: WriteBatch, rows: np.ndarray, limits: SeriesLimits) -> np.ndarray:
+        if limits.max_series_per_metric and self._metrics is None:
+            metrics, table = MetricCounts(), self.table.series
+            live = np.flatnonzero(self._last_ts[: table.count] != NO_SAMPLE)
+            metrics.add(table.text, table.starts[live], table.starts[live + 1])
+            self._metrics = metrics
+        return judge_new_series(batch, rows, limits, series_count=self.live_count, metrics=self._metrics)
+
+    def over_limits(self, batch: WriteBatch, limits: SeriesLimits) -> np.ndarray | None:
+        """Return what the limits say now of the rows that would be new, as if all samples passed by time. Any thread.
+
+        int32[n] of ADMITTED, ROW_OVER_LIMIT, ROW_OVER_METRIC_LIMIT; None: nothing is over a limit.
+        """
+        if not self._may_exceed(batch.series_count, limits):
+            return None
+        with self.lock:
+            _, rows = self._find(batch)
+            if not len(rows):
+                return None
+            verdict = np.full(batch.series_count, ADMITTED, np.int32)
+            verdict[rows] = self._judge(batch, rows, limits)
+        return verdict if verdict.any() else None
 
     def _add(self, batch: WriteBatch, rows: np.ndarray) -> np.ndarray:
         before = self.table.count
@@ -299,12 +280,15 @@ class Head:
         self._last_ts = grown(self._last_ts, self.table.count)
         self._last_value = grown(self._last_value, self.table.count)
         self._last_ts[before : self.table.count] = NO_SAMPLE
-        distinct = np.unique(refs)
-        distinct = distinct[self._last_ts[distinct] == NO_SAMPLE]
+        distinct, where = np.unique(refs, return_index=True)
+        new = self._last_ts[distinct] == NO_SAMPLE
+        distinct, where = distinct[new], where[new]
         self._last_ts[distinct] = FRESH
         self.live_count += len(distinct)
         self.created_count += len(distinct)
         self._dead_count -= int((distinct < before).sum())
+        if self._metrics is not None:
+            self._metrics.add(batch.labels, starts[where], ends[where])
         return refs
 
     def _reserve_staged(self, size: int) -> None:
@@ -364,17 +348,17 @@ class Head:
         Until `thaw`, frozen samples stay readable here.
         """
         self.seal(force=True)
+        last_ts = self._last_ts[: self.table.count]
         with self.lock:
             self.frozen, self.segments = self.segments, ()
-        last_ts = self._last_ts[: self.table.count]
-        if self.max_ts != NO_SAMPLE:
-            forgotten = (
-                (last_ts < min(self.floors(range_ms, self.window_ms))) & (last_ts < before_ms) & (last_ts != NO_SAMPLE)
-            )
-            last_ts[forgotten] = NO_SAMPLE
-            count = int(forgotten.sum())
-            self.live_count -= count
-            self._dead_count += count
+            if self.max_ts != NO_SAMPLE:
+                old = last_ts < min(before_ms, *self.floors(range_ms, self.window_ms))
+                forgotten = old & (last_ts != NO_SAMPLE)
+                last_ts[forgotten] = NO_SAMPLE
+                count = int(forgotten.sum())
+                self.live_count -= count
+                self._dead_count += count
+                self._metrics = None
         cut = {number: h for number, h in self.held.items() if number * range_ms < before_ms}
         self.held = {number: h for number, h in self.held.items() if number not in cut}
         live = np.flatnonzero(last_ts != NO_SAMPLE).astype(np.int32)

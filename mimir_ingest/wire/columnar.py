@@ -34,6 +34,7 @@ HISTOGRAM_OFFSETS, HISTOGRAM_TIMESTAMPS, SCHEMAS, RESET_HINTS, FLOAT_KINDS = 10,
 ZERO_THRESHOLDS, ZERO_COUNTS, COUNTS, SUMS = 15, 16, 17, 18
 BUCKET_OFFSETS, BUCKET_INDEXES, BUCKET_COUNTS, CUSTOM_OFFSETS, CUSTOM_VALUES = 19, 20, 21, 22, 23
 EXEMPLAR_OFFSETS, EXEMPLAR_TIMESTAMPS, EXEMPLAR_VALUES, EXEMPLAR_LABELS, EXEMPLAR_LABEL_OFFSETS = 24, 25, 26, 27, 28
+METRIC_SERIES_LIMIT, UNLIMITED_METRICS = 48, 49
 PLAIN, CONSTANT = 0, 1
 """Form of a section: one entry a row, or one entry that all rows share (timestamps only)."""
 
@@ -68,6 +69,8 @@ _NAMES = {
     EXEMPLAR_VALUES: "exemplar values",
     EXEMPLAR_LABELS: "exemplar labels",
     EXEMPLAR_LABEL_OFFSETS: "exemplar label offsets",
+    METRIC_SERIES_LIMIT: "series limit of a metric",
+    UNLIMITED_METRICS: "metrics without limit",
 }
 _DTYPES = {
     LABELS: np.dtype("u1"),
@@ -98,6 +101,8 @@ _DTYPES = {
     EXEMPLAR_VALUES: np.dtype("<f8"),
     EXEMPLAR_LABELS: np.dtype("u1"),
     EXEMPLAR_LABEL_OFFSETS: np.dtype("<u4"),
+    METRIC_SERIES_LIMIT: np.dtype("<i8"),
+    UNLIMITED_METRICS: np.dtype("u1"),
 }
 
 
@@ -114,6 +119,10 @@ class RecordSettings:
     """How much older than the tenant's newest sample an out-of-order sample may be."""
     creation_grace_ms: int = 600_000
     """How far a sample may lie past the record's time."""
+    max_series_per_metric: int = 0
+    """The partition's share of the limit of a metric's series; 0 is no limit."""
+    unlimited_metrics: tuple[bytes, ...] = ()
+    """Metric names, without commas, to which that limit does not apply."""
 
 
 def _columns(batch: WriteBatch) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -164,9 +173,18 @@ def _histogram_columns(samples: HistogramSamples) -> Iterator[tuple[int, int, np
         yield CUSTOM_VALUES, PLAIN, values.custom_values
 
 
+def _settings_columns(settings: RecordSettings) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield (kind, form, column) of the settings that the header has no place for."""
+    if settings.max_series_per_metric:
+        yield METRIC_SERIES_LIMIT, PLAIN, np.array([settings.max_series_per_metric], np.int64)
+        if settings.unlimited_metrics:
+            yield UNLIMITED_METRICS, PLAIN, np.frombuffer(b",".join(settings.unlimited_metrics), np.uint8)
+
+
 def encode_columnar(batch: WriteBatch, settings: RecordSettings) -> bytes:
     """Return the record value of a batch. Label bytes and metadata text must be below 4 GiB."""
-    columns = [(kind, form, column.astype(_DTYPES[kind], copy=False)) for kind, form, column in _columns(batch)]
+    stated = (*_columns(batch), *_settings_columns(settings))
+    columns = [(kind, form, column.astype(_DTYPES[kind], copy=False)) for kind, form, column in stated]
     at = _HEADER.size + _SECTION.size * len(columns)
     table, padded = [], []
     for kind, form, column in columns:
@@ -311,7 +329,17 @@ def _read_header(value: bytes) -> tuple[_Sections, int, RecordSettings]:
         if start % 8 or size % dtype.itemsize or kind in sections:
             raise RecordCorrupt(f"record: section {name} at byte {start} of {size} bytes is misplaced or repeated")
         sections[kind] = np.frombuffer(value, dtype, size // dtype.itemsize, start), form
-    return sections, source, RecordSettings(series, window, grace)
+    return sections, source, RecordSettings(series, window, grace, *_metric_limit(sections))
+
+
+def _metric_limit(sections: _Sections) -> tuple[int, tuple[bytes, ...]]:
+    """Return the limit of a metric's series, and the names without it."""
+    limit, names = _column(sections, METRIC_SERIES_LIMIT).tolist(), _column(sections, UNLIMITED_METRICS).tobytes()
+    if not limit and not names:
+        return 0, ()
+    if len(limit) != 1 or limit[0] <= 0:
+        raise RecordCorrupt(f"record: section {_NAMES[METRIC_SERIES_LIMIT]} has {limit[:9]}, not one limit")
+    return limit[0], tuple(names.split(b",")) if names else ()
 
 
 def _column(sections: _Sections, kind: int) -> np.ndarray:

@@ -17,6 +17,7 @@ REASONS = (
     "series-limit",
     "repeated",
     "invalid-histogram",
+    "metric-series-limit",
 )
 
 
@@ -45,9 +46,7 @@ class PlainHead:
         """Held, first of equal timestamps."""
         self.shipped: dict[tuple, dict[int, float]] = {}
 
-    def append(
-        self, rows, *, newest_ms: int, max_series: int, window_ms: int, log: list | None = None
-    ) -> dict[str, int]:
+    def append(self, rows, *, newest_ms: int, limits, window_ms: int, log: list | None = None) -> dict[str, int]:
         """Take (labels, samples) rows; return samples by outcome. `log` gets the time of each accepted one."""
         counts = dict.fromkeys(REASONS, 0)
         in_order = self.max_ts - self.range_ms // 2
@@ -55,11 +54,18 @@ class PlainHead:
         highest = self.max_ts
         self.window_ms = window_ms
         judge = in_order, out_of_order, newest_ms, window_ms
+        over_metric = set()
         for labels, samples in rows:
             key = tuple(sorted(labels.items()))
             passing = [t for t, v in samples if consistent(v) and self._passes(-math.inf, t, *judge)]
-            if passing and key not in self.last and not (max_series and len(self.last) >= max_series):
-                self.last[key] = (-math.inf, 0.0)
+            if not passing or key in self.last or (limits.max_series and len(self.last) >= limits.max_series):
+                continue
+            name = labels.get("__name__", "")
+            limited = limits.max_series_per_metric and name.encode() not in limits.unlimited_metrics
+            if limited and sum(dict(k).get("__name__", "") == name for k in self.last) >= limits.max_series_per_metric:
+                over_metric.add(key)
+                continue
+            self.last[key] = (-math.inf, 0.0)
         # Floats of the whole record come before its histograms.
         for kind in (float, Row):
             for labels, samples in rows:
@@ -68,6 +74,8 @@ class PlainHead:
                     if not isinstance(v, kind):
                         continue
                     outcome = self._judge(key, t, v, *judge) if consistent(v) else "invalid-histogram"
+                    if outcome == "series-limit" and key in over_metric:
+                        outcome = "metric-series-limit"
                     counts[outcome] += 1
                     if outcome != "accepted":
                         continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mimir_ingest.tsdb.series_limits import SeriesLimits
 from tests.reference.head import PlainHead
 
 
@@ -41,7 +42,7 @@ class PlainPartition:
         counts = head.append(
             rows,
             newest_ms=self.record_time + settings.creation_grace_ms,
-            max_series=settings.max_series,
+            limits=SeriesLimits(settings.max_series, settings.max_series_per_metric, settings.unlimited_metrics),
             window_ms=settings.out_of_order_window_ms,
             log=taken,
         )

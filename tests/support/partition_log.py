@@ -89,7 +89,7 @@ def random_log(seed: int, length: int = 150) -> tuple[list[Record], list]:
         else:
             tenant = rng.choice("aaabc")
             window = 100_000 if tenant == "b" else 0
-            settings = RecordSettings(rng.choice([0, 0, 9]), window, 10_000)
+            settings = RecordSettings(rng.choice([0, 0, 9]), window, 10_000, rng.choice([0, 0, 3]), (b"p",))
             rows = []
             for _ in range(rng.randrange(8)):
                 labels = {"__name__": rng.choice("mnop"), "i": str(rng.randrange(6))}

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from mimir_ingest.errors import RecordCorrupt
 from mimir_ingest.ingester.cut import stays
-from mimir_ingest.kernels.head import INVALID_HISTOGRAM, REPEATED
+from mimir_ingest.kernels.head import METRIC_SERIES_LIMIT, REPEATED
 from mimir_ingest.model.batch import STALE_NAN_BITS, WriteBatch
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.tsdb.head import Head
+from mimir_ingest.tsdb.series_limits import SeriesLimits
 from tests.reference.head import REASONS, PlainHead, bits
 from tests.support.batches import write_batch
 from tests.support.blocks import both_kinds
@@ -43,9 +44,10 @@ HISTOGRAMS = [
 VALUES = st.sampled_from([0.0, -0.0, 1.5, float("nan"), STALE, 1e300]) | st.sampled_from(HISTOGRAMS)
 SAMPLES = st.lists(st.tuples(TIMES, VALUES), max_size=4)
 ROWS = st.lists(st.tuples(LABELS, SAMPLES), max_size=6)
+LIMITS = st.builds(SeriesLimits, st.sampled_from([0, 2, 5]), st.sampled_from([0, 1, 2]), st.sampled_from([(), (b"q",)]))
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("append"), ROWS, st.sampled_from([6000, 3000, 1250]), st.sampled_from([0, 2, 5])),
+        st.tuples(st.just("append"), ROWS, st.sampled_from([6000, 3000, 1250]), LIMITS),
         st.sampled_from([("seal",), ("merge",), ("restart",)]),
         st.tuples(st.just("cut"), st.integers(0, 7)),
     ),
@@ -98,17 +100,17 @@ def test_a_head_holds_and_rejects_what_the_plain_one_does(steps, window):
     head, plain = Head("t", seal_samples=4), PlainHead(RANGE_MS)
     for offset, step in enumerate(steps):
         if step[0] == "append":
-            _, rows, newest, limit = step
+            _, rows, newest, limits = step
             counts = head.append(
                 write_batch(rows),
                 offset=offset,
                 newest_ms=newest,
                 range_ms=RANGE_MS,
-                max_series=limit,
+                limits=limits,
                 window_ms=window,
             )
-            wanted = plain.append(rows, newest_ms=newest, max_series=limit, window_ms=window)
-            assert dict(zip(REASONS, counts[: INVALID_HISTOGRAM + 1].tolist(), strict=True)) == wanted
+            wanted = plain.append(rows, newest_ms=newest, limits=limits, window_ms=window)
+            assert dict(zip(REASONS, counts[: METRIC_SERIES_LIMIT + 1].tolist(), strict=True)) == wanted
         elif step[0] == "seal":
             head.seal(force=True)
         elif step[0] == "merge":
@@ -146,7 +148,7 @@ MATCHERS = st.lists(
 @given(rows=st.lists(st.tuples(LABELS, st.just([(1, 1.0)])), min_size=1, max_size=20), matchers=MATCHERS)
 def test_matchers_select_what_they_match_one_by_one(rows, matchers):
     head = Head("t")
-    head.append(write_batch(rows), offset=0, newest_ms=10, range_ms=RANGE_MS, max_series=0, window_ms=0)
+    head.append(write_batch(rows), offset=0, newest_ms=10, range_ms=RANGE_MS, limits=SeriesLimits(), window_ms=0)
     wanted = {
         tuple(sorted(labels.items())) for labels, _ in rows if all(m.matches(labels.get(m.name, "")) for m in matchers)
     }
@@ -160,7 +162,7 @@ def test_postings_answer_like_the_scan_of_what_they_do_not_cover():
     head = Head("t")
     rows = [({"__name__": "m", "i": str(i), "mod": str(i % 7)}, [(1, float(i))]) for i in range(9000)]
     for part in (rows[:5000], rows[5000:]):
-        head.append(write_batch(part), offset=0, newest_ms=10, range_ms=RANGE_MS, max_series=0, window_ms=0)
+        head.append(write_batch(part), offset=0, newest_ms=10, range_ms=RANGE_MS, limits=SeriesLimits(), window_ms=0)
         for matchers in (
             [Matcher(MatchType.EQUAL, "mod", "3")],
             [Matcher(MatchType.REGEXP, "i", "[0-9]*5"), Matcher(MatchType.NOT_EQUAL, "mod", "3")],
@@ -173,9 +175,9 @@ def test_postings_answer_like_the_scan_of_what_they_do_not_cover():
 def test_a_table_of_mostly_forgotten_series_is_rebuilt_and_answers_the_same():
     head = Head("t")
     churn = [({"__name__": "churn", "i": str(i)}, [(1, 1.0)]) for i in range(3000)]
-    head.append(write_batch(churn), offset=0, newest_ms=1 << 40, range_ms=RANGE_MS, max_series=0, window_ms=0)
+    head.append(write_batch(churn), offset=0, newest_ms=1 << 40, range_ms=RANGE_MS, limits=SeriesLimits(), window_ms=0)
     stay = [({"__name__": "stay", "i": str(i)}, [(9000 + i, float(i))]) for i in range(5)]
-    head.append(write_batch(stay), offset=1, newest_ms=1 << 40, range_ms=RANGE_MS, max_series=0, window_ms=0)
+    head.append(write_batch(stay), offset=1, newest_ms=1 << 40, range_ms=RANGE_MS, limits=SeriesLimits(), window_ms=0)
     frozen = head.freeze(9000, RANGE_MS)
     assert head.live_count == 5
     head.thaw(stays(frozen), 9000, 2)
@@ -183,18 +185,20 @@ def test_a_table_of_mostly_forgotten_series_is_rebuilt_and_answers_the_same():
     assert len(contents(head)) == 3005
     head.release(2)
     assert contents(head) == {tuple(sorted(k.items())): {t: bits(v)} for k, [(t, v)] in stay}
-    again = head.append(write_batch(stay), offset=3, newest_ms=1 << 40, range_ms=RANGE_MS, max_series=0, window_ms=0)
+    again = head.append(
+        write_batch(stay), offset=3, newest_ms=1 << 40, range_ms=RANGE_MS, limits=SeriesLimits(), window_ms=0
+    )
     assert again[REPEATED] == 5
 
 
 def test_a_series_above_its_floor_is_remembered_over_a_cut_so_that_a_retry_is_not_stored_twice():
     head = Head("t")
     push = write_batch([({"__name__": "m"}, [(5000, 1.0)])])
-    head.append(push, offset=0, newest_ms=1 << 40, range_ms=RANGE_MS, max_series=0, window_ms=0)
+    head.append(push, offset=0, newest_ms=1 << 40, range_ms=RANGE_MS, limits=SeriesLimits(), window_ms=0)
     frozen = head.freeze(1 << 50, RANGE_MS)
     head.thaw(stays(frozen), 1 << 50, 1)
     head.release(1)
-    counts = head.append(push, offset=1, newest_ms=1 << 40, range_ms=RANGE_MS, max_series=0, window_ms=0)
+    counts = head.append(push, offset=1, newest_ms=1 << 40, range_ms=RANGE_MS, limits=SeriesLimits(), window_ms=0)
     assert counts[REPEATED] == 1
     assert head.held_count == 0
     assert contents(head) == {}
@@ -213,7 +217,7 @@ def test_label_bytes_that_are_none_are_refused_and_change_nothing():
             good.values,
         )
         with pytest.raises(RecordCorrupt):
-            head.append(bad, offset=0, newest_ms=10, range_ms=RANGE_MS, max_series=0, window_ms=0)
+            head.append(bad, offset=0, newest_ms=10, range_ms=RANGE_MS, limits=SeriesLimits(), window_ms=0)
         assert (head.table.count, head.live_count, head.held_count) == (0, 0, 0)
 
 
@@ -222,7 +226,7 @@ def test_label_sets_with_one_hash_live_apart_through_rebuilds_cuts_and_restarts(
     batch = write_batch([*rows, ({"__name__": "old"}, [(1, 1.0)])])
     batch = dataclasses.replace(batch, hashes=np.full(51, 0xABCDEF0123456789, np.uint64))
     head = Head("t")
-    bounds = {"newest_ms": 1 << 40, "range_ms": RANGE_MS, "max_series": 0, "window_ms": 1 << 40}
+    bounds = {"newest_ms": 1 << 40, "range_ms": RANGE_MS, "limits": SeriesLimits(), "window_ms": 1 << 40}
     head.append(batch, offset=0, **bounds)
     assert (head.table.count, head.live_count) == (51, 51)
     wanted = {tuple(sorted(k.items())): {t: bits(v)} for k, [(t, v)] in rows}

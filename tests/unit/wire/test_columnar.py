@@ -12,7 +12,11 @@ from mimir_ingest.wire.record import VERSION_COLUMNAR, decode
 from tests.support.random_batches import BATCHES, batch_of, content
 
 POSITIVE = st.integers(0, 2**63 - 1)
-SETTINGS = st.builds(RecordSettings, POSITIVE, POSITIVE, POSITIVE)
+NAMES = st.lists(st.sampled_from([b"up", "\u00fc".encode(), b"x" * 300]), unique=True).map(tuple)
+SETTINGS = st.one_of(
+    st.builds(RecordSettings, POSITIVE, POSITIVE, POSITIVE),
+    st.builds(RecordSettings, POSITIVE, POSITIVE, POSITIVE, st.integers(1, 2**63 - 1), NAMES),
+)
 ONE = struct.pack("<d", 1.0)
 
 
@@ -46,6 +50,16 @@ def test_the_layout_is_what_the_format_page_says():
         "0161026263 000000"
         "00000000 05000000" + struct.pack("<Q", int(batch.hashes[0])).hex() + "0700000000000000 000000000000f03f"
     )
+
+
+@pytest.mark.parametrize("limits", [[0], [-1], [5, 6]])
+def test_a_limit_that_is_none_is_corrupt(limits):
+    value = bytearray(encode_columnar(small(), RecordSettings(max_series_per_metric=7)))
+    place = value.index(struct.pack("<IIQQ", 48, 0, len(value) - 8, 8))
+    value[place : place + 24] = struct.pack("<IIQQ", 48, 0, len(value) - 8, 8 * len(limits))
+    value[-8:] = struct.pack(f"<{len(limits)}q", *limits)
+    with pytest.raises(RecordCorrupt, match="series limit of a metric"):
+        decode_columnar(bytes(value))
 
 
 def test_labels_and_values_are_views_over_the_value():

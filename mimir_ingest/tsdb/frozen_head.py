@@ -1,0 +1,54 @@
+"""What a head hands over at a cut, and what it keeps of it for readers. Values; see tsdb/head.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from mimir_ingest.tsdb.segment import Segment
+from mimir_ingest.tsdb.series_table import SeriesTable, TableView
+
+
+class Held(NamedTuple):
+    """Samples of one range that no cut has taken yet."""
+
+    samples: int
+    """As accepted: a timestamp that came twice out of order counts twice."""
+    first_offset: int
+    """Offset of the first record that contributed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """What a cut has shipped and readers still get from here."""
+
+    cut_offset: int
+    table: SeriesTable
+    segments: tuple[Segment, ...]
+    before_ms: int
+    """Samples before this time were shipped; later ones of the same segments are held elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenHead:
+    """A head at a cut point: everything a cut's blocks and checkpoint are made of. Immutable."""
+
+    tenant: str
+    table: TableView
+    segments: tuple[Segment, ...]
+    before_ms: int
+    """Samples before this time are cut, the others stay."""
+    live: np.ndarray
+    """int32[n], ascending: series still known after the cut."""
+    last_ts: np.ndarray
+    """int64[n] (ms): last sample of each live series."""
+    last_value: np.ndarray
+    """float64[n]."""
+    max_ts: int
+    window_ms: int
+    cut: dict[int, Held]
+    """What of each range is cut, by range number (a range's samples begin at number * range)."""
+    held: dict[int, Held]
+    """What of each range is held after the cut."""
