@@ -6,6 +6,7 @@ are always the same: no spaces, names in the order below. A version is `[ms, cou
     partition/<id>          state, state_timestamp_ms, state_version, locked, lock_timestamp_ms, lock_version
     owner/<instance>/<id>   state, updated_timestamp_ms, version
     instance/<ring>/<id>    state, address, zone, registered_ms, heartbeat_ms, read_only, read_only_updated_ms, version
+    election/<tenant>/<cluster>   replica, received_ms, elected_ms, elected_changes, deleted_ms, version
 
 Readers pass over kinds and names that they do not know, so that versions of the program can run side by side. A missing
 name takes the field's default.
@@ -18,7 +19,16 @@ from collections.abc import Callable
 from typing import Any
 
 from partitions.errors import EntryCorrupt
-from partitions.model import Entry, InstanceDesc, InstanceState, OwnerDesc, OwnerState, PartitionDesc, PartitionState
+from partitions.model import (
+    ElectionDesc,
+    Entry,
+    InstanceDesc,
+    InstanceState,
+    OwnerDesc,
+    OwnerState,
+    PartitionDesc,
+    PartitionState,
+)
 from partitions.model import Version as V
 
 _MAX = 1 << 63
@@ -77,6 +87,14 @@ _READ: dict[type, dict[str, Callable[[Any], Any]]] = {
         "read_only_updated_ms": _number,
         "version": _version,
     },
+    ElectionDesc: {
+        "replica": _text,
+        "received_ms": _number,
+        "elected_ms": _number,
+        "elected_changes": _number,
+        "deleted_ms": _number,
+        "version": _version,
+    },
 }
 
 
@@ -101,13 +119,19 @@ def _identity(key: str) -> tuple[type, dict[str, Any]] | None:
         if not ring or not instance:
             raise ValueError("an instance's key names a ring and an instance")
         return InstanceDesc, {"ring": ring, "id": instance}
+    if kind == "election":
+        tenant, _, cluster = rest.partition("/")
+        if not tenant or not cluster:
+            raise ValueError("an election's key names a tenant and a cluster")
+        return ElectionDesc, {"tenant": tenant, "cluster": cluster}
     return None
 
 
 def encode(entry: Entry) -> bytes:
     """Return an entry's value for the record under `entry.key`."""
     value = {name: getattr(entry, name) for name in _READ[type(entry)]}
-    value["state"] = entry.state.name
+    if "state" in value:
+        value["state"] = value["state"].name
     return json.dumps(value, separators=(",", ":")).encode()
 
 

@@ -1,7 +1,7 @@
 """How two values of one entry become one, and how a writer's edit becomes a versioned value.
 
 `join` takes, register by register, the greater one: by version first; the same version twice, which only two processes
-under one name can stamp, falls by the state's number (deleted is the highest), then by the rest. That is the maximum of
+under one name can stamp, falls by the state (deleted is the highest), then by the rest. That is the maximum of
 a total order, so joining is commutative, associative and idempotent, and readers agree whatever they read in whatever
 order (architecture, section 6; unlike the reference, whose updates of one second do not converge: spec, section 4.2).
 """
@@ -13,9 +13,9 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
-from partitions.model import Entry, InstanceDesc, OwnerDesc, PartitionDesc, RingDesc, Version
+from partitions.model import ElectionDesc, Entry, InstanceDesc, OwnerDesc, PartitionDesc, RingDesc, Version
 
-E = TypeVar("E", PartitionDesc, OwnerDesc, InstanceDesc)
+E = TypeVar("E", PartitionDesc, OwnerDesc, InstanceDesc, ElectionDesc)
 
 
 def _state_register(p: PartitionDesc) -> tuple:
@@ -35,6 +35,10 @@ def _instance_register(i: InstanceDesc) -> tuple:
     return i.version, i.state, *rest
 
 
+def _election_register(e: ElectionDesc) -> tuple:
+    return e.version, e.deleted_ms, e.elected_ms, e.received_ms, e.elected_changes, e.replica
+
+
 def join(a: E, b: E) -> E:
     """Return the join of two values of the same entry; the result contains the newer of each register.
 
@@ -49,6 +53,8 @@ def join(a: E, b: E) -> E:
         return max(a, b, key=_owner_register)
     if isinstance(a, InstanceDesc):
         return max(a, b, key=_instance_register)
+    if isinstance(a, ElectionDesc):
+        return max(a, b, key=_election_register)
     state = max(a, b, key=_state_register)
     lock = max(a, b, key=_lock_register)
     if state is lock:

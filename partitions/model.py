@@ -1,17 +1,17 @@
-"""The ring's document: partitions, their owners, and instances, as versioned entries.
+"""The ring's document: partitions, their owners, instances, and elections, as versioned entries.
 
 Settles what stands in the ring. Must not know: stores, clocks, how two values are joined (`merge`), bytes (`codec`).
 
-An entry is one partition, one owner of a partition, or one instance. It consists of registers: values that change as
-a whole and carry a `Version`. An owner and an instance are one register each; a partition has two, its state and its
-lock, so that a lock and a change of state made at the same time both stand.
+An entry is one partition, one owner of a partition, one instance, or one election. It consists of registers: values
+that change as a whole and carry a `Version`. A partition has two, its state and its lock, so that a lock and a change
+of state made at the same time both stand; every other entry is one register.
 
 A deletion is a value like any other (`deleted` entries, the tombstones): it has to win over older values until nobody
 can write those any more. `RingDesc` holds tombstones and hides them from its views.
 
 Displayed times (`…_timestamp_ms`, `heartbeat_ms`) are a writer's wall clock, and rules about ages use them; which of
 two values is newer is decided by versions alone. Source: spec, ingest storage, sections 4.1 to 4.3; instance states are
-dskit's.
+dskit's; elections, section 8.6.
 """
 
 from __future__ import annotations
@@ -170,7 +170,37 @@ class InstanceDesc:
         return heartbeat_timeout_ms == 0 or now_ms - self.heartbeat_ms <= heartbeat_timeout_ms
 
 
-Entry = PartitionDesc | OwnerDesc | InstanceDesc
+@dataclass(frozen=True, slots=True)
+class ElectionDesc:
+    """Whose samples of a cluster are taken, where several replicas send the same ones: one register."""
+
+    tenant: str
+    cluster: str
+    """Value of the tenant's cluster label."""
+    replica: str = ""
+    """Value of the replica label of the one that was elected."""
+    received_ms: int = 0
+    """When its samples last came in (ms since the Unix epoch), as far as that was written down."""
+    elected_ms: int = 0
+    """When it was elected (ms since the Unix epoch)."""
+    elected_changes: int = 0
+    """How often one was elected, the first time included."""
+    deleted_ms: int = 0
+    """When the cluster was given up, having been silent for long (ms since the Unix epoch); 0: it was not."""
+    version: Version = NEVER
+
+    @property
+    def key(self) -> str:
+        """Name of the entry in the store."""
+        return election_key(self.tenant, self.cluster)
+
+    @property
+    def deleted(self) -> bool:
+        """Whether this is a tombstone."""
+        return self.deleted_ms > 0
+
+
+Entry = PartitionDesc | OwnerDesc | InstanceDesc | ElectionDesc
 """What the ring holds under a key."""
 
 
@@ -187,6 +217,11 @@ def owner_key(instance: str, partition: int) -> str:
 def instance_key(ring: str, instance: str) -> str:
     """Return the key of an instance's entry."""
     return f"instance/{ring}/{instance}"
+
+
+def election_key(tenant: str, cluster: str) -> str:
+    """Return the key of the entry of a cluster's election; tenant ids have no slash."""
+    return f"election/{tenant}/{cluster}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,6 +291,15 @@ class RingDesc:
     def rings(self) -> tuple[str, ...]:
         """Names of the rings that have an instance, ascending."""
         return tuple(sorted(self._instances_by_ring))
+
+    @cached_property
+    def elections(self) -> Mapping[str, Mapping[str, ElectionDesc]]:
+        """Elections by tenant, then cluster; both in the order of their names."""
+        grouped: dict[str, dict[str, ElectionDesc]] = {}
+        found = [e for e in self.entries.values() if isinstance(e, ElectionDesc) and not e.deleted]
+        for election in sorted(found, key=lambda e: (e.tenant, e.cluster)):
+            grouped.setdefault(election.tenant, {})[election.cluster] = election
+        return MappingProxyType(grouped)
 
     @cached_property
     def corrupted(self) -> tuple[int, ...]:

@@ -55,6 +55,8 @@ class RingWatcher:
         Clock of `confirmed_s` (s).
     heartbeat_timeout_ms : int
         Age of a heartbeat (ms) above which upkeep takes an instance for dead; 0 is never.
+    members : callable, optional
+        The document that has the writers' instances, when they are kept in another store.
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class RingWatcher:
         now_ms: Callable[[], int] = _wall_clock_ms,
         monotonic_s: Callable[[], float] = time.monotonic,
         heartbeat_timeout_ms: int = 60_000,
+        members: Callable[[], RingDesc] | None = None,
     ) -> None:
         self._writer = writer
         self._now_ms = now_ms
         self._heartbeat_timeout_ms = heartbeat_timeout_ms
+        self._members = members or (lambda: self.desc)
         self._clock = HybridClock(writer)
         self._ring = PartitionRing.build({})
         self._states: Mapping = {}
@@ -199,7 +203,9 @@ class RingWatcher:
         async with self._changing:
             await self.refresh()
             replica = self._follower.replica
-            records = plan_upkeep(replica, self._writer, self._now_ms(), self._heartbeat_timeout_ms)
+            records = plan_upkeep(
+                replica, self._writer, self._now_ms(), self._heartbeat_timeout_ms, members=self._members()
+            )
             if records:
                 await self._follower.append(records)
             return len(records)

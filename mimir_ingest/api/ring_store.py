@@ -22,7 +22,7 @@ from mimir_ingest.api.params import Params
 from partitions.codec import encode
 from partitions.model import Entry, InstanceDesc, RingDesc
 
-_CODECS = {"PartitionDesc": "partition", "OwnerDesc": "owner", "InstanceDesc": "instance"}
+_CODECS = {"PartitionDesc": "partition", "OwnerDesc": "owner", "InstanceDesc": "instance", "ElectionDesc": "election"}
 _MEMBER_STATES = {"UNHEALTHY": 2, "LEFT": 3}
 """Numbers of memberlist's states: 0 alive, 1 suspect, 2 dead, 3 left."""
 

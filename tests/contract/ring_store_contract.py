@@ -64,6 +64,7 @@ class RingStoreContract:
             RingRecord("instance/ingester/x\ty", "z/é", b""),
             RingRecord("partition/0", "another", None),
             RingRecord("election/tenant/cluster", "a", random.Random(1).randbytes(100_000)),
+            RingRecord("election/tenant/a/b\tc\0d\nü", "a", b"{}"),
         ]
         assert await store.end() == 0
         assert await store.append(records) == await store.end() == await other.end()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from partitions.clock import HybridClock
 from partitions.merge import join_entries, stamp
 from partitions.model import (
+    ElectionDesc,
     Entry,
     InstanceDesc,
     InstanceState,
@@ -57,6 +58,13 @@ def ingester(
     return InstanceDesc("ingester", name, state, address, zone, 0, heartbeat_ms, read_only, 0, Version(1, 0, name))
 
 
+def election(
+    cluster: str, replica: str, *, tenant: str = "t", received_ms: int = 0, elected_ms: int = 0
+) -> ElectionDesc:
+    """An election, stamped."""
+    return ElectionDesc(tenant, cluster, replica, received_ms, elected_ms, 1, version=Version(1, 0, "test"))
+
+
 WRITERS = ("ingester-zone-a-0", "ingester-zone-b-0", "distributor-1")
 
 versions = st.builds(Version, st.integers(1, 3), st.integers(0, 2), st.sampled_from(WRITERS))
@@ -90,8 +98,18 @@ instance_values = st.builds(
     times_ms,
     versions,
 )
+election_values = st.builds(
+    ElectionDesc,
+    st.just("tenant"),
+    st.just("a/b\tc"),
+    st.sampled_from(["r0", "r1", ""]),
+    times_ms,
+    times_ms,
+    times_ms,
+    times_ms,
+    versions,
+)
 """Values of one entry each, so that any two join."""
 
-several_values = st.one_of(
-    *(st.lists(values, min_size=1, max_size=6) for values in (partition_values, owner_values, instance_values))
-)
+entry_values = (partition_values, owner_values, instance_values, election_values)
+several_values = st.one_of(*(st.lists(values, min_size=1, max_size=6) for values in entry_values))

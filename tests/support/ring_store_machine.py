@@ -4,7 +4,7 @@ The store promises what partitions/kv/contract.py says and breaks every other wa
 views, restart without memory, and null what is old. What must hold is compared with the join of everything ever stored.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -15,7 +15,7 @@ from partitions.codec import decode, encode
 from partitions.errors import PartitionError
 from partitions.kv.contract import RingRecord
 from partitions.merge import join, shows, stamp
-from partitions.model import Entry, InstanceDesc, InstanceState, PartitionState
+from partitions.model import ElectionDesc, Entry, InstanceDesc, InstanceState, PartitionState
 from partitions.replica import Replica
 from partitions.upkeep import SETTLED_MS, plan_upkeep
 
@@ -26,6 +26,10 @@ NULL_KEPT_MS = 24 * HOUR_MS
 FORGOTTEN_MS = 12 * HOUR_MS
 """A reader that has not read for longer starts anew."""
 START_MS = 1_000 * HOUR_MS
+EDITS = (
+    *("create", "change", "lock", "change and lock", "remove", "own", "disown", "heartbeat", "forget"),
+    *("elect", "give up"),
+)
 INSTANCES = ("ingester-zone-a-0", "ingester-zone-b-0", "ingester-zone-a-1")
 
 
@@ -137,11 +141,13 @@ class RingStoreMachine(RuleBasedStateMachine):
                 return edits.heartbeat(desc, instance, now_ms)
             case "forget":
                 return edits.forget_instance(desc, "ingester", INSTANCES[1], now_ms)
+            case "elect":
+                return [ElectionDesc("tenant", "cluster", process.name, now_ms, now_ms, 1)]
+            case "give up":
+                return [replace(e, deleted_ms=1) for c in desc.elections.values() for e in c.values()]
 
     edit = st.tuples(
-        st.sampled_from(
-            ["create", "change", "lock", "change and lock", "remove", "own", "disown", "heartbeat", "forget"]
-        ),
+        st.sampled_from(EDITS),
         st.sampled_from([PartitionState.ACTIVE, PartitionState.INACTIVE]),
     )
 

@@ -6,7 +6,16 @@ from hypothesis import given
 
 from partitions.codec import decode, encode
 from partitions.errors import EntryCorrupt
-from partitions.model import InstanceDesc, InstanceState, OwnerDesc, OwnerState, PartitionDesc, PartitionState, Version
+from partitions.model import (
+    ElectionDesc,
+    InstanceDesc,
+    InstanceState,
+    OwnerDesc,
+    OwnerState,
+    PartitionDesc,
+    PartitionState,
+    Version,
+)
 from tests.support.ring import several_values
 
 PARTITION = PartitionDesc(
@@ -23,6 +32,12 @@ INSTANCE_BYTES = (
     b'{"state":"JOINING","address":"q:9095","zone":"zone-a","registered_ms":1,"heartbeat_ms":2,"read_only":true,'
     b'"read_only_updated_ms":3,"version":[2,0,"q"]}'
 )
+ELECTION = ElectionDesc("team-a", "eu/1", "r0", 5, 4, 2, 0, Version(5, 1, "d"))
+ELECTION_BYTES = (
+    b'{"replica":"r0","received_ms":5,"elected_ms":4,"elected_changes":2,"deleted_ms":0,"version":[5,1,"d"]}'
+)
+ENTRIES = [PARTITION, OWNER, INSTANCE, ELECTION]
+KINDS = ["partition", "owner", "instance", "election"]
 
 
 @pytest.mark.parametrize(
@@ -31,8 +46,9 @@ INSTANCE_BYTES = (
         (PARTITION, "partition/13", PARTITION_BYTES),
         (OWNER, "owner/ingester-zone-a-13/13", OWNER_BYTES),
         (INSTANCE, "instance/querier/q/1", INSTANCE_BYTES),
+        (ELECTION, "election/team-a/eu/1", ELECTION_BYTES),
     ],
-    ids=["partition", "owner", "instance"],
+    ids=KINDS,
 )
 def test_the_bytes_of_an_entry_stay_what_they_are(entry, key, value):
     assert entry.key == key
@@ -45,9 +61,9 @@ def test_what_was_encoded_is_decoded(values):
     assert all(decode(v.key, encode(v)) == v for v in values)
 
 
-@pytest.mark.parametrize("entry", [PARTITION, OWNER, INSTANCE], ids=["partition", "owner", "instance"])
+@pytest.mark.parametrize("entry", ENTRIES, ids=KINDS)
 def test_every_field_is_in_the_key_or_in_the_value(entry):
-    named = {"id", "instance", "partition", "ring"}
+    named = {"id", "instance", "partition", "ring", "tenant", "cluster"}
     written = set(json.loads(encode(entry)))
     assert {field.name for field in fields(entry)} - written <= named
     assert not written & named
@@ -76,6 +92,9 @@ def test_names_that_are_not_known_are_passed_over_and_missing_ones_take_the_defa
         ("owner/i/x", b"{}"),
         ("instance/ingester/", b"{}"),
         ("instance//i", b"{}"),
+        ("election/t", b"{}"),
+        ("election//c", b"{}"),
+        ("election/t/c", b'{"replica":1}'),
         ("partition/0", b""),
         ("partition/0", b"\xff"),
         ("partition/0", b"[]"),
@@ -100,7 +119,7 @@ def test_what_is_not_an_entry_is_refused_with_its_key(key, value):
     assert refused.value.key == key
 
 
-@pytest.mark.parametrize("entry", [PARTITION, OWNER, INSTANCE], ids=["partition", "owner", "instance"])
+@pytest.mark.parametrize("entry", ENTRIES, ids=KINDS)
 def test_a_value_cut_anywhere_is_refused(entry):
     value = encode(entry)
     for length in range(len(value)):

@@ -10,6 +10,7 @@ from partitions import edits
 from partitions.merge import drop_entries, join, join_entries, shows, stamp
 from partitions.model import (
     NEVER,
+    ElectionDesc,
     InstanceDesc,
     InstanceState,
     OwnerDesc,
@@ -20,17 +21,15 @@ from partitions.model import (
     Version,
 )
 from tests.support.ring import (
-    instance_values,
+    entry_values,
     owner,
-    owner_values,
     partition,
-    partition_values,
     ring_of,
     several_values,
 )
 
-pairs = st.one_of(*(st.tuples(v, v) for v in (partition_values, owner_values, instance_values)))
-triples = st.one_of(*(st.tuples(v, v, v) for v in (partition_values, owner_values, instance_values)))
+pairs = st.one_of(*(st.tuples(v, v) for v in entry_values))
+triples = st.one_of(*(st.tuples(v, v, v) for v in entry_values))
 
 
 @given(pairs)
@@ -86,8 +85,12 @@ def test_the_newer_version_wins_in_each_register_by_itself():
             InstanceDesc("ingester", "i-0", InstanceState.ACTIVE, heartbeat_ms=9, version=Version(1, 0, "a")),
             InstanceDesc("ingester", "i-0", InstanceState.LEFT, heartbeat_ms=1, version=Version(1, 0, "a")),
         ),
+        (
+            ElectionDesc("t", "c", "r1", 9, 9, 9, version=Version(1, 0, "a")),
+            ElectionDesc("t", "c", "r0", 1, 1, 1, 2, Version(1, 0, "a")),
+        ),
     ],
-    ids=["partition", "owner", "instance"],
+    ids=["partition", "owner", "instance", "election"],
 )
 def test_at_one_version_a_deletion_wins(lower, higher):
     assert join(lower, higher) == higher

@@ -4,7 +4,7 @@ import pytest
 
 from partitions.codec import encode
 from partitions.kv.contract import RingRecord
-from partitions.model import OwnerDesc, OwnerState, PartitionDesc, PartitionState, RingDesc, Version
+from partitions.model import ElectionDesc, OwnerDesc, OwnerState, PartitionDesc, PartitionState, RingDesc, Version
 from partitions.replica import Replica
 from partitions.upkeep import SETTLED_MS, keeper, plan_upkeep
 from tests.support.ring import ingester, ring_of
@@ -53,8 +53,26 @@ def test_the_keeper_is_known_by_the_name_that_its_process_writes_under():
 
 def test_nothing_is_nulled_before_it_is_a_day_old():
     replica = replica_of(*members(SETTLED), record(LIVE, DEAD), record(GONE, B))
-    assert plan(replica, A, SETTLED - 1) == []
-    assert plan(replica, A, SETTLED) == [RingRecord(GONE.key, DEAD, None)]
+    assert plan(replica, A, SETTLED - 2) == []
+    assert plan(replica, A, SETTLED - 1) == [RingRecord(GONE.key, DEAD, None)]
+
+
+def test_old_records_of_a_key_that_changes_all_the_time_are_nulled():
+    old, newer = (ElectionDesc("t", "c", "r0", version=Version(ms, 0, "w")) for ms in (1, SETTLED))
+    replica = replica_of(*members(SETTLED), record(old, DEAD), record(old, B), record(newer, A))
+    assert plan(replica, A, SETTLED) == [RingRecord(old.key, DEAD, None)]
+    assert plan(replica, B, SETTLED) == [RingRecord(old.key, B, None)]
+    replica.apply(plan(replica, A, SETTLED) + plan(replica, B, SETTLED))
+    assert plan(replica, A, 2 * SETTLED - 1) == plan(replica, B, 2 * SETTLED - 1) == []
+
+
+def test_who_lives_may_stand_in_another_document():
+    elected = ElectionDesc("t", "c", "r0", version=Version(1, 0, B))
+    newer = replace(elected, version=Version(2, 0, A))
+    replica = replica_of(record(elected, DEAD), record(elected, B), record(newer, A))
+    others = replica_of(*members(SETTLED)).desc
+    assert plan_upkeep(replica, B, SETTLED, TIMEOUT_MS, members=others) == [RingRecord(newer.key, B, None)]
+    assert plan_upkeep(replica, A, SETTLED, TIMEOUT_MS, members=others) == [RingRecord(newer.key, DEAD, None)]
 
 
 def test_a_tombstone_is_nulled_only_after_the_nulls_of_the_others_were_read_back():
