@@ -19,9 +19,10 @@ OK, SPAN_NEGATIVE_OFFSET, SPANS_BUCKETS_MISMATCH = range(3)
 
 NO_SCHEMA = -128
 
-TIMESTAMP, SCHEMA, BUCKETS, PROBLEM, SIDE, WANTED, FOUND, FACTS = range(8)
+TIMESTAMP, SCHEMA, BUCKETS, PROBLEM, SIDE, WANTED, FOUND, START, FACTS = range(9)
 """Facts of a histogram: ms; schema as received; deltas or counts received; a problem, its side (0 negative, 1 positive)
-and what the message about it names: number and offset of the span, or buckets of the spans and buckets received."""
+and what the message about it names: number and offset of the span, or buckets of the spans and buckets received; ms at
+which what it counts began, 0 where it does not say."""
 
 _MIN_INDEX, _MAX_INDEX = -(1 << 31), (1 << 31) - 1
 _U0, _U1, _U7, _LOW7 = np.uint64(0), np.uint64(1), np.uint64(7), np.uint64(0x7F)
@@ -135,6 +136,9 @@ def _read_scalars(data, at, end, row, out, facts):
                 out.reset_hint[row] = np.uint8(value) if value < np.uint64(4) else 0
             else:
                 facts[TIMESTAMP] = np.int64(value)
+        elif field == 17 and wire_type == 0:
+            value, at = _uvarint(data, at)
+            facts[START] = np.int64(value)
         elif field in (2, 3, 5, 7):
             value = _read_double(data, at)
             at += 8

@@ -48,8 +48,9 @@ from mimir_ingest.kernels.words import (
 
 SERIES, METADATA, METADATA_BYTES, SOURCE, SKIP_LABEL_NAMES, SKIP_LABEL_COUNT = range(6)
 """Indexes of `scan`'s counts."""
-LABEL_BYTES, SAMPLES, EXEMPLARS, HISTOGRAMS, UNSORTED, MOST_LABELS, MOST_LABEL_BYTES = range(7)
-"""Indexes of `fill_series`'s counts; the last two are maxima over series whose labels are out of order."""
+LABEL_BYTES, SAMPLES, EXEMPLARS, HISTOGRAMS, UNSORTED, MOST_LABELS, MOST_LABEL_BYTES, CREATED = range(8)
+"""Indexes of `fill_series`'s counts; MOST_… are maxima over series whose labels are out of order; CREATED counts the
+series that say when they were created."""
 
 _TAKEN = np.uint32(256)  # no byte: the label at hand has been copied already
 _RW2_SYMBOLS = np.int64(WireStatus.RW2_SYMBOLS)
@@ -164,33 +165,38 @@ def read_label(body, at, end, error_out):
 
 @inline_checked
 def read_sample(body, at, end, error_out):
-    """Return (value, timestamp, status) of the Sample at `body[at:end]`."""
+    """Return (value, timestamp, start of what it counts or 0, status) of the Sample at `body[at:end]`."""
     value = 0.0
-    timestamp = np.int64(0)
+    timestamp = start = np.int64(0)
     while at < end:
         error_out[0] = SAMPLE
         field, wire_type, at = read_tag(body, at, end, error_out)
         if at < 0:
-            return value, timestamp, at
+            return value, timestamp, start, at
         if field == 1:
             if wire_type != 1:
-                return value, timestamp, refuse(SAMPLE, field, wire_type, error_out)
+                return value, timestamp, start, refuse(SAMPLE, field, wire_type, error_out)
             if end - at < 8:
-                return value, timestamp, CUT_OFF
+                return value, timestamp, start, CUT_OFF
             value = as_float64(load64(body, at))
             at += 8
         elif field == 2:
             if wire_type != 0:
-                return value, timestamp, refuse(SAMPLE, field, wire_type, error_out)
+                return value, timestamp, start, refuse(SAMPLE, field, wire_type, error_out)
             bits, at = read_uvarint(body, at, end)
             if at < 0:
-                return value, timestamp, at
+                return value, timestamp, start, at
             timestamp = np.int64(bits)
+        elif field == 3 and wire_type == 0:
+            bits, at = read_uvarint(body, at, end)
+            if at < 0:
+                return value, timestamp, start, at
+            start = np.int64(bits)
         else:
             at = skip_field(body, at, end, wire_type, error_out)
             if at < 0:
-                return value, timestamp, at
-    return value, timestamp, 0
+                return value, timestamp, start, at
+    return value, timestamp, start, 0
 
 
 @inline_checked
@@ -207,8 +213,11 @@ def six_byte_varint(word):
 
 
 @inline_checked
-def other_field(body, at, end, field, wire_type, counts_out, error_out):
-    """Check a field of TimeSeries that holds no label and no float sample; return the next position or a status."""
+def other_field(body, at, end, field, wire_type, series, counts_out, created_out, error_out):
+    """Check a field of TimeSeries that holds no label and no float sample, and note when the series was created.
+
+    Returns the next position or a status.
+    """
     if field == 3 or field == 4:
         if wire_type != 2:
             return refuse(TIME_SERIES, field, wire_type, error_out)
@@ -217,15 +226,22 @@ def other_field(body, at, end, field, wire_type, counts_out, error_out):
             return at
         counts_out[EXEMPLARS if field == 3 else HISTOGRAMS] += 1
         return check_message(body, at, at + size, EXEMPLAR if field == 3 else HISTOGRAM, error_out)
-    if field == 6 and wire_type != 0:
-        return refuse(TIME_SERIES, field, wire_type, error_out)
+    if field == 6:
+        if wire_type != 0:
+            return refuse(TIME_SERIES, field, wire_type, error_out)
+        created, at = read_uvarint(body, at, end)
+        if at >= 0 and created != np.uint64(0):
+            created_out[series] = np.int64(created)
+            counts_out[CREATED] += 1
+        return at
     return skip_field(body, at, end, wire_type, error_out)
 
 
-@kernel(i64(u8_in, u8_out, i64_out, i64_out, i64_out, f64_out, i64_out, i64_out), boundscheck=True)
+@kernel(i64(u8_in, u8_out, i64_out, i64_out, i64_out, f64_out, i64_out, i64_out, i64_out), boundscheck=True)
 def fill_series(
-    body, labels_out, label_offsets_out, sample_offsets_out, timestamps_out, values_out, counts_out, error_out
-):
+    body, labels_out, label_offsets_out, sample_offsets_out, timestamps_out, values_out, created_out, counts_out,
+    error_out,
+):  # fmt: skip
     """Write the series of a WriteRequest as columns; labels in the order received, empty values left out.
 
     Parameters
@@ -238,8 +254,10 @@ def fill_series(
     timestamps_out : int64[m], written
         Samples past m are counted, not written.
     values_out : float64[m], written
-    counts_out : int64[7], written
-        LABEL_BYTES, SAMPLES, EXEMPLARS, HISTOGRAMS, UNSORTED (series), MOST_LABELS, MOST_LABEL_BYTES.
+    created_out : int64[series], zeros, written
+        When each series was created (ms), where it says so.
+    counts_out : int64[8], written
+        LABEL_BYTES, SAMPLES, EXEMPLARS, HISTOGRAMS, UNSORTED (series), MOST_LABELS, MOST_LABEL_BYTES, CREATED.
     error_out : int64[4], written
 
     Returns
@@ -319,7 +337,7 @@ def fill_series(
                 if at < 0:
                     return at
                 if field > 2:
-                    at = other_field(body, at, end, field, wire_type, counts_out, error_out)
+                    at = other_field(body, at, end, field, wire_type, series, counts_out, created_out, error_out)
                     if at < 0:
                         return at
                     continue
@@ -329,7 +347,7 @@ def fill_series(
                 if at < 0:
                     return at
                 if field == 2:
-                    sample_value, timestamp, status = read_sample(body, at, at + size, error_out)
+                    sample_value, timestamp, _, status = read_sample(body, at, at + size, error_out)
                     if samples < room:
                         values_out[samples] = sample_value
                         timestamps_out[samples] = timestamp

@@ -1,8 +1,8 @@
 """Write requests with a symbol table (fields 4 and 5 of WriteRequest) to columns.
 
 Layout (protobuf, spec ingest-storage 1.2): WriteRequest{2 source, 4 symbols, 5 timeseries, 1000, 1001 skip flags};
-TimeSeriesRW2{1 label refs, 2 samples, 3 histograms, 4 exemplars, 5 metadata, 6 created}; ExemplarRW2{1 label refs,
-2 value, 3 timestamp}; MetadataRW2{1 type, 3 help ref, 4 unit ref}.
+TimeSeriesRW2{1 label refs, 2 samples, 3 histograms, 4 exemplars, 5 metadata, 6 created}; Sample{1 value, 2 timestamp,
+3 start}; ExemplarRW2{1 label refs, 2 value, 3 timestamp}; MetadataRW2{1 type, 3 help ref, 4 unit ref}.
 
 `data` is the bytes of symbols known beforehand, then the request, which starts at `begin`; `symbols` as in
 kernels.symbols.
@@ -49,8 +49,8 @@ from mimir_ingest.kernels.words import load64
 
 SERIES, SYMBOLS, SOURCE, SKIP_LABEL_NAMES, SKIP_LABEL_COUNT = range(5)
 """Indexes of `scan`'s counts."""
-SAMPLES, EXEMPLARS, HISTOGRAMS = range(3)
-"""Indexes of `fill_samples`'s counts."""
+SAMPLES, EXEMPLARS, HISTOGRAMS, STARTS, CREATED = range(5)
+"""Indexes of `fill_samples`'s counts: STARTS samples say when what they count began, CREATED series when they began."""
 
 _METRIC_NAME = np.uint64(int.from_bytes(b"__name__", "little"))
 _RW1_TIMESERIES = np.int64(WireStatus.RW1_TIMESERIES)
@@ -315,9 +315,11 @@ def _check_exemplar(data, at, end, symbols, error_out):
     return _ODD_EXEMPLAR_LABELS if refs % 2 else np.int64(0)
 
 
-@kernel(i64(u8_in, i64, i64_in, i64_out, i64_out, f64_out, i64_out, i64_out), boundscheck=True)
-def fill_samples(data, begin, symbols, sample_offsets_out, timestamps_out, values_out, counts_out, error_out):
-    """Write the samples of each series; check exemplars, histograms and created timestamps, which are not kept.
+@kernel(i64(u8_in, i64, i64_in, i64_out, i64_out, f64_out, i64_out, i64_out, i64_out, i64_out), boundscheck=True)
+def fill_samples(
+    data, begin, symbols, sample_offsets_out, timestamps_out, values_out, starts_out, created_out, counts_out, error_out
+):
+    """Write the samples of each series, and when it was created; check exemplars and histograms, which are not kept.
 
     Parameters
     ----------
@@ -327,8 +329,12 @@ def fill_samples(data, begin, symbols, sample_offsets_out, timestamps_out, value
     timestamps_out : int64[n // 2], written
         A request of n bytes has no more samples.
     values_out : float64[n // 2], written
-    counts_out : int64[3], written
-        SAMPLES, EXEMPLARS, HISTOGRAMS.
+    starts_out : int64[n // 2], written
+        When what a sample counts began (ms), 0 where it does not say; not touched while STARTS is 0.
+    created_out : int64[SERIES], zeros, written
+        When a series was created (ms), where it says so.
+    counts_out : int64[5], written
+        SAMPLES, EXEMPLARS, HISTOGRAMS, STARTS, CREATED.
     error_out : int64[4], written
 
     Returns
@@ -348,8 +354,16 @@ def fill_samples(data, begin, symbols, sample_offsets_out, timestamps_out, value
             if at < 0:
                 return at
             if field < 2 or field > 4:
-                if field == 6 and wire_type != 0:
-                    return refuse(TIME_SERIES_RW2, field, wire_type, error_out)
+                if field == 6:
+                    if wire_type != 0:
+                        return refuse(TIME_SERIES_RW2, field, wire_type, error_out)
+                    created, at = read_uvarint(data, at, end)
+                    if at < 0:
+                        return at
+                    if created != np.uint64(0):
+                        created_out[series] = np.int64(created)
+                        counts_out[CREATED] += 1
+                    continue
                 at = skip_field(data, at, end, wire_type, error_out)
                 if at < 0:
                     # `fill_refs` refuses the fields that are its own.
@@ -362,10 +376,16 @@ def fill_samples(data, begin, symbols, sample_offsets_out, timestamps_out, value
                 return at
             stop = at + size
             if field == 2:
-                value, timestamp, status = read_sample(data, at, stop, error_out)
+                value, timestamp, start, status = read_sample(data, at, stop, error_out)
                 if status >= 0:
                     values_out[samples] = value
                     timestamps_out[samples] = timestamp
+                    if start != 0:
+                        if counts_out[STARTS] == 0:
+                            starts_out[:samples] = 0
+                        counts_out[STARTS] += 1
+                    if counts_out[STARTS] > 0:
+                        starts_out[samples] = start
                     samples += 1
             elif field == 3:
                 status = min(check_message(data, at, stop, HISTOGRAM, error_out), 0)

@@ -10,7 +10,7 @@ import numpy as np
 from mimir_ingest.kernels.gather import gather_bytes, gather_samples
 from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.model.exemplars import Exemplars
-from mimir_ingest.model.histograms import HistogramSamples
+from mimir_ingest.model.histograms import HistogramSamples, gather_rows
 
 STALE_NAN_BITS = 0x7FF0000000000002
 """Bits of Prometheus's staleness marker; test them on the bits, arithmetic destroys them."""
@@ -78,6 +78,10 @@ class WriteBatch:
     """Native histograms of the same n series, in the order received; None: there are none."""
     exemplars: Exemplars | None = None
     """Exemplars of the same n series; None: there are none."""
+    starts: np.ndarray | None = None
+    """int64[m] (ms): when what a sample counts began, 0 where that is not known; None: it is for no sample."""
+    deltas: np.ndarray | None = None
+    """bool[n]: series whose samples, of both kinds, count since the sample before; None: all count since a start."""
 
     @property
     def series_count(self) -> int:
@@ -119,6 +123,8 @@ class WriteBatch:
             source=self.source,
             histograms=self.histograms.take(index) if self.histograms is not None else None,
             exemplars=self.exemplars.take(index) if self.exemplars is not None else None,
+            starts=self.starts[gather_rows(self.sample_offsets, index)[0]] if self.starts is not None else None,
+            deltas=self.deltas[index] if self.deltas is not None else None,
         )
 
     @classmethod

@@ -212,6 +212,8 @@ class HistogramSamples:
     """int64[m]: ms since the Unix epoch."""
     values: Histograms
     """m histograms."""
+    starts: np.ndarray | None = None
+    """int64[m] (ms): when what a histogram counts began, 0 where that is not known; None: it is for none."""
 
     @classmethod
     def empty(cls, series: int = 0) -> HistogramSamples:
@@ -231,12 +233,14 @@ class HistogramSamples:
     def take(self, index: np.ndarray) -> HistogramSamples:
         """Return the series at `index` (int64[k]) with their samples."""
         rows, offsets = gather_rows(self.offsets, np.asarray(index, np.int64))
-        return HistogramSamples(offsets, self.timestamps[rows], self.values.take(rows))
+        starts = self.starts[rows] if self.starts is not None else None
+        return HistogramSamples(offsets, self.timestamps[rows], self.values.take(rows), starts)
 
     def keep(self, mask: np.ndarray) -> HistogramSamples:
         """Return the samples of the mask (bool[m]); the series stay."""
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(mask)])[self.offsets]
-        return HistogramSamples(offsets, self.timestamps[mask], self.values.take(mask))
+        starts = self.starts[mask] if self.starts is not None else None
+        return HistogramSamples(offsets, self.timestamps[mask], self.values.take(mask), starts)
 
     def without_times_of(self, offsets: np.ndarray, timestamps: np.ndarray) -> HistogramSamples:
         """Return the samples whose time no other sample of their series has; others: int64[n + 1], int64[k] (ms)."""
@@ -247,7 +251,7 @@ class HistogramSamples:
 
     @classmethod
     def concat(cls, parts: Sequence[HistogramSamples]) -> HistogramSamples:
-        """Return the series of all parts, one part after another."""
+        """Return the series of all parts, one part after another; their starts are left out."""
         if not parts:
             return cls.empty()
         return cls(

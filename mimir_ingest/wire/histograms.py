@@ -81,7 +81,8 @@ def decode_histograms(
     values = Histograms(
         **{**out._asdict(), "bucket_index": out.bucket_index[:used], "bucket_count": out.bucket_count[:used]}
     )
-    return HistogramSamples(offsets, facts[:, kernels.TIMESTAMP].copy(), values), HistogramFacts(
+    began = facts[:, kernels.START].copy() if facts[:, kernels.START].any() else None
+    return HistogramSamples(offsets, facts[:, kernels.TIMESTAMP].copy(), values, began), HistogramFacts(
         facts[:, kernels.SCHEMA],
         facts[:, kernels.BUCKETS],
         facts[:, kernels.PROBLEM],

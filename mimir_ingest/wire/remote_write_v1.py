@@ -72,7 +72,7 @@ def decode(body: bytes | memoryview) -> DecodedWrite:
     if status < 0:
         refusals.append((int(error[3]), describe(status, error)))
         data = data[: error[3]]
-    batch, found = _series(data, int(counts[kernels.SERIES]), refusals)
+    batch, created, found = _series(data, int(counts[kernels.SERIES]), refusals)
     metadata = _metadata(data, counts, refusals)
     if refusals:
         # The first one in the body, as a decoder that works front to back gives it.
@@ -82,19 +82,15 @@ def decode(body: bytes | memoryview) -> DecodedWrite:
     if found[kernels.EXEMPLARS]:
         exemplars = decode_exemplars(data, 0, series=batch.series_count, count=int(found[kernels.EXEMPLARS]))
     source = int(counts[kernels.SOURCE])
+    batch = replace(
+        batch,
+        metadata=metadata,
+        source=source if source in (0, 1, 2) else SOURCE_API,
+        histograms=histograms,
+        exemplars=exemplars,
+    )
     return DecodedWrite(
-        WriteBatch(
-            batch.labels,
-            batch.label_offsets,
-            batch.hashes,
-            batch.sample_offsets,
-            batch.timestamps,
-            batch.values,
-            metadata,
-            source if source in (0, 1, 2) else SOURCE_API,
-            histograms,
-            exemplars,
-        ),
+        with_created(batch, created) if found[kernels.CREATED] else batch,
         int(found[kernels.EXEMPLARS]),
         int(found[kernels.HISTOGRAMS]),
         bool(counts[kernels.SKIP_LABEL_NAMES]),
@@ -103,19 +99,43 @@ def decode(body: bytes | memoryview) -> DecodedWrite:
     )
 
 
-def _series(data: np.ndarray, series: int, refusals: list[tuple[int, str]]) -> tuple[WriteBatch, np.ndarray]:
-    """Decode the series of a scanned request; return them and `fill_series`'s counts. May add a (position, text)."""
+def with_created(batch: WriteBatch, created: np.ndarray) -> WriteBatch:
+    """Return the batch with the times at which its series were created (int64[n] ms, 0: not known).
+
+    They are the starts of all samples of a series that have none of their own.
+    """
+
+    def filled(offsets: np.ndarray, starts: np.ndarray | None) -> np.ndarray:
+        of_series = np.repeat(created, np.diff(offsets))
+        return of_series if starts is None else np.where(starts == 0, of_series, starts)
+
+    histograms = batch.histograms
+    if histograms is not None:
+        histograms = replace(histograms, starts=filled(histograms.offsets, histograms.starts))
+    return replace(batch, starts=filled(batch.sample_offsets, batch.starts), histograms=histograms)
+
+
+def _series(
+    data: np.ndarray, series: int, refusals: list[tuple[int, str]]
+) -> tuple[WriteBatch, np.ndarray, np.ndarray]:
+    """Decode the series of a scanned request; return them, when each was created, and `fill_series`'s counts.
+
+    May add a (position, text).
+    """
     labels = np.empty(len(data) + 16, np.uint8)
     label_offsets, sample_offsets = np.empty(series + 1, np.int64), np.empty(series + 1, np.int64)
-    found, error = np.empty(7, np.int64), np.zeros(4, np.int64)
+    found, error = np.empty(8, np.int64), np.zeros(4, np.int64)
+    created = np.zeros(series, np.int64)
     # A sample with value and timestamp takes at least 18 bytes of body, a series at least some more.
     room = len(data) // 18 + 1
     while True:
         timestamps, values = np.empty(room, np.int64), np.empty(room, np.float64)
-        status = kernels.fill_series(data, labels, label_offsets, sample_offsets, timestamps, values, found, error)
+        status = kernels.fill_series(
+            data, labels, label_offsets, sample_offsets, timestamps, values, created, found, error
+        )
         if status < 0:
             refusals.append((int(error[3]), describe(status, error)))
-            return WriteBatch.empty(), found
+            return WriteBatch.empty(), created, found
         samples = int(found[kernels.SAMPLES])
         if samples <= room:
             break
@@ -130,6 +150,7 @@ def _series(data: np.ndarray, series: int, refusals: list[tuple[int, str]]) -> t
         timestamps, values = timestamps[:samples].copy(), values[:samples].copy()
     return (
         WriteBatch(used, label_offsets, hashes, sample_offsets, timestamps[:samples], values[:samples]),
+        created,
         found,
     )
 

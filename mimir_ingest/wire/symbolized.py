@@ -21,7 +21,7 @@ from mimir_ingest.model.batch import SOURCE_API, MetadataColumns, WriteBatch
 from mimir_ingest.wire.exemplars import decode_exemplars
 from mimir_ingest.wire.histograms import TIME_SERIES_RW2, find_histograms
 from mimir_ingest.wire.protobuf import describe
-from mimir_ingest.wire.remote_write_v1 import DecodedWrite
+from mimir_ingest.wire.remote_write_v1 import DecodedWrite, with_created
 
 MAX_TEXT_BYTES = 512 << 20
 """Labels and metadata of one request. why: a reference of one byte may stand for a megabyte, so the request's size does
@@ -56,7 +56,7 @@ def decode(body: bytes | memoryview, known: Sequence[bytes] = (), known_slots: i
     symbols = _symbols(data, begin, int(counts[kernels.SYMBOLS]), known, known_slots)
     series = int(counts[kernels.SERIES])
     refs, ref_offsets, metadata = _refs(data, begin, symbols, series, refusals)
-    sample_offsets, timestamps, values, found = _samples(data, begin, symbols, series, refusals)
+    samples, created, found = _samples(data, begin, symbols, series, refusals)
     if refusals:
         # The first one in the body, as a decoder that works front to back gives it.
         raise InvalidRequest(min(refusals)[1])
@@ -69,19 +69,19 @@ def decode(body: bytes | memoryview, known: Sequence[bytes] = (), known_slots: i
     hashes = np.empty(series, np.uint64)
     xxh64_spans(labels, label_offsets, hashes)
     source = int(counts[kernels.SOURCE])
+    batch = WriteBatch(
+        labels,
+        label_offsets,
+        hashes,
+        *samples[:3],
+        _metadata(data, symbols, metadata),
+        source if source in (0, 1, 2) else SOURCE_API,
+        histograms,
+        exemplars,
+        samples[3],
+    )
     return DecodedWrite(
-        WriteBatch(
-            labels,
-            label_offsets,
-            hashes,
-            sample_offsets,
-            timestamps,
-            values,
-            _metadata(data, symbols, metadata),
-            source if source in (0, 1, 2) else SOURCE_API,
-            histograms,
-            exemplars,
-        ),
+        with_created(batch, created) if found[kernels.CREATED] else batch,
         int(found[kernels.EXEMPLARS]),
         int(found[kernels.HISTOGRAMS]),
         bool(counts[kernels.SKIP_LABEL_NAMES]),
@@ -115,17 +115,22 @@ def _refs(
 
 def _samples(
     data: np.ndarray, begin: int, symbols: np.ndarray, series: int, refusals: list[tuple[int, str]]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return sample offsets, timestamps, values, and `fill_samples`'s counts. May add a (position, text)."""
+) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None], np.ndarray, np.ndarray]:
+    """Return (sample offsets, timestamps, values, starts), when series were created, and `fill_samples`'s counts.
+
+    May add a (position, text).
+    """
     room = (len(data) - begin) // 2
     offsets, timestamps, values = np.empty(series + 1, np.int64), np.empty(room, np.int64), np.empty(room, np.float64)
-    found, error = np.empty(3, np.int64), np.zeros(4, np.int64)
-    status = kernels.fill_samples(data, begin, symbols, offsets, timestamps, values, found, error)
+    starts, created = np.empty(room, np.int64), np.zeros(series, np.int64)
+    found, error = np.empty(5, np.int64), np.zeros(4, np.int64)
+    status = kernels.fill_samples(data, begin, symbols, offsets, timestamps, values, starts, created, found, error)
     if status < 0:
         refusals.append((int(error[3]), describe(status, error)))
-        return offsets, timestamps[:0], values[:0], found
+        return (offsets, timestamps[:0], values[:0], None), created, found
     samples = int(found[kernels.SAMPLES])
-    return offsets, timestamps[:samples].copy(), values[:samples].copy(), found
+    own_starts = starts[:samples].copy() if found[kernels.STARTS] else None
+    return (offsets, timestamps[:samples].copy(), values[:samples].copy(), own_starts), created, found
 
 
 def _labels(

@@ -37,6 +37,8 @@ _CHECKED = {
 class Request:
     series: list[tuple[bytes, list[tuple[int, bytes]]]] = field(default_factory=list)
     """(canonical label bytes, [(timestamp, eight bytes of the value)])."""
+    starts: list[list[int]] = field(default_factory=list)
+    """When what each sample counts began, 0 where nobody says."""
     metadata: list[tuple[int, bytes, bytes, bytes]] = field(default_factory=list)
     source: int = 0
     exemplars: int = 0
@@ -72,7 +74,7 @@ def _check(data: bytes, message: str) -> None:
 
 
 def _series(data: bytes, request: Request) -> None:
-    labels, samples = [], []
+    labels, samples, created = [], [], 0
     for number, wire_type, read in fields(data, "TimeSeries"):
         if number == 1:
             pair = {1: b"", 2: b""}
@@ -96,9 +98,10 @@ def _series(data: bytes, request: Request) -> None:
             _check(_typed(wire_type, _BYTES, "Histograms", read), "Histogram")
             request.histograms += 1
         elif number == 6:
-            _typed(wire_type, _VARINT, "CreatedTimestamp", read)
+            created = signed(_typed(wire_type, _VARINT, "CreatedTimestamp", read), 64) or created
     labels.sort(key=lambda pair: pair[0])
     request.series.append((b"".join(put(len(part)) + part for pair in labels for part in pair), samples))
+    request.starts.append([created] * len(samples))
 
 
 def _metadata(data: bytes) -> tuple[int, bytes, bytes, bytes]:

@@ -43,18 +43,20 @@ def _metadata(data: bytes, symbols: dict[int, bytes], item: dict[int, object]) -
             item[number] = symbols[ref]
 
 
-def _sample(data: bytes) -> tuple[int, bytes]:
-    value, timestamp = bytes(8), 0
+def _sample(data: bytes) -> tuple[int, bytes, int]:
+    value, timestamp, start = bytes(8), 0, 0
     for number, wire_type, read in fields(data, "Sample"):
         if number == 1:
             value = _typed(wire_type, _DOUBLE, "Value", read)
         elif number == 2:
             timestamp = signed(_typed(wire_type, _VARINT, "TimestampMs", read), 64)
-    return timestamp, value
+        elif number == 3 and wire_type == _VARINT:
+            start = signed(read()[0], 64)
+    return timestamp, value, start
 
 
 def _series(data: bytes, symbols: dict[int, bytes], request: Request) -> None:
-    strings, samples, item = [], [], {1: 0, 3: b"", 4: b""}
+    strings, samples, item, created = [], [], {1: 0, 3: b"", 4: b""}, 0
     for number, wire_type, read in fields(data, "TimeSeriesRW2"):
         if number == 1:
             strings.extend(_each_ref(wire_type, read, symbols, "invalid label reference"))
@@ -69,7 +71,7 @@ def _series(data: bytes, symbols: dict[int, bytes], request: Request) -> None:
         elif number == 5:
             _metadata(_typed(wire_type, _BYTES, "Metadata", read), symbols, item)
         elif number == 6:
-            _typed(wire_type, _VARINT, "CreatedTimestamp", read)
+            created = signed(_typed(wire_type, _VARINT, "CreatedTimestamp", read), 64) or created
     if len(strings) % 2:
         raise Refused("proto: Remote Write 2.0 odd number of label references")
     pairs = [(name, value) for name, value in zip(strings[::2], strings[1::2], strict=True) if value]
@@ -77,7 +79,9 @@ def _series(data: bytes, symbols: dict[int, bytes], request: Request) -> None:
     if families and (item[1] or item[3] or item[4]):
         request.metadata.append((item[1], families[0], item[3], item[4]))
     pairs.sort(key=lambda pair: pair[0])
-    request.series.append((b"".join(put(len(part)) + part for pair in pairs for part in pair), samples))
+    key = b"".join(put(len(part)) + part for pair in pairs for part in pair)
+    request.series.append((key, [(timestamp, value) for timestamp, value, _ in samples]))
+    request.starts.append([start or created for _, _, start in samples])
 
 
 def decode(body: bytes, known: dict[int, bytes], own_from: int) -> Request:

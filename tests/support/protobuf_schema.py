@@ -24,14 +24,15 @@ _SCALARS = {
 
 _SCHEMA = """
 message Label: bytes name = 1; bytes value = 2
-message Sample: double value = 1; int64 timestamp = 2
+message Sample: double value = 1; int64 timestamp = 2; int64 start_timestamp = 3
 message Exemplar: repeated Label labels = 1; double value = 2; int64 timestamp = 3
 message BucketSpan: sint32 offset = 1; uint32 length = 2
 message Histogram: optional uint64 count_int = 1; optional double count_float = 2; double sum = 3; sint32 schema = 4;
   double zero_threshold = 5; optional uint64 zero_count_int = 6; optional double zero_count_float = 7;
   repeated BucketSpan negative_spans = 8; repeated sint64 negative_deltas = 9; repeated double negative_counts = 10;
   repeated BucketSpan positive_spans = 11; repeated sint64 positive_deltas = 12; repeated double positive_counts = 13;
-  int32 reset_hint = 14; int64 timestamp = 15; repeated double custom_values = 16
+  int32 reset_hint = 14; int64 timestamp = 15; repeated double custom_values = 16;
+  int64 start_timestamp = 17
 message TimeSeries: repeated Label labels = 1; repeated Sample samples = 2; repeated Exemplar exemplars = 3;
   repeated Histogram histograms = 4; int64 created_timestamp = 6
 message MetricMetadata: int32 type = 1; bytes metric_family_name = 2; bytes help = 4; bytes unit = 5

@@ -88,6 +88,12 @@ def histogram_batches(draw) -> WriteBatch:
 BATCHES = st.builds(batch_of, st.lists(SERIES, max_size=5), st.lists(METADATA, max_size=4), st.integers(0, 2))
 
 
+def starts_of(batch: WriteBatch) -> list[list[int]]:
+    """Return each series' starts of its samples, 0 for none."""
+    starts = [0] * batch.sample_count if batch.starts is None else batch.starts.tolist()
+    return [starts[a:b] for a, b in pairwise(batch.sample_offsets.tolist())]
+
+
 def content(batch: WriteBatch) -> tuple[list, list, int]:
     """Return ([(label bytes, hash, [(timestamp, bits)])], [(type, family, help, unit)], source).
 

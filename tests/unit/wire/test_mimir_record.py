@@ -16,7 +16,7 @@ from tests.reference import hashing
 from tests.reference import symbolized as reference
 from tests.reference.varint import Refused, put
 from tests.support.protobuf_schema import WriteRequest
-from tests.support.random_batches import BATCHES, BITS, TIMES, content, label_bytes
+from tests.support.random_batches import BATCHES, BITS, TIMES, content, label_bytes, starts_of
 
 KNOWN = dict(enumerate(COMMON_SYMBOLS))
 STRINGS = st.sampled_from([b"", b"up", b"pod", b"__name__", b"job", b"default/kubernetes"]) | st.binary(max_size=150)
@@ -70,6 +70,7 @@ def same(body: bytes, known=COMMON_SYMBOLS, slots=64) -> bool:
     got = symbolized.decode(body, known, slots)
     series, metadata, source = content(got.batch)
     assert series == [(labels, hashing.xxh64(labels), samples) for labels, samples in expected.series]
+    assert starts_of(got.batch) == expected.starts
     assert metadata == expected.metadata
     assert source == expected.source
     assert (got.exemplar_count, got.histogram_count) == (expected.exemplars, expected.histograms)
@@ -94,6 +95,7 @@ def test_common_references_mean_what_the_specification_says(ref, text):
 
 
 SAMPLES = st.lists(st.tuples(TIMES, BITS), max_size=3)
+STARTS = st.sampled_from([0, 0, 1_789_999_999_000, -1])
 
 
 @st.composite
@@ -108,7 +110,7 @@ def requests(draw):
             labels_refs=[ref for pair in pairs for ref in pair], created_timestamp=draw(st.integers(0, 2))
         )
         for timestamp, bits in draw(SAMPLES):
-            one.samples.add(timestamp=timestamp, value=struct.unpack("<d", bits)[0])
+            one.samples.add(timestamp=timestamp, value=struct.unpack("<d", bits)[0], start_timestamp=draw(STARTS))
         if draw(st.booleans()):
             one.metadata.type = draw(st.integers(0, 9))
             one.metadata.help_ref, one.metadata.unit_ref = draw(refs), draw(refs)
@@ -136,7 +138,7 @@ def typical() -> WriteRequest:
     request = WriteRequest(symbols=[b"", b"up", b"a", b"help text", b"b" * 140], source=1)
     for refs in ([1, 65, 19, 66], [19, 68, 1, 65], [1, 65, 18, 64, 20, 66, 20, 65]):
         one = request.timeseries_rw2.add(labels_refs=refs)
-        one.samples.add(value=1.5, timestamp=1_790_000_000_000)
+        one.samples.add(value=1.5, timestamp=1_790_000_000_000, start_timestamp=1_789_999_000_000)
         one.metadata.type, one.metadata.help_ref = 1, 67
     one.exemplars.add(labels_refs=[19, 66], value=1, timestamp=3)
     one.histograms.add(count_int=3, sum=2.5, positive_deltas=[1, -2]).positive_spans.add(offset=-4, length=3)

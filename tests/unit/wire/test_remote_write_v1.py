@@ -14,6 +14,7 @@ from tests.reference import hashing
 from tests.reference import remote_write as reference
 from tests.reference.varint import put
 from tests.support.protobuf_schema import WriteRequest
+from tests.support.random_batches import starts_of
 
 NAMES = st.one_of(
     st.sampled_from([b"__name__", b"job", b"instance", b"le", b"instance_id", b"a"]), st.binary(max_size=200)
@@ -26,8 +27,8 @@ LABELS = st.lists(st.tuples(NAMES, VALUES), max_size=8)
 
 def message(series, metadata=(), **fields):
     request = WriteRequest(**fields)
-    for labels, samples in series:
-        one = request.timeseries.add()
+    for number, (labels, samples) in enumerate(series):
+        one = request.timeseries.add(created_timestamp=number // 2)
         for name, value in labels:
             one.labels.add(name=name, value=value)
         for timestamp, bits in samples:
@@ -65,6 +66,7 @@ def same(body):
         return False
     got = decode(body)
     assert rows(got.batch) == (expected.series, expected.metadata)
+    assert starts_of(got.batch) == expected.starts
     assert got.batch.hashes.tolist() == [hashing.xxh64(labels) for labels, _ in expected.series]
     assert (got.exemplar_count, got.histogram_count) == (expected.exemplars, expected.histograms)
     assert got.batch.source == expected.source
@@ -97,6 +99,7 @@ def typical() -> WriteRequest:
         [(labels, [(1_790_000_000_000, struct.pack("<d", 1.5))])] * 2 + [(labels[::-1], [])],
         [(1, b"up", b"whether it is up", b"bool")],
     )
+    request.timeseries[0].created_timestamp = 1_789_999_999_000
     exemplar = request.timeseries[0].exemplars.add(value=3, timestamp=5)
     exemplar.labels.add(name=b"trace_id", value=b"abc")
     histogram = request.timeseries[1].histograms.add(
