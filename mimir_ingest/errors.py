@@ -6,12 +6,14 @@
     │  ├─ RequestTooLarge        a declared or actual size is over its limit
     │  ├─ InvalidSeries          one series breaks a validation rule
     │  ├─ LimitExceeded          names the limit, its value and the setting to change
+    │  ├─ ReplicasDidNotMatch    a request of a replica that is not elected: dropped on purpose
     │  ├─ TenantError            missing or malformed tenant id
     │  └─ QueryError             parse errors, type errors, evaluation errors, limits of a query
     ├─ LogError                  LogUnavailable (retriable) · OffsetOutOfRange · RecordTooLarge · RecordCorrupt ·
     │                            RecordVersionUnsupported · ReadConsistencyUnmet (retriable)
     ├─ StorageError              StoreUnavailable (retriable) · BlockNotFound · BlockCorrupt
     ├─ MemoryBudgetExceeded      a job that would need more memory than it was given
+    ├─ ElectionUnavailable       a new cluster's replica could not be elected (retriable)
     ├─ OwnerError                OwnerUnavailable · AnswerCorrupt · PartitionsUnreadable (all retriable)
     └─ InvariantViolated         a bug; carries the state, is never swallowed
 
@@ -73,6 +75,18 @@ class LimitExceeded(ClientError):
     """A tenant or instance limit; the message names the setting to change."""
 
     error_id = "limit-exceeded"
+
+
+class ReplicasDidNotMatch(ClientError):
+    """A request of a replica that is not elected; senders take its status for success, as they should."""
+
+    error_id = "replicas-did-not-match"
+    http_status = 202
+
+    def __init__(self, *, replica: str, elected: str, dropped: tuple[int, int, int] = (0, 0, 0)) -> None:
+        """`dropped` counts the request's float samples, native histograms and exemplars."""
+        super().__init__(f"replicas did not match, rejecting sample: replica={replica}, elected={elected}")
+        self.dropped = dropped
 
 
 class TenantError(ClientError):
@@ -174,6 +188,13 @@ class MemoryBudgetExceeded(IngestError):
     """A job that would need more memory than it was given; the message says how much."""
 
     error_id = "memory-budget-exceeded"
+
+
+class ElectionUnavailable(IngestError):
+    """The HA tracker's store did not answer when a cluster was seen for the first time."""
+
+    error_id = "ha-tracker-unavailable"
+    retriable = True
 
 
 class OwnerError(IngestError):

@@ -25,7 +25,7 @@ _RETRYABLE = (502, 503, 504)
 _CODES = {202: 6, 400: 3, 429: 8, 499: 1, 501: 12, 503: 14}
 """gRPC codes by the HTTP status that the error would have on remote write; any other is 13, Internal."""
 _FAILED_PRECONDITION = 9
-_PRECONDITIONS = frozenset({"err-mimir-too-many-ha-clusters"})
+_PRECONDITIONS = frozenset({"err-mimir-tenant-too-many-ha-clusters"})
 
 
 class OtlpEdge:

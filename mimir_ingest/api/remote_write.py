@@ -8,7 +8,7 @@ from dataclasses import replace
 from mimir_ingest.api.errors import EMPTY_OK, Answer, error_answer
 from mimir_ingest.distributor.formats import RemoteWriteV1, RemoteWriteV2, WriteFormat
 from mimir_ingest.distributor.service import PushResult
-from mimir_ingest.errors import IngestError, InvalidRequest
+from mimir_ingest.errors import IngestError, InvalidRequest, ReplicasDidNotMatch
 from partitions.errors import PartitionError
 
 _MEDIA_TYPE = "application/x-protobuf"
@@ -67,7 +67,8 @@ class RemoteWriteEdge:
     ) -> Answer:
         """Return the error's text."""
         answer = error_answer(error)
-        return answer if written is None else _with_counts(answer, written, (0, 0, 0))
+        counts = error.dropped if isinstance(error, ReplicasDidNotMatch) else (0, 0, 0)
+        return answer if written is None else _with_counts(answer, written, counts)
 
 
 def _with_counts(answer: Answer, written: WriteFormat, counts: tuple[int, int, int]) -> Answer:

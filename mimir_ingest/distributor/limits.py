@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mimir_ingest.distributor.ha_election import HaLimits
 from mimir_ingest.model.relabel import NO_RELABELLING, Relabelling
 
 MIN_SHORTENED_BYTES = 71
@@ -25,6 +26,8 @@ class DistributorLimits:
     """Items at once, at each distributor."""
     ingestion_burst_factor: float = 0.0
     """From 1 on: the burst is this many seconds of the local rate, instead of the burst size."""
+    ha: HaLimits | None = None
+    """`accept_ha_samples` and what goes with it; None: nobody looks for replicas."""
     max_label_names_per_series: int = 30
     max_label_names_per_info_series: int = 80
     max_label_name_length: int = 1024

@@ -130,6 +130,7 @@ class DistributorMetrics:
     requests_in: Counter
     otlp_requests: Counter
     samples_in: Counter
+    non_ha_samples_received: Counter
     exemplars_in: Counter
     metadata_in: Counter
     received_requests: Counter
@@ -174,6 +175,11 @@ class DistributorMetrics:
             requests_in=counter("distributor_requests_in", "Requests that came in.", "user", "version"),
             otlp_requests=counter("distributor_otlp_requests", "OTLP requests that could be read.", "user"),
             samples_in=counter("distributor_samples_in", "Samples that came in, rejected ones included.", "user"),
+            non_ha_samples_received=counter(
+                "distributor_non_ha_samples_received",
+                "Samples without labels of a replica, of tenants that send through several.",
+                "user",
+            ),
             exemplars_in=counter("distributor_exemplars_in", "Exemplars that came in.", "user"),
             metadata_in=counter("distributor_metadata_in", "Metadata items that came in.", "user"),
             received_requests=counter("distributor_received_requests", "Requests within the rate limits.", "user"),
