@@ -45,6 +45,12 @@ def find_sender(batch: WriteBatch, limits: HaLimits, *, max_value_bytes: int) ->
         return None
 
 
+def earliest_sample_ms(batch: WriteBatch) -> int | None:
+    """Return the time (ms since the Unix epoch) of the earliest sample; None without samples."""
+    times = [batch.timestamps] + ([batch.histograms.timestamps] if batch.histograms is not None else [])
+    return min((int(column.min()) for column in times if len(column)), default=None)
+
+
 def without_label(write: DecodedWrite, name: bytes) -> DecodedWrite:
     """Return the request with one label taken off all series; of several of the name, the first."""
     batch = write.batch

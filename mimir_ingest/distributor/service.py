@@ -1,6 +1,7 @@
 """The distributor's shell: takes push requests, hands records to the log, waits for the log.
 
     admit (limits, before the body is read) ─► decompress ─► decode ─► plan ─► append to every partition at once
+                                                                 └─ elected? ─┘   of tenants that send through replicas
 
 Decisions are made in `plan`, protocols are in `formats`, the log's part is in `appends`; this module owns the clock and
 the counters. Source: spec ingest-storage 8.2.
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TypeVar
 
 import structlog
 
@@ -23,6 +25,9 @@ from mimir_ingest.distributor.appends import RecordWriter
 from mimir_ingest.distributor.counters import TenantCounters
 from mimir_ingest.distributor.fence import fresh, may_acknowledge
 from mimir_ingest.distributor.formats import RemoteWriteV1, WriteFormat
+from mimir_ingest.distributor.ha_election import HaLimits
+from mimir_ingest.distributor.ha_labels import earliest_sample_ms, find_sender, without_label
+from mimir_ingest.distributor.ha_tracker import TOO_MANY_HA_CLUSTERS, HaTracker
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.plan import PlannedWrite, plan_write
 from mimir_ingest.distributor.rate_limit import RATE_LIMITED, RateLimiters
@@ -32,6 +37,7 @@ from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.obs.metrics import DistributorMetrics, WriterMetrics
 from mimir_ingest.wire.data_points import DataPoints
 from mimir_ingest.wire.record import VERSION_COLUMNAR
+from mimir_ingest.wire.remote_write_v1 import DecodedWrite
 from partitions.errors import NoActivePartition
 from partitions.ring import PartitionRing
 
@@ -40,6 +46,7 @@ INLINE_BODY_BYTES = 8192
 work; a hop to a thread and back costs 0.1 ms, and more when the loop is busy."""
 
 _log = structlog.get_logger()
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +107,8 @@ class Distributor:
         A tenant's limits; asked once a request.
     distributors : () -> int
         Number of healthy distributors, by which tenants' rates are divided.
+    ha_tracker : HaTracker, optional
+        Started by the caller; None takes the samples of every replica.
     now_ms, monotonic_s
         Clocks.
     """
@@ -117,6 +126,7 @@ class Distributor:
         options: DistributorOptions | None = None,
         instance_limits: InstanceLimits | None = None,
         distributors: Callable[[], int] = lambda: 1,
+        ha_tracker: HaTracker | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -127,6 +137,7 @@ class Distributor:
         self.state = "New"
         """State of the service, in Mimir's words."""
         self._ring, self._limits_for, self._metrics = ring, limits_for, metrics
+        self._ha_tracker = ha_tracker
         self._shard = shard or (lambda tenant, size: ring())
         self._writer = RecordWriter(
             log,
@@ -223,10 +234,15 @@ class Distributor:
             raise _stale_ring(confirmed_s, now_s)
         max_record_bytes = self._writer.max_record_bytes
 
-        def work() -> tuple[PlannedWrite, tuple[int, int, int]]:
+        def read() -> DecodedWrite:
             write = written.decode(body)
             counters.count_in(write, written, compressed=len(body), decompressed=size)
-            received = (write.batch.sample_count, write.histogram_count, write.exemplar_count)
+            return write
+
+        def plan(write: DecodedWrite, replica_label: bytes | None) -> tuple[PlannedWrite, tuple[int, int, int]]:
+            received = _counts(write)
+            if replica_label is not None:
+                write = without_label(write, replica_label)
             write = self._relabeller.relabel(write, tenant, limits.relabelling)
             planned = plan_write(
                 write,
@@ -243,10 +259,14 @@ class Distributor:
             return planned, received
 
         try:
-            if len(body) <= INLINE_BODY_BYTES and size <= 16 * INLINE_BODY_BYTES:
-                planned, received = work()
+            inline = len(body) <= INLINE_BODY_BYTES and size <= 16 * INLINE_BODY_BYTES
+            if limits.ha is None:
+                planned, received = await self._work(inline, lambda: plan(read(), None))
             else:
-                planned, received = await asyncio.get_running_loop().run_in_executor(self._pool, work)
+                write = await self._work(inline, read)
+                is_replicas = await self._admit_replica(write, tenant, limits, limits.ha)
+                label = limits.ha.replica_label if is_replicas else None
+                planned, received = await self._work(inline, lambda: plan(write, label))
         except NoActivePartition as error:
             raise LogUnavailable(f"send data to partitions: {error}", error_id=error.error_id) from error
         counters.count_planned(planned, now_ms=now_ms)
@@ -266,6 +286,28 @@ class Distributor:
         self._check_fence(offsets, confirmed_s)
         return _result(planned, offsets, received)
 
+    async def _work(self, inline: bool, run: Callable[[], Result]) -> Result:
+        """Run here, or in a thread."""
+        return run() if inline else await asyncio.get_running_loop().run_in_executor(self._pool, run)
+
+    async def _admit_replica(self, write: DecodedWrite, tenant: str, limits: DistributorLimits, ha: HaLimits) -> bool:
+        """Tell whether a replica sent the request, whose label then goes. Raises what `HaTracker.admit` raises."""
+        if not write.batch.series_count:
+            return False
+        counts = _counts(write)
+        sender = find_sender(write.batch, ha, max_value_bytes=limits.max_label_value_length)
+        if sender is None:
+            self._metrics.non_ha_samples_received.labels(tenant).inc(counts[0] + counts[1])
+            return False
+        if self._ha_tracker is not None:
+            sample_ms = earliest_sample_ms(write.batch) if ha.sample_failover_timeout_ms else None
+            try:
+                await self._ha_tracker.admit(tenant, sender, ha, counts=counts, sample_ms=sample_ms)
+            except LimitExceeded:
+                self._metrics.discarded_samples.labels(tenant, "", TOO_MANY_HA_CLUSTERS).inc(counts[0] + counts[1])
+                raise
+        return True
+
     def _check_fence(self, partitions: Iterable[int], routed_confirmed_s: float) -> None:
         """Refuse to acknowledge records whose partitions may be gone. Raises LogUnavailable."""
         confirmed_s, ring, now_s = self._ring_confirmed_s(), self._ring(), self._monotonic_s()
@@ -277,6 +319,11 @@ class Distributor:
             now_s=now_s,
         ):
             raise _stale_ring(confirmed_s, now_s)
+
+
+def _counts(write: DecodedWrite) -> tuple[int, int, int]:
+    """Return how many float samples, native histograms and exemplars a request has."""
+    return write.batch.sample_count, write.histogram_count, write.exemplar_count
 
 
 def _result(planned: PlannedWrite, offsets: dict[int, int], received: tuple[int, int, int]) -> PushResult:
@@ -329,7 +376,9 @@ class Push:
         InvalidRequest, RequestTooLarge
             The body cannot be read, or is too large.
         LimitExceeded
-            The tenant's ingestion rate (429), or bytes in flight (500).
+            The tenant's ingestion rate (429), bytes in flight (500), or clusters of replicas (400).
+        ReplicasDidNotMatch, ElectionUnavailable
+            It comes from a replica that is not elected, or nobody could be elected.
         LogUnavailable, RecordTooLarge
             The log did not take it, or not in time; parts of it may be stored.
         """
