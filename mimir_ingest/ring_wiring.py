@@ -13,14 +13,17 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from mimir_ingest import wiring
 from mimir_ingest.config.errors import ConfigError
 from mimir_ingest.config.sections import DistributorRingSection, IngesterRingSection, IngestStorageSection
 from mimir_ingest.config.settings import Settings
+from mimir_ingest.config.limits import Limits
 from mimir_ingest.config.targets import components
+from mimir_ingest.distributor.ha_tracker import HaTracker
 from mimir_ingest.ingester.ownership_plan import OwnershipKnobs
 from mimir_ingest.instance_address import find_address, join_host_port
+from mimir_ingest.obs.ha_metrics import ElectionCollector, HaTrackerMetrics
 from mimir_ingest.obs.ring_metrics import RingCollector
-from mimir_ingest.wiring import kafka_security
 from partitions.errors import InvalidInstanceId
 from partitions.kv.contract import RingStore
 from partitions.lifecycle import LifecycleKnobs, partition_of
@@ -30,6 +33,8 @@ from partitions.shuffle_shard import WriteShards
 from partitions.watch import RingWatcher
 
 LOOPBACK = "127.0.0.1"
+ELECTIONS_FILE = "ha-tracker.sqlite"
+"""Database of the HA tracker's elections beside the embedded log's."""
 
 
 def ring_topic(storage: IngestStorageSection) -> str:
@@ -51,6 +56,17 @@ def ring_database(storage: IngestStorageSection) -> Path:
 
 def make_ring_store(storage: IngestStorageSection) -> RingStore:
     """Return the ring store that goes with the log, not yet started. Raises LogUnavailable for unusable TLS or SASL."""
+    return _make_store(storage, ring_topic(storage), ring_database(storage))
+
+
+def make_election_store(storage: IngestStorageSection) -> RingStore:
+    """Return the HA tracker's store, as `make_ring_store`: a place of its own, which only distributors read."""
+    return _make_store(
+        storage, f"{storage.kafka.topic}-ha-tracker", Path(storage.embedded.path) / ELECTIONS_FILE
+    )
+
+
+def _make_store(storage: IngestStorageSection, topic: str, database: Path) -> RingStore:
     if storage.log == "kafka":
         from mimir_ingest.log.kafka_security import build_client_arguments
         from partitions.kv.kafka import KafkaRingStore
@@ -58,13 +74,13 @@ def make_ring_store(storage: IngestStorageSection) -> RingStore:
         kafka = storage.kafka
         return KafkaRingStore(
             kafka.address,
-            ring_topic(storage),
-            client_arguments=build_client_arguments(kafka_security(kafka)),
+            topic,
+            client_arguments=build_client_arguments(wiring.kafka_security(kafka)),
             client_id=kafka.client_id or "mimir-ingest",
         )
     from partitions.kv.sqlite import SqliteRingStore
 
-    return SqliteRingStore(ring_database(storage))
+    return SqliteRingStore(database)
 
 
 def describe_ring_store(storage: IngestStorageSection) -> str:
@@ -138,6 +154,42 @@ def make_watcher(settings: Settings, me: Identity, *, now_ms: Callable[[], int])
         writer=me.writer,
         now_ms=now_ms,
         heartbeat_timeout_ms=settings.ingester.ring.heartbeat_timeout.ms,
+    )
+
+
+def make_ha_tracker(
+    settings: Settings,
+    me: Identity,
+    rings: RingWatcher,
+    limits_for: Callable[[str], Limits],
+    registry: CollectorRegistry,
+    *,
+    now_ms: Callable[[], int],
+) -> HaTracker | None:
+    """Return the HA tracker, not yet started, with its metrics; None when it is not enabled.
+
+    `rings` says which distributors live. Raises LogUnavailable for unusable TLS or SASL.
+    """
+    if not settings.distributor.ha_tracker.enable_ha_tracker:
+        return None
+    watcher = RingWatcher(
+        make_election_store(settings.ingest_storage),
+        writer=me.writer,
+        now_ms=now_ms,
+        heartbeat_timeout_ms=settings.distributor.ring.heartbeat_timeout.ms,
+        members=lambda: rings.desc,
+    )
+    ElectionCollector(
+        registry,
+        view=lambda: watcher.desc,
+        elected_replica=settings.distributor.ha_tracker.enable_elected_replica_metric,
+    )
+    return HaTracker(
+        watcher,
+        limits_for=wiring.ha_limits(limits_for),
+        metrics=HaTrackerMetrics.create(registry),
+        timeout_s=settings.distributor.remote_timeout.seconds,
+        now_ms=now_ms,
     )
 
 

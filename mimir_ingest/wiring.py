@@ -18,6 +18,7 @@ from mimir_ingest.config.limits import Limits
 from mimir_ingest.config.sections import BlocksStorageSection, IngestStorageSection, KafkaSection
 from mimir_ingest.config.settings import Settings
 from mimir_ingest.distributor.admission import InstanceLimits
+from mimir_ingest.distributor.ha_election import HaLimits
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.service import DistributorOptions
 from mimir_ingest.log.contract import PartitionLog
@@ -191,6 +192,11 @@ def otlp_settings(limits_for: Callable[[str], Limits]) -> Callable[[str], OtlpSe
     return _once_each(limits_for, _otlp_settings)
 
 
+def ha_limits(limits_for: Callable[[str], Limits]) -> Callable[[str], HaLimits]:
+    """Return a function from tenant to how its replicas are elected, built once for each set of limits."""
+    return _once_each(limits_for, _ha_limits)
+
+
 def _once_each(limits_for: Callable[[str], Limits], build: Callable[[Limits], Built]) -> Callable[[str], Built]:
     known: dict[int, tuple[Limits, Built]] = {}
 
@@ -229,6 +235,7 @@ def _distributor_limits(limits: Limits) -> DistributorLimits:
         ingestion_rate=limits.ingestion_rate,
         ingestion_burst_size=limits.ingestion_burst_size,
         ingestion_burst_factor=limits.ingestion_burst_factor,
+        ha=_ha_limits(limits) if limits.accept_ha_samples else None,
         max_label_names_per_series=limits.max_label_names_per_series,
         max_label_names_per_info_series=limits.max_label_names_per_info_series,
         max_label_name_length=limits.max_label_name_length,
@@ -248,6 +255,18 @@ def _distributor_limits(limits: Limits) -> DistributorLimits:
         max_native_histogram_buckets=limits.max_native_histogram_buckets,
         reduce_native_histogram_over_max_buckets=limits.reduce_native_histogram_over_max_buckets,
         native_histograms_ingestion_enabled=limits.native_histograms_ingestion_enabled,
+    )
+
+
+def _ha_limits(limits: Limits) -> HaLimits:
+    return HaLimits(
+        cluster_label=limits.ha_cluster_label.encode(),
+        replica_label=limits.ha_replica_label.encode(),
+        max_clusters=limits.ha_max_clusters,
+        update_timeout_ms=limits.ha_tracker_update_timeout.ms,
+        update_timeout_jitter_max_ms=limits.ha_tracker_update_timeout_jitter_max.ms,
+        failover_timeout_ms=limits.ha_tracker_failover_timeout.ms,
+        sample_failover_timeout_ms=limits.ha_tracker_sample_failover_timeout.ms,
     )
 
 

@@ -21,6 +21,8 @@ from mimir_ingest.wire.otlp_names import STRATEGIES
 
 MIN_SHORTENED_BYTES = 71
 """Length of the hash that ends or replaces a label value that is shortened."""
+MIN_FAILOVER_MARGIN_NS = 1_000_000_000
+"""A replica that is seen and written down in time must not be taken for silent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,22 @@ class Limits:
     """Items at once; not used when the burst factor is 1 or more."""
     ingestion_burst_factor: float
     """Items at once as a multiple of the rate; below 1 it is off."""
+    accept_ha_samples: bool
+    """Whether the tenant's senders are replicas that send the same; the label that tells them apart is taken off."""
+    ha_cluster_label: str
+    """Label that names the cluster that a replica is one of."""
+    ha_replica_label: str
+    """Label that tells the replicas of a cluster apart."""
+    ha_max_clusters: int
+    """Clusters of replicas."""
+    ha_tracker_update_timeout: Duration
+    """Age from which the time at which an elected replica was seen is written down again."""
+    ha_tracker_update_timeout_jitter_max: Duration
+    """That age is up to so much more, or less, in each process."""
+    ha_tracker_failover_timeout: Duration
+    """Silence of an elected replica after which another one is elected."""
+    ha_tracker_sample_failover_timeout: Duration
+    """So far must the other replica's samples be ahead of that silence's start; 0 does not look at them."""
     max_label_name_length: int
     """Bytes of a label name."""
     max_label_value_length: int
@@ -160,6 +178,7 @@ def limit_problems(values: Mapping[str, Any]) -> list[str]:
             f"it must be at least {MIN_SHORTENED_BYTES}, the length of what replaces a value"
         )
     problems += _translation_problems(values)
+    problems += _replica_problems(values)
     try:
         parse_rules(values.get("metric_relabel_configs") or ())
     except (ValueError, TypeError) as error:
@@ -169,6 +188,23 @@ def limit_problems(values: Mapping[str, Any]) -> list[str]:
         for name, value in values.items()
         if name in LIMIT_NAMES and isinstance(value, int | float) and value < 0
     ]
+    return problems
+
+
+def _replica_problems(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with labels of replicas and with times of their elections."""
+    problems = [
+        f"limits.{name} is empty; it takes the name of a label"
+        for name in ("ha_cluster_label", "ha_replica_label")
+        if values.get(name) == ""
+    ]
+    names = [f"ha_tracker_{name}" for name in ("update_timeout", "update_timeout_jitter_max", "failover_timeout")]
+    update, jitter, failover = (values.get(name) for name in names)
+    if None not in (update, jitter, failover) and failover < update + jitter + MIN_FAILOVER_MARGIN_NS:
+        problems.append(
+            f"limits.{names[2]} is {failover}; it must be at least 1s more than limits.{names[0]} ({update}) and "
+            f"limits.{names[1]} ({jitter}) together"
+        )
     return problems
 
 

@@ -108,10 +108,26 @@ class DistributorRingSection(Section):
     ]
 
 
+class HaTrackerSection(Section):
+    """`distributor.ha_tracker`"""
+
+    enable_ha_tracker: Annotated[
+        bool,
+        said(
+            "Take the samples of one replica of each cluster, of tenants with limits.accept_ha_samples. Not set: every "
+            "replica's samples are taken."
+        ),
+    ]
+    enable_elected_replica_metric: Annotated[
+        bool, said("Show the elected replicas by name in cortex_ha_tracker_elected_replica_status.")
+    ]
+
+
 class DistributorSection(Section):
     """`distributor`"""
 
     ring: DistributorRingSection
+    ha_tracker: HaTrackerSection
     retry_after_header: RetryAfterSection
     max_recv_msg_size: Annotated[int, said("Largest body of a push, compressed or not (bytes).")]
     max_otlp_request_size: Annotated[int, said("Largest body of OTLP metrics, compressed or not (bytes).")]
