@@ -1,6 +1,6 @@
 """All routes of one process, put together.
 
-Instrument ─► StripPrefix ─► CleanPath ─► Router ─┬─► push, remote read (bare ASGI)
+Instrument ─► StripPrefix ─► CleanPath ─► Router ─┬─► push, queries, remote read (bare ASGI)
                                                   └─► Gzip ─► FastAPI: query API, status pages, control endpoints
 """
 
@@ -30,7 +30,8 @@ from mimir_ingest.api.middleware import CleanPath, Gzip, Route, Router, StripPre
 from mimir_ingest.api.otlp import OtlpEdge
 from mimir_ingest.api.partition_ring import partition_ring_router
 from mimir_ingest.api.push import PushApplication
-from mimir_ingest.api.query import QueryApi, query_router
+from mimir_ingest.api.query import QueryApi
+from mimir_ingest.api.query_routes import query_routes
 from mimir_ingest.api.read import ReadApplication
 from mimir_ingest.api.ready import ready_router
 from mimir_ingest.api.remote_write import RemoteWriteEdge
@@ -132,6 +133,8 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
             parts.querier, tenants=tenants, level_of=lambda tenant: read_level(runtime.for_tenant(tenant))
         )
         routes.append(Route(f"{prometheus}/api/v1/read", post, read))
+        api = QueryApi(parts.querier, limits_for=runtime.for_tenant, now_ms=parts.now_ms)
+        routes += query_routes(api, prefix=prometheus, tenants=tenants)
     return routes
 
 
@@ -168,8 +171,6 @@ def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list
         routers.append(ingester_router(parts.ingester, parts.membership, parts.services))
         routers.append(downscale_router(parts.downscale, parts.services))
     if parts.querier is not None:
-        api = QueryApi(parts.querier, limits_for=parts.runtime.for_tenant, now_ms=parts.now_ms)
-        routers.append(query_router(api, prefix=prometheus, tenant_of=tenants.tenant_of))
         routers.append(ingestion_lag_router(parts.querier, tenant_of=tenants.tenant_of, now_ms=parts.now_ms))
     if settings.server.register_instrumentation:
         routers.append(metrics_router(parts.registry))

@@ -27,7 +27,8 @@ from mimir_ingest.api.consistency import parse_max_delay
 from mimir_ingest.api.errors import Answer, Application, Scope
 from mimir_ingest.api.middleware import CleanPath, Route, Router, plain_routing
 from mimir_ingest.api.params import Params, series_range
-from mimir_ingest.api.query import path_label_name, read_params, unless_disconnected
+from mimir_ingest.api.query import path_label_name
+from mimir_ingest.api.query_routes import read_params, unless_disconnected
 from mimir_ingest.api.read import RemoteRead
 from mimir_ingest.api.render import JSON, success
 from mimir_ingest.api.tenant import TenantResolver

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import structlog
 
+from mimir_ingest.api.disconnect import ClientGone
 from mimir_ingest.api.errors import CLIENT_CLOSED_REQUEST, Answer, Receive, RetryAfter, Scope, Send, text_answer
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.distributor.formats import WriteFormat
@@ -22,10 +23,6 @@ from mimir_ingest.wire.offsets_header import READ_CONSISTENCY_OFFSETS, encode_of
 from partitions.errors import PartitionError
 
 _log = structlog.get_logger()
-
-
-class ClientGone(Exception):
-    """The client closed the connection before its body was complete."""
 
 
 class Edge(Protocol):

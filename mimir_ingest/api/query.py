@@ -5,27 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 import orjson
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi import Request, Response
 
-from mimir_ingest.api.consistency import ReadingOpener, answer_headers, read_level
 from mimir_ingest.api.exemplars import exemplar_range, exemplars_json, selectors_of
 from mimir_ingest.api.params import Params, bad_parameter, parse_duration, parse_limit, range_params, series_range
-from mimir_ingest.api.render import JSON, clean, failure, limited, result_json, stats_json, success
+from mimir_ingest.api.render import JSON, clean, limited, result_json, stats_json, success
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import (
-    IngestError,
     LogError,
     OwnerError,
     QueryError,
-    RequestTooLarge,
     StorageError,
-    TenantError,
 )
 from mimir_ingest.model.labels import go_quote
 from mimir_ingest.model.matchers import Matcher
@@ -39,24 +34,11 @@ from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.service import Querier, QueryAnswer
 from partitions.errors import PartitionError
 
-MAX_BODY_BYTES = 10_485_760
-"""Default of Mimir's `-query-frontend.max-body-size`."""
 MAX_ANNOTATIONS = 10
 """Warnings and infos in one answer; Mimir's and Prometheus's bound."""
-DISCONNECT_POLL_S = 0.25
-"""How often a running query looks whether its client is still there."""
 INLINE_POINTS = 5_000
 """Points of a result that are rendered on the event loop. why: they take 1 ms, and a thread costs 0.1 ms."""
 TRUNCATED = "results truncated due to limit"
-
-_CORS = {
-    "Access-Control-Allow-Headers": "Accept, Authorization, Content-Type, Origin",
-    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-    "Access-Control-Expose-Headers": "Date",
-    "Vary": "Origin",
-}
-
-Handler = Callable[["ApiRequest"], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +50,6 @@ class ApiRequest:
     reading: Reading
     """What its reads have to see, and what they saw."""
     http: Request
-
-
-async def read_params(request: Request) -> Params:
-    """Return the parameters of URL and form body. Raises RequestTooLarge (413)."""
-    body = b""
-    if request.method == "POST":
-        chunks, size = [], 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > MAX_BODY_BYTES:
-                raise RequestTooLarge("http: request body too large", http_status=413)
-            chunks.append(chunk)
-        if request.headers.get("content-type", "").split(";")[0].strip() == "application/x-www-form-urlencoded":
-            body = b"".join(chunks)
-    return Params.parse(request.scope["query_string"], body)
 
 
 def parse_query(params: Params) -> tuple[str, Expr]:
@@ -303,18 +270,6 @@ def _render(params: Params, text: str, answer: QueryAnswer, limit: int) -> Respo
     return success(data + "}", warnings=warnings, infos=infos)
 
 
-async def unless_disconnected(request: Request, handling: Awaitable[Response]) -> Response:
-    """Return the response; stop working on it once the client has gone."""
-    task = asyncio.ensure_future(handling)
-    try:
-        while not (await asyncio.wait([task], timeout=DISCONNECT_POLL_S))[0]:
-            if await request.is_disconnected():
-                raise QueryError("query was canceled in query execution", error_type="canceled")
-        return task.result()
-    finally:
-        task.cancel()
-
-
 def path_label_name(request: Request) -> str:
     """Return the label name in a request's path. Raises QueryError."""
     name = unescape_label_name(_path_text(request))
@@ -343,49 +298,3 @@ def _as_execution() -> Iterator[None]:
         yield
     except (LogError, StorageError, OwnerError, PartitionError) as error:
         raise QueryError(error.message) from error
-
-
-def query_router(api: QueryApi, *, prefix: str, tenant_of: Callable[[Request], str]) -> APIRouter:
-    """Build the routes.
-
-    Parameters
-    ----------
-    prefix : `-http.prometheus-http-prefix`
-    tenant_of : returns the request's tenant; raises TenantError
-    """
-    readings = ReadingOpener(lambda tenant: read_level(api.limits_for(tenant)))
-    router = APIRouter(prefix=f"{prefix.rstrip('/')}/api/v1")
-
-    def route(path: str, handler: Handler, methods: list[str]) -> None:
-        async def endpoint(request: Request) -> Response:
-            try:
-                tenant = tenant_of(request)
-            except TenantError as error:
-                return PlainTextResponse(f"{error}\n", error.http_status, headers={"X-Content-Type-Options": "nosniff"})
-            try:
-                params = await read_params(request)
-                reading = readings.open(tenant, request.scope["headers"], params)
-                response = await unless_disconnected(request, handler(ApiRequest(tenant, params, reading, request)))
-                response.headers.update(answer_headers(reading))
-            except RequestTooLarge as error:
-                return PlainTextResponse(f"{error}\n", 413, headers={"X-Content-Type-Options": "nosniff"})
-            except (IngestError, PartitionError) as error:
-                response = failure(error)
-            origin = request.headers.get("origin")
-            if origin:
-                response.headers.update({"Access-Control-Allow-Origin": origin, **_CORS})
-            return response
-
-        router.add_api_route(path, endpoint, methods=methods, name=path)
-
-    route("/query", api.query, ["GET", "POST"])
-    route("/query_range", api.query_range, ["GET", "POST"])
-    route("/series", api.series, ["GET", "POST"])
-    route("/series", api.delete_series, ["DELETE"])
-    route("/labels", api.labels, ["GET", "POST"])
-    route("/label/{name}/values", api.label_values, ["GET"])
-    route("/query_exemplars", api.query_exemplars, ["GET", "POST"])
-    route("/metadata", api.metadata, ["GET"])
-    route("/format_query", api.format_query, ["GET", "POST"])
-    route("/parse_query", api.parse_query, ["GET", "POST"])
-    return router

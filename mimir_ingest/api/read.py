@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from typing import Protocol
 
 import structlog
 
 from mimir_ingest.api.consistency import ReadingOpener, answer_headers
+from mimir_ingest.api.disconnect import ClientGone, unless_gone
 from mimir_ingest.api.errors import (
     CLIENT_CLOSED_REQUEST,
     Answer,
@@ -26,7 +27,6 @@ from mimir_ingest.api.errors import (
     text_answer,
 )
 from mimir_ingest.api.params import MAX_TIME_MS, MIN_TIME_MS
-from mimir_ingest.api.push import ClientGone
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.errors import IngestError, QueryError, RequestTooLarge, TenantError
 from mimir_ingest.model.matchers import Matcher
@@ -162,7 +162,7 @@ class RemoteRead:
             session = self._source.open(tenant, scope)
             body = await _read_body(receive)
             request = await asyncio.to_thread(decode_body, body)
-            await _unless_gone(self._respond(session, request, stream), receive)
+            await unless_gone(receive, self._respond(session, request, stream))
         except ClientGone:
             await stream.answer(text_answer(CLIENT_CLOSED_REQUEST, "context canceled"))
         except (IngestError, PartitionError) as error:
@@ -262,23 +262,6 @@ async def _read_body(receive: Receive) -> bytes:
         check_size(len(body))
         if not message.get("more_body", False):
             return bytes(body)
-
-
-async def _unless_gone(work: Coroutine[Any, Any, None], receive: Receive) -> None:
-    """Finish the work, or cancel it and raise ClientGone once the client has closed the connection."""
-    tasks = asyncio.create_task(work), asyncio.create_task(_disconnected(receive))
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if not tasks[0].done():
-            raise ClientGone
-        await tasks[0]
-    finally:
-        await _cancel(tasks)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _cancel(tasks: Collection[asyncio.Task]) -> None:

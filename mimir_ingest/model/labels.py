@@ -132,6 +132,24 @@ def go_quote(text: str) -> str:
     return "".join(out)
 
 
+def _ranks(codes: np.ndarray, values: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Return (int64[n]: the place by bytes of each series' value, -1 where `codes` is; more than every place).
+
+    Where there are fewer series than values only those in use are read.
+    """
+    if len(codes) < len(values):
+        used, codes = np.unique(codes, return_inverse=True)
+        absent = int(used[0] < 0)
+        codes = codes - absent
+        values = [values[code] for code in used[absent:].tolist()]
+    encoded = [v.encode("utf-8", "surrogateescape") for v in values]
+    order = sorted(range(len(encoded)), key=encoded.__getitem__)
+    rank = np.empty(len(order) + 1, np.int64)
+    rank[order] = np.arange(len(order))
+    rank[-1] = -1
+    return rank[codes], len(order)
+
+
 class LazyStrings(Sequence[str]):
     """A dictionary of strings, each made when it is first read. Any number of threads may share it."""
 
@@ -362,16 +380,14 @@ class LabelFrame:
         Label sets compare as the sequence of their (name, value) pairs; a prefix comes first. Source: Prometheus
         `labels.Compare`.
         """
+        if self.n < 2:
+            return np.arange(self.n)
         keys = []
         later = np.zeros(self.n, bool)
         for codes, values in zip(self.codes[::-1], self.values[::-1], strict=True):
-            encoded = [v.encode("utf-8", "surrogateescape") for v in values]
-            order = sorted(range(len(encoded)), key=encoded.__getitem__)
-            rank = np.empty(len(order) + 1, np.int64)
-            rank[order] = np.arange(len(order))
-            rank[-1] = -1
+            ranks, count = _ranks(codes, values)
             # An absent label: the set has ended (smallest), or its next label has a greater name (largest).
-            keys.append(np.where(codes >= 0, rank[codes], np.where(later, len(order), -1)))
+            keys.append(np.where((codes < 0) & later, count, ranks))
             later |= codes >= 0
         return np.lexsort(keys) if keys else np.arange(self.n)
 

@@ -10,7 +10,9 @@ import pytest
 from fastapi import FastAPI
 
 from mimir_ingest.api.ingestion_lag import ingestion_lag_router
-from mimir_ingest.api.query import QueryApi, query_router
+from mimir_ingest.api.middleware import Router
+from mimir_ingest.api.query import QueryApi
+from mimir_ingest.api.query_routes import query_routes
 from mimir_ingest.api.read import ReadApplication
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.config.settings import load
@@ -215,15 +217,15 @@ def edge(cluster, querier, **overrides) -> httpx.AsyncClient:
     tenants = TenantResolver()
     application = FastAPI()
     api = QueryApi(querier, limits_for=lambda tenant: limits, now_ms=lambda: cluster.now_ms)
-    application.include_router(query_router(api, prefix="/prometheus", tenant_of=tenants.tenant_of))
     application.include_router(
         ingestion_lag_router(querier, tenant_of=tenants.tenant_of, now_ms=lambda: cluster.now_ms)
     )
     application.mount(
         "/read", ReadApplication(querier, tenants=tenants, level_of=lambda t: overrides.get("level", "eventual"))
     )
+    routed = Router(query_routes(api, prefix="/prometheus", tenants=tenants), fallback=application)
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(application), base_url="http://test", headers={"X-Scope-OrgID": "a"}
+        transport=httpx.ASGITransport(routed), base_url="http://test", headers={"X-Scope-OrgID": "a"}
     )
 
 
