@@ -134,6 +134,7 @@ class Process:
             watcher=parts.watcher,
             ring_store=describe_ring_store(self._settings.ingest_storage),
             distributor=parts.distributor,
+            ha_tracker=parts.ha_tracker,
             otlp_settings=wiring.otlp_settings(parts.runtime.for_tenant),
             ingester=parts.ingester,
             membership=parts.membership,
@@ -147,6 +148,8 @@ class Process:
         self.services.explain("ring", lambda: parts.watcher.waits_for)
         if (log := parts.log) is not None:
             self.services.explain("log", lambda: log.waits_for)
+        if (tracker := parts.ha_tracker) is not None:
+            self.services.explain("distributor", lambda: tracker.waits_for)
         async with contextlib.AsyncExitStack() as stack:
             for name in self._modules:
                 if name != "server":
@@ -199,13 +202,17 @@ class Process:
         )
 
     async def _start_distributor(self, parts: Parts) -> None:
-        """Take pushes, then join the ring, by whose members tenants' rates are divided."""
+        """Read the elections, take pushes, then join the ring, by whose members tenants' rates are divided."""
+        if parts.ha_tracker is not None:
+            await parts.ha_tracker.start()
         await parts.distributor.start()
         await parts.distributor_instance.start(InstanceState.ACTIVE)
 
     async def _stop_distributor(self, parts: Parts) -> None:
         await parts.distributor_instance.close(unregister=True)
         await parts.distributor.close()
+        if parts.ha_tracker is not None:
+            await parts.ha_tracker.close()
 
     async def _start_bucket(self, parts: Parts) -> None:
         try:

@@ -19,6 +19,7 @@ from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.bucket.upkeep import BucketUpkeep
 from mimir_ingest.config.runtime import RuntimeConfigWatcher
 from mimir_ingest.config.settings import Settings
+from mimir_ingest.distributor.ha_tracker import HaTracker
 from mimir_ingest.distributor.plan import partition_share, record_settings
 from mimir_ingest.distributor.service import Distributor
 from mimir_ingest.ingester.downscale import Downscale
@@ -69,6 +70,8 @@ class Parts:
     bucket_upkeep: BucketUpkeep | None
     distributor: Distributor | None
     distributor_instance: InstanceLifecycler | None
+    ha_tracker: HaTracker | None
+    """The distributor's; None where it is not enabled, too."""
     ingester: Ingester | None
     membership: Membership | None
     """The ingester's life in the ring."""
@@ -108,7 +111,12 @@ def assemble(
     bucket = wiring.make_bucket(settings.blocks_storage) if "bucket" in modules else None
     log = wiring.make_log(settings.ingest_storage) if "log" in modules else None
     builder = _Builder(settings, registry, runtime, watcher, identity)
-    distributor = builder.distributor(log) if log and "distributor" in modules else None
+    distributor = ha_tracker = None
+    if log and "distributor" in modules:
+        ha_tracker = ring_wiring.make_ha_tracker(
+            settings, identity, watcher, runtime.for_tenant, registry, now_ms=now_ms
+        )
+        distributor = builder.distributor(log, ha_tracker)
     ingester = membership = downscale = querier = client = None
     if log and bucket:
         storage = _Storage(log, bucket, BlockCatalog(bucket), DrainProbe(log, bucket))
@@ -126,6 +134,7 @@ def assemble(
         bucket_upkeep=BucketUpkeep(bucket, now_ms=now_ms, cleans="bucket-upkeep" in modules) if bucket else None,
         distributor=distributor,
         distributor_instance=builder.distributor_instance(internal_port or http_port) if distributor else None,
+        ha_tracker=ha_tracker,
         ingester=ingester,
         membership=membership,
         downscale=downscale,
@@ -163,7 +172,7 @@ class _Builder:
         self._strong_reads = StrongReadMetrics.create(registry, topic=ring_wiring.topic(settings.ingest_storage))
         self._lifecycler_metrics = LifecyclerMetrics.create(registry)
 
-    def distributor(self, log: PartitionLog) -> Distributor:
+    def distributor(self, log: PartitionLog, ha_tracker: HaTracker | None) -> Distributor:
         settings, watcher = self._settings, self._watcher
         self._distributor_metrics = DistributorMetrics.create(self._registry)
         return Distributor(
@@ -177,6 +186,7 @@ class _Builder:
             options=wiring.distributor_options(settings),
             instance_limits=wiring.instance_limits(settings),
             distributors=ring_wiring.healthy_distributors(settings, watcher, now_ms=now_ms),
+            ha_tracker=ha_tracker,
             now_ms=now_ms,
         )
 

@@ -19,6 +19,7 @@ from mimir_ingest.api.build_info import build_info
 from mimir_ingest.api.config import config_router
 from mimir_ingest.api.consistency import read_level
 from mimir_ingest.api.errors import Application, RetryAfter
+from mimir_ingest.api.ha_tracker import ha_tracker_router
 from mimir_ingest.api.index import index_router, standard_groups
 from mimir_ingest.api.influx import InfluxEdge
 from mimir_ingest.api.ingester import downscale_router, ingester_router
@@ -42,6 +43,7 @@ from mimir_ingest.api.status import status_router
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.config.runtime import RuntimeConfigWatcher
 from mimir_ingest.config.settings import Settings
+from mimir_ingest.distributor.ha_tracker import HaTracker
 from mimir_ingest.distributor.service import Distributor
 from mimir_ingest.errors import IngestError
 from mimir_ingest.ingester.downscale import Downscale
@@ -72,6 +74,7 @@ class Endpoints:
     ring_store: str
     """Where the rings are kept, for people."""
     distributor: Distributor | None
+    ha_tracker: HaTracker | None
     otlp_settings: Callable[[str], OtlpSettings]
     """How a tenant's OTLP metrics are translated."""
     ingester: Ingester | None
@@ -156,7 +159,9 @@ def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list
     running = frozenset(name for name, component in names.items() if component is not None)
     routers = [
         index_router(
-            standard_groups(running, runtime_config=parts.runtime.configured),
+            standard_groups(
+                running, runtime_config=parts.runtime.configured, ha_tracker=parts.ha_tracker is not None
+            ),
             push_path=prefix + PUSH_PATH if parts.distributor else None,
             query_path=prefix + prometheus if parts.querier else None,
         ),
@@ -167,6 +172,10 @@ def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list
         status_router(info, prometheus_prefix=prometheus),
         *_ring_routers(parts),
     ]
+    if (tracker := parts.ha_tracker) is not None:
+        routers.append(
+            ha_tracker_router(view=lambda: tracker.desc, limits_for=parts.runtime.for_tenant, now_ms=parts.now_ms)
+        )
     if parts.ingester is not None and parts.membership is not None and parts.downscale is not None:
         routers.append(ingester_router(parts.ingester, parts.membership, parts.services))
         routers.append(downscale_router(parts.downscale, parts.services))

@@ -34,8 +34,11 @@ class IndexGroup:
     links: tuple[IndexLink, ...]
 
 
-def standard_groups(running: Collection[str], *, runtime_config: bool) -> list[IndexGroup]:
+def standard_groups(running: Collection[str], *, runtime_config: bool, ha_tracker: bool = False) -> list[IndexGroup]:
     """Return the groups of a process that runs these components: those of every process, then one a component."""
+    distributor_links = (IndexLink("Ring status", "distributor/ring"),)
+    if ha_tracker:
+        distributor_links += (IndexLink("HA tracker status", "distributor/ha_tracker"),)
     ingester_links = (
         IndexLink("Ring status", "ingester/ring"),
         IndexLink("Partition ring status", "ingester/partition-ring"),
@@ -52,7 +55,7 @@ def standard_groups(running: Collection[str], *, runtime_config: bool) -> list[I
                 IndexLink("Only values that differ from the defaults", "config?mode=diff"),
             ),
         ),
-        IndexGroup("Distributor", 4, (IndexLink("Ring status", "distributor/ring"),)),
+        IndexGroup("Distributor", 4, distributor_links),
         IndexGroup("Ingester", 4, ingester_links),
         IndexGroup("Memberlist", 5, (IndexLink("Status", "memberlist"),)),
         IndexGroup("Metrics", 5, (IndexLink("This process", "metrics"), IndexLink("Readiness", "ready"))),
