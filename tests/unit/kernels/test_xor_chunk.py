@@ -81,11 +81,11 @@ def test_bytes_equal_the_twin_and_samples_come_back(chunk_list: list[list[tuple[
     assert [reference.decode(c) for c in expected] == chunk_list
 
 
-@given(st.integers(1, 6), st.binary(max_size=60))
-def test_arbitrary_bytes_decode_as_the_twin_or_fail_as_the_twin(count: int, body: bytes) -> None:
+@given(st.integers(1, 6), st.binary(max_size=60), st.sampled_from([b"", b"\x5a" * 32]))
+def test_arbitrary_bytes_decode_as_the_twin_or_fail_as_the_twin(count: int, body: bytes, behind: bytes) -> None:
     data = count.to_bytes(2, "big") + body
     one = np.array([0], np.int64)
-    status, samples = _decode(data, one, np.array([len(data)], np.int64), np.array([count], np.int64))
+    status, samples = _decode(data + behind, one, np.array([len(data)], np.int64), np.array([count], np.int64))
     try:
         expected = reference.decode(data)
     except ValueError:
