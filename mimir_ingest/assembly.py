@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from prometheus_client import CollectorRegistry
 
 from mimir_ingest import ring_wiring, wiring
@@ -24,11 +25,14 @@ from mimir_ingest.distributor.plan import partition_share, record_settings
 from mimir_ingest.distributor.service import Distributor
 from mimir_ingest.ingester.downscale import Downscale
 from mimir_ingest.ingester.drain import DrainProbe
+from mimir_ingest.ingester.instance_limits import SeriesDoor
 from mimir_ingest.ingester.membership import Membership
 from mimir_ingest.ingester.ownership import Ownership
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.ingester.shutdown_marker import ShutdownMarker
 from mimir_ingest.log.contract import PartitionLog
+from mimir_ingest.model.batch import WriteBatch
+from mimir_ingest.obs.limit_metrics import IngesterLimitMetrics
 from mimir_ingest.obs.metrics import (
     DistributorMetrics,
     IngesterMetrics,
@@ -38,6 +42,7 @@ from mimir_ingest.obs.metrics import (
 )
 from mimir_ingest.obs.querier_metrics import IngesterClientMetrics
 from mimir_ingest.obs.ring_metrics import LifecyclerMetrics
+from mimir_ingest.obs.tenant_metrics import MetricGroups
 from mimir_ingest.querier.checkpoint_cuts import CheckpointCuts
 from mimir_ingest.querier.demands import Demands
 from mimir_ingest.querier.ingester_client import IngesterClient
@@ -45,6 +50,7 @@ from mimir_ingest.querier.owner import LocalOwner
 from mimir_ingest.querier.owners import PartitionOwners
 from mimir_ingest.querier.ring_view import RingView
 from mimir_ingest.querier.service import Querier
+from mimir_ingest.wire.record import RecordSettings
 from partitions.lifecycler import InstanceLifecycler, PartitionLifecycler
 from partitions.model import InstanceDesc
 from partitions.watch import RingWatcher
@@ -166,9 +172,12 @@ class _Builder:
     ) -> None:
         self._settings, self._registry = settings, registry
         self._watcher, self._identity = watcher, identity
-        self._limits_for = wiring.distributor_limits(runtime.for_tenant)
+        self._runtime = runtime
+        self._limits_for = wiring.distributor_limits(settings, runtime.for_tenant)
         self._shard_size_of = lambda tenant: runtime.for_tenant(tenant).ingestion_partitions_tenant_shard_size
         self._distributor_metrics: DistributorMetrics | None = None
+        self._door: SeriesDoor | None = None
+        self._groups = MetricGroups(settings.max_separate_metrics_groups_per_user)
         self._strong_reads = StrongReadMetrics.create(registry, topic=ring_wiring.topic(settings.ingest_storage))
         self._lifecycler_metrics = LifecyclerMetrics.create(registry)
 
@@ -184,18 +193,26 @@ class _Builder:
             metrics=self._distributor_metrics,
             writer_metrics=WriterMetrics.create(self._registry),
             options=wiring.distributor_options(settings),
-            instance_limits=wiring.instance_limits(settings),
+            instance_limits=wiring.instance_limits(settings, self._runtime),
+            over_limits=self._over_limits,
+            groups=self._groups,
             distributors=ring_wiring.healthy_distributors(settings, watcher, now_ms=now_ms),
             ha_tracker=ha_tracker,
             now_ms=now_ms,
         )
+
+    def _over_limits(
+        self, partition: int, tenant: str, batch: WriteBatch, settings: RecordSettings
+    ) -> np.ndarray | None:
+        """Ask the ingester of this process, if there is one, what is over a limit."""
+        return None if self._door is None else self._door.over_limits(partition, tenant, batch, settings)
 
     def ingester(self, storage: _Storage) -> Ingester:
         discarded = self._distributor_metrics.discarded_samples if self._distributor_metrics else None
         self._ingester_metrics = IngesterMetrics.create(
             self._registry, discarded_samples=discarded, strong_reads=self._strong_reads
         )
-        return Ingester(
+        ingester = Ingester(
             storage.log,
             storage.bucket,
             catalog=storage.catalog,
@@ -208,6 +225,9 @@ class _Builder:
             ),
             **wiring.ingester_options(self._settings),
         )
+        limits = wiring.ingester_limits(self._settings, self._runtime)
+        self._door = SeriesDoor(ingester, limits, IngesterLimitMetrics.create(self._registry))
+        return ingester
 
     def distributor_instance(self, port: int) -> InstanceLifecycler:
         ring = self._settings.distributor.ring

@@ -9,18 +9,21 @@ import json
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.config.errors import ConfigError
 from mimir_ingest.config.limits import Limits
+from mimir_ingest.config.runtime import RuntimeConfigWatcher
 from mimir_ingest.config.sections import BlocksStorageSection, IngestStorageSection, KafkaSection
 from mimir_ingest.config.settings import Settings
 from mimir_ingest.distributor.admission import InstanceLimits
 from mimir_ingest.distributor.ha_election import HaLimits
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.service import DistributorOptions
+from mimir_ingest.ingester.instance_limits import IngesterLimits
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.model.relabel import Relabelling, parse_rules
 from mimir_ingest.querier.service import QueryLimits
@@ -172,19 +175,33 @@ def distributor_options(settings: Settings) -> DistributorOptions:
     )
 
 
-def instance_limits(settings: Settings) -> InstanceLimits:
-    """Return the process's own limits on pushes."""
+def instance_limits(settings: Settings, runtime: RuntimeConfigWatcher) -> Callable[[], InstanceLimits]:
+    """Return a function to the process's own limits on pushes that are in force."""
     limits = settings.distributor.instance_limits
-    return InstanceLimits(
-        max_ingestion_rate=limits.max_ingestion_rate,
-        max_inflight_push_requests=limits.max_inflight_push_requests,
-        max_inflight_push_requests_bytes=limits.max_inflight_push_requests_bytes,
-    )
+    main = {
+        "max_ingestion_rate": limits.max_ingestion_rate,
+        "max_inflight_push_requests": limits.max_inflight_push_requests,
+        "max_inflight_push_requests_bytes": limits.max_inflight_push_requests_bytes,
+    }
+    return lambda: InstanceLimits(**runtime.instance_limits("distributor.instance_limits.", main))
 
 
-def distributor_limits(limits_for: Callable[[str], Limits]) -> Callable[[str], DistributorLimits]:
+def ingester_limits(settings: Settings, runtime: RuntimeConfigWatcher) -> Callable[[], IngesterLimits]:
+    """Return a function to the limits in force on what an ingester holds."""
+    limits = settings.ingester.instance_limits
+    main = {"max_tenants": limits.max_tenants, "max_series": limits.max_series}
+    return lambda: IngesterLimits(**runtime.instance_limits("ingester.instance_limits.", main))
+
+
+def distributor_limits(settings: Settings, limits_for: Callable[[str], Limits]) -> Callable[[str], DistributorLimits]:
     """Return a function from tenant to what the distributor needs of its limits, built once for each set of limits."""
-    return _once_each(limits_for, _distributor_limits)
+    unlimited = _listed(settings.ingester.ignore_series_limit_for_metric_names)
+    return _once_each(limits_for, partial(_distributor_limits, unlimited_metrics=unlimited))
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    """Return the parts of a comma-separated list that are not empty."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def otlp_settings(limits_for: Callable[[str], Limits]) -> Callable[[str], OtlpSettings]:
@@ -214,10 +231,9 @@ def _once_each(limits_for: Callable[[str], Limits], build: Callable[[Limits], Bu
 
 def _otlp_settings(limits: Limits) -> OtlpSettings:
     derived = strategy_of(limits.name_validation_scheme, limits.otel_metric_suffixes_enabled)
-    promoted = (name.strip() for name in limits.promote_otel_resource_attributes.split(","))
     return OtlpSettings(
         strategy=limits.otel_translation_strategy or derived,
-        promote_resource_attributes=frozenset(name for name in promoted if name),
+        promote_resource_attributes=frozenset(_listed(limits.promote_otel_resource_attributes)),
         promote_scope_metadata=limits.otel_promote_scope_metadata,
         keep_identifying_resource_attributes=limits.otel_keep_identifying_resource_attributes,
         convert_histograms_to_nhcb=limits.otel_convert_histograms_to_nhcb,
@@ -228,7 +244,7 @@ def _otlp_settings(limits: Limits) -> OtlpSettings:
     )
 
 
-def _distributor_limits(limits: Limits) -> DistributorLimits:
+def _distributor_limits(limits: Limits, *, unlimited_metrics: tuple[str, ...]) -> DistributorLimits:
     return DistributorLimits(
         request_rate=limits.request_rate,
         request_burst_size=limits.request_burst_size,
@@ -250,6 +266,11 @@ def _distributor_limits(limits: Limits) -> DistributorLimits:
         max_metadata_length=limits.max_metadata_length,
         ingestion_partitions_tenant_shard_size=limits.ingestion_partitions_tenant_shard_size,
         max_global_series_per_user=limits.max_global_series_per_user,
+        max_global_series_per_metric=limits.max_global_series_per_metric,
+        unlimited_metrics=unlimited_metrics,
+        max_global_metadata_per_user=limits.max_global_metadata_per_user,
+        max_global_metadata_per_metric=limits.max_global_metadata_per_metric,
+        separate_metrics_group_label=limits.separate_metrics_group_label,
         max_global_exemplars_per_user=limits.max_global_exemplars_per_user,
         max_exemplars_per_series_per_request=limits.max_exemplars_per_series_per_request,
         max_native_histogram_buckets=limits.max_native_histogram_buckets,

@@ -57,10 +57,8 @@ class RemoteWriteEdge:
 
     def stored(self, result: PushResult, written: WriteFormat, headers: Mapping[bytes, bytes]) -> Answer:
         """Return 200, or the first broken rule with its status."""
-        if result.error is None:
-            return _with_counts(EMPTY_OK, written, result.received)
-        counts = (result.samples, result.histograms, result.exemplars)
-        return _with_counts(error_answer(result.error), written, counts)
+        answer = EMPTY_OK if result.error is None else error_answer(result.error)
+        return _with_counts(answer, written, result.written)
 
     def refused(
         self, error: IngestError | PartitionError, written: WriteFormat | None, headers: Mapping[bytes, bytes]

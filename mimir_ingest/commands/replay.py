@@ -89,7 +89,7 @@ async def _replay(settings: Settings, log: PartitionLog, request: ReplayRequest)
     )
     if runtime.configured:
         runtime.load()
-    limits_for = wiring.distributor_limits(runtime.for_tenant)
+    limits_for = wiring.distributor_limits(settings, runtime.for_tenant)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -89,6 +89,14 @@ class Limits:
     """Whether native histograms are stored; else they are validated, counted and dropped."""
     max_global_series_per_user: int
     """Series in memory of the tenant, over all partitions."""
+    max_global_series_per_metric: int
+    """Series in memory of one of the tenant's metrics, over all partitions."""
+    max_global_metadata_per_user: int
+    """Metadata items in memory of the tenant, over all partitions."""
+    max_global_metadata_per_metric: int
+    """Metadata items in memory of one of the tenant's metrics, all of which are in one partition."""
+    separate_metrics_group_label: str
+    """Label of a push's first series whose value is the label group of the counters of discarded samples."""
     ingestion_partitions_tenant_shard_size: int
     """Partitions that the tenant's series go to; 0 is all."""
     query_ingesters_within: Duration

@@ -203,9 +203,10 @@ class RuntimeConfigWatcher:
         current = self.current
         return self.defaults if current is None else current.overrides.get(tenant, self.defaults)
 
-    def instance_limit(self, path: str, default: Any) -> Any:
-        """Return an instance limit in force by full path, or the main configuration's value."""
-        return default if self.current is None else self.current.instance.get(path, default)
+    def instance_limits(self, prefix: str, main: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the instance limits in force by the names of `main`, which has the main configuration's values."""
+        found = {} if self.current is None else self.current.instance
+        return {name: found.get(prefix + name, value) for name, value in main.items()}
 
     def load(self) -> None:
         """Read the files now. Raises ConfigError; the configuration in force then stays."""

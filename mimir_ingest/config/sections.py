@@ -174,12 +174,23 @@ class PartitionRingSection(Section):
     ]
 
 
+class IngesterLimitsSection(Section):
+    """`ingester.instance_limits`; overridden by `ingester_limits` of the runtime configuration."""
+
+    max_tenants: Annotated[int, said("Tenants in memory at which this process takes no pushes of others; 0: no limit.")]
+    max_series: Annotated[int, said("Series in memory at which this process takes no pushes with new ones; 0: none.")]
+
+
 class IngesterSection(Section):
     """`ingester`"""
 
     ring: IngesterRingSection
     partition_ring: PartitionRingSection
     metadata_retain_period: Annotated[Span, said("How long metric metadata is kept after it was last received.")]
+    instance_limits: IngesterLimitsSection
+    ignore_series_limit_for_metric_names: Annotated[
+        str, said("Metrics without a limit of their series, comma-separated. Read where pushes are taken.")
+    ]
 
 
 class KafkaSection(Section):

@@ -48,6 +48,9 @@ class Settings(Section):
     ]
     multitenancy_enabled: Annotated[bool, said("Require X-Scope-OrgID; false stores everything under no_auth_tenant.")]
     no_auth_tenant: Annotated[str, said("Tenant when multitenancy is off.")]
+    max_separate_metrics_groups_per_user: Annotated[
+        int, said("Values of the label group that a tenant's counters may have; further ones are counted as other.")
+    ]
     shutdown_delay: Annotated[Span, said("How long to go on serving, not ready, after a request to stop.")]
     api: ApiSection
     server: ServerSection

@@ -33,11 +33,11 @@ class InstanceLimits:
 
 
 class Admission:
-    """Counts of what this process handles now, and its moving ingestion rate."""
+    """Counts of what this process handles now, and its moving ingestion rate; `limits` gives those in force."""
 
     def __init__(
         self,
-        limits: InstanceLimits,
+        limits: Callable[[], InstanceLimits],
         metrics: DistributorMetrics,
         *,
         monotonic_s: Callable[[], float] = time.monotonic,
@@ -54,7 +54,7 @@ class Admission:
         metrics.inflight_push_requests_bytes.set_function(lambda: self.bytes)
         metrics.ingestion_rate_samples_per_second.set_function(self.ingestion_rate)
         for name in ("max_ingestion_rate", "max_inflight_push_requests", "max_inflight_push_requests_bytes"):
-            metrics.instance_limits.labels(name).set(getattr(limits, name))
+            metrics.instance_limits.labels(name).set_function(lambda name=name: getattr(limits(), name))
 
     def ingestion_rate(self) -> float:
         """Return the moving average of items a second."""
@@ -67,7 +67,7 @@ class Admission:
 
     def enter(self) -> None:
         """Count a request in. Raises LimitExceeded, with nothing counted."""
-        limits = self._limits
+        limits = self._limits()
         if 0 < limits.max_inflight_push_requests <= self.requests:
             raise self._reject("max-inflight-push-requests")
         if 0 < limits.max_ingestion_rate <= self.ingestion_rate():
@@ -76,7 +76,7 @@ class Admission:
 
     def add_bytes(self, size: int) -> None:
         """Count bytes of a request. Raises LimitExceeded, with nothing counted."""
-        if 0 < self._limits.max_inflight_push_requests_bytes < self.bytes + size:
+        if 0 < self._limits().max_inflight_push_requests_bytes < self.bytes + size:
             raise self._reject("max-inflight-push-requests-bytes")
         self.bytes += size
 

@@ -10,6 +10,7 @@ from mimir_ingest.distributor.formats import WriteFormat
 from mimir_ingest.distributor.plan import PlannedWrite
 from mimir_ingest.distributor.rate_limit import RATE_LIMITED
 from mimir_ingest.obs.metrics import DistributorMetrics
+from mimir_ingest.obs.tenant_metrics import MetricGroups
 from mimir_ingest.wire.remote_write_v1 import DecodedWrite
 
 OTLP_PARSE_ERROR = "otlp_parse_error"
@@ -22,6 +23,7 @@ class TenantCounters:
 
     metrics: DistributorMetrics
     tenant: str
+    groups: MetricGroups
     samples_in: Counter
     received_requests: Counter
     received_samples: Counter
@@ -29,13 +31,16 @@ class TenantCounters:
     samples_per_request: Histogram
     newest_ms: int = 0
     """Largest valid timestamp so far."""
+    seen_s: float = 0.0
+    """Monotonic seconds of the last request."""
 
     @classmethod
-    def create(cls, metrics: DistributorMetrics, tenant: str) -> TenantCounters:
+    def create(cls, metrics: DistributorMetrics, tenant: str, groups: MetricGroups) -> TenantCounters:
         """Look up the children that every request needs."""
         return cls(
             metrics,
             tenant,
+            groups,
             metrics.samples_in.labels(tenant),
             metrics.received_requests.labels(tenant),
             metrics.received_samples.labels(tenant),
@@ -66,8 +71,9 @@ class TenantCounters:
     def count_planned(self, planned: PlannedWrite, *, now_ms: int) -> None:
         """Count what was decided about a request."""
         metrics, tenant = self.metrics, self.tenant
+        group = self.groups.of(tenant, planned.group)
         for reason, count in planned.discarded_samples.items():
-            metrics.discarded_samples.labels(tenant, "", reason).inc(count)
+            metrics.discarded_samples.labels(tenant, group, reason).inc(count)
         for reason, count in planned.discarded_metadata.items():
             metrics.discarded_metadata.labels(tenant, reason).inc(count)
         for reason, count in planned.discarded_exemplars.items():
@@ -81,7 +87,7 @@ class TenantCounters:
             metrics.sample_delay_seconds.observe((now_ms - planned.newest_ms) / 1000)
         if planned.rejected:
             if planned.samples or planned.histograms:
-                metrics.discarded_samples.labels(tenant, "", RATE_LIMITED).inc(planned.samples + planned.histograms)
+                metrics.discarded_samples.labels(tenant, group, RATE_LIMITED).inc(planned.samples + planned.histograms)
             if planned.exemplars:
                 metrics.discarded_exemplars.labels(tenant, RATE_LIMITED).inc(planned.exemplars)
             if planned.metadata:

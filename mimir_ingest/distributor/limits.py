@@ -50,6 +50,16 @@ class DistributorLimits:
     """`metric_relabel_configs` and `drop_labels`."""
     max_global_series_per_user: int = 150_000
     """Series in memory over all partitions; travels in each record as the partition's share. 0 is no limit."""
+    max_global_series_per_metric: int = 0
+    """Series in memory of a metric over all partitions; travels likewise. 0 is no limit."""
+    unlimited_metrics: tuple[str, ...] = ()
+    """Metrics to which the limit of a metric's series does not apply; a setting of the process."""
+    max_global_metadata_per_user: int = 0
+    """Metadata items in memory over all partitions; 0 is no limit."""
+    max_global_metadata_per_metric: int = 0
+    """Metadata items in memory of a metric; 0 is no limit."""
+    separate_metrics_group_label: str = ""
+    """Label of a request's first series whose value groups the counters of discarded samples; empty: none."""
     max_native_histogram_buckets: int = 0
     """Buckets of a native histogram, empty ones included; 0 is no limit."""
     reduce_native_histogram_over_max_buckets: bool = True

@@ -46,6 +46,13 @@ def take(bucket: Bucket | None, n: int, *, rate: float, burst: int, now_s: float
     return Bucket(tokens - n, now_s), True
 
 
+def full_at_s(bucket: Bucket, *, rate: float, burst: int) -> float:
+    """Return when a bucket is full (monotonic seconds), so that it may as well be forgotten."""
+    if bucket.tokens >= burst:
+        return bucket.now_s
+    return bucket.now_s + (burst - bucket.tokens) / rate if rate > 0 else math.inf
+
+
 def ingestion_burst(limits: DistributorLimits, *, distributors: int) -> int:
     """Return how many items this distributor takes at once."""
     if limits.ingestion_burst_factor >= 1:
@@ -95,6 +102,10 @@ def ingestion_rate_error(limits: DistributorLimits, items: int, *, distributors:
     )
 
 
+_Buckets = dict[str, tuple[Bucket, float]]
+"""Tenant -> its bucket, and when it is full (monotonic seconds)."""
+
+
 class RateLimiters:
     """The buckets of all tenants of this process. May be used from any thread.
 
@@ -104,8 +115,8 @@ class RateLimiters:
     def __init__(self, *, distributors: Callable[[], int] = lambda: 1) -> None:
         self._distributors = distributors
         self._lock = threading.Lock()
-        self._requests: dict[str, Bucket] = {}
-        self._items: dict[str, Bucket] = {}
+        self._requests: _Buckets = {}
+        self._items: _Buckets = {}
 
     def take_request(self, tenant: str, limits: DistributorLimits, *, now_s: float) -> None:
         """Count a request. Raises LimitExceeded (429)."""
@@ -125,10 +136,23 @@ class RateLimiters:
     def _count(self) -> int:
         return max(self._distributors(), 1)
 
-    def _take(self, buckets: dict[str, Bucket], tenant: str, n: int, rate: float, burst: int, now_s: float) -> bool:
+    def _take(self, buckets: _Buckets, tenant: str, n: int, rate: float, burst: int, now_s: float) -> bool:
         with self._lock:
-            buckets[tenant], taken = take(buckets.get(tenant), n, rate=rate, burst=burst, now_s=now_s)
+            known = buckets.get(tenant)
+            bucket, taken = take(known and known[0], n, rate=rate, burst=burst, now_s=now_s)
+            buckets[tenant] = bucket, full_at_s(bucket, rate=rate, burst=burst)
         return taken
+
+    def forget_full(self, *, now_s: float) -> None:
+        """Drop the buckets that have filled up since they were used: a new one is full, too."""
+        with self._lock:
+            for buckets in (self._requests, self._items):
+                for tenant in [tenant for tenant, (_, full_s) in buckets.items() if full_s <= now_s]:
+                    del buckets[tenant]
+
+    def __len__(self) -> int:
+        """Return the number of buckets."""
+        return len(self._requests) + len(self._items)
 
 
 _TICK_S = 1.0

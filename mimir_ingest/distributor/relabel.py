@@ -7,6 +7,7 @@ spec ingest-storage 8.2.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,11 @@ class Relabeller:
                 results[before] = relabelling.apply(before, tenant)
             sets.append(results[before])
         return _with_labels(write, sets)
+
+    def forget(self, tenants: Collection[str]) -> None:
+        """Drop what is remembered of tenants that are gone."""
+        for tenant in tenants:
+            self._known.pop(tenant, None)
 
     def _results(self, tenant: str, relabelling: Relabelling) -> dict[bytes, bytes | None]:
         known = self._known.get(tenant)

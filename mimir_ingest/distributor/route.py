@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,16 @@ from partitions.errors import NoActivePartition
 from partitions.ring import PartitionRing
 
 
-def route(batch: WriteBatch, tenant: str, ring: PartitionRing) -> list[tuple[int, WriteBatch]]:
+class Part(NamedTuple):
+    """What of a batch goes to one partition."""
+
+    partition: int
+    batch: WriteBatch
+    rows: np.ndarray
+    """int64[n]: its series' rows in the whole batch."""
+
+
+def route(batch: WriteBatch, tenant: str, ring: PartitionRing) -> list[Part]:
     """Split a batch by partition, ascending; only partitions that get something are listed.
 
     With one ACTIVE partition nothing is hashed and the batch itself is returned. Raises NoActivePartition.
@@ -22,15 +32,15 @@ def route(batch: WriteBatch, tenant: str, ring: PartitionRing) -> list[tuple[int
     if not active:
         raise NoActivePartition
     if len(active) == 1:
-        return [(active[0], batch)]
+        return [Part(active[0], batch, np.arange(batch.series_count))]
     tokens, metadata_tokens = batch_tokens(batch, tenant)
     series_of, items_of = ring.lookup(tokens), ring.lookup(metadata_tokens)
     series_rows, item_rows = _group(series_of), _group(items_of)
     if len({*series_rows, *item_rows}) == 1:
-        return [(next(iter({*series_rows, *item_rows})), batch)]
+        return [Part(next(iter({*series_rows, *item_rows})), batch, np.arange(batch.series_count))]
     none = np.empty(0, np.int64)
     return [
-        (
+        Part(
             partition,
             replace(
                 batch.take(series_rows.get(partition, none)),
@@ -38,6 +48,7 @@ def route(batch: WriteBatch, tenant: str, ring: PartitionRing) -> list[tuple[int
                 if partition in item_rows
                 else MetadataColumns.empty(),
             ),
+            series_rows.get(partition, none),
         )
         for partition in sorted({*series_rows, *item_rows})
     ]

@@ -32,9 +32,11 @@ from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.plan import PlannedWrite, plan_write
 from mimir_ingest.distributor.rate_limit import RATE_LIMITED, RateLimiters
 from mimir_ingest.distributor.relabel import Relabeller
+from mimir_ingest.distributor.series_limits import OverLimits
 from mimir_ingest.errors import IngestError, InvalidSeries, LimitExceeded, LogUnavailable
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.obs.metrics import DistributorMetrics, WriterMetrics
+from mimir_ingest.obs.tenant_metrics import MetricGroups, forget_tenants
 from mimir_ingest.wire.data_points import DataPoints
 from mimir_ingest.wire.record import VERSION_COLUMNAR
 from mimir_ingest.wire.remote_write_v1 import DecodedWrite
@@ -44,6 +46,11 @@ from partitions.ring import PartitionRing
 INLINE_BODY_BYTES = 8192
 """Smaller bodies are handled on the event loop. why: 8 KiB of snappy are some 200 series of 250 bytes, about 0.3 ms of
 work; a hop to a thread and back costs 0.1 ms, and more when the loop is busy."""
+
+IDLE_TENANT_S = 900.0
+"""why: as long as Mimir keeps the metrics of a tenant that sends nothing."""
+
+_UPKEEP_S = 180.0
 
 _log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -85,8 +92,9 @@ class PushResult:
     """OTLP's data points, as received."""
     refused_points: int = 0
     """Those of them that are not, or not wholly, in the log."""
-    received: tuple[int, int, int] = (0, 0, 0)
-    """Float samples, native histograms and exemplars of the request, before anything was dropped."""
+    written: tuple[int, int, int] = (0, 0, 0)
+    """Float samples, native histograms and exemplars of the request that were stored or dropped on purpose: all but
+    those of series that broke a rule or a limit."""
 
 
 class Distributor:
@@ -105,6 +113,12 @@ class Distributor:
         `fence`.
     limits_for : str -> DistributorLimits
         A tenant's limits; asked once a request.
+    instance_limits : () -> InstanceLimits
+        The process's limits that are in force.
+    over_limits : OverLimits, optional
+        What the ingester of the same process says of series limits.
+    groups : MetricGroups, optional
+        Groups of the discard counters; shared with an ingester of the same process.
     distributors : () -> int
         Number of healthy distributors, by which tenants' rates are divided.
     ha_tracker : HaTracker, optional
@@ -124,7 +138,9 @@ class Distributor:
         metrics: DistributorMetrics,
         writer_metrics: WriterMetrics,
         options: DistributorOptions | None = None,
-        instance_limits: InstanceLimits | None = None,
+        instance_limits: Callable[[], InstanceLimits] = InstanceLimits,
+        over_limits: OverLimits | None = None,
+        groups: MetricGroups | None = None,
         distributors: Callable[[], int] = lambda: 1,
         ha_tracker: HaTracker | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
@@ -132,7 +148,8 @@ class Distributor:
     ) -> None:
         self.options = options or DistributorOptions()
         self.limiters = RateLimiters(distributors=distributors)
-        self.admission = Admission(instance_limits or InstanceLimits(), metrics, monotonic_s=monotonic_s)
+        self.admission = Admission(instance_limits, metrics, monotonic_s=monotonic_s)
+        self._over_limits = over_limits
         self._remote_write_v1 = RemoteWriteV1(self.options.max_recv_msg_size)
         self.state = "New"
         """State of the service, in Mimir's words."""
@@ -151,12 +168,15 @@ class Distributor:
         self._now_ms, self._monotonic_s = now_ms, monotonic_s
         self._ring_confirmed_s = ring_confirmed_s or monotonic_s
         self._counters: dict[str, TenantCounters] = {}
+        self._groups = groups or MetricGroups(1000)
         self._relabeller = Relabeller()
+        self._upkeep_task: asyncio.Task[None] | None = None
         self._pool: ThreadPoolExecutor | None = None
 
     async def start(self) -> None:
         """Begin to take requests."""
         self._pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="distributor")
+        self._upkeep_task = asyncio.create_task(self._upkeep(), name="distributor-upkeep")
         self._metrics.ingest_storage_enabled.set(1)
         self.state = "Running"
 
@@ -165,6 +185,9 @@ class Distributor:
         if self.state == "Terminated":
             return
         self.state = "Stopping"
+        if self._upkeep_task is not None:
+            self._upkeep_task.cancel()
+            await asyncio.wait([self._upkeep_task])
         await self._writer.drain()
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -206,8 +229,26 @@ class Distributor:
         """Return the tenant's counters, made on first use."""
         found = self._counters.get(tenant)
         if found is None:
-            found = self._counters[tenant] = TenantCounters.create(self._metrics, tenant)
+            found = self._counters[tenant] = TenantCounters.create(self._metrics, tenant, self._groups)
+        found.seen_s = self._monotonic_s()
         return found
+
+    def forget_idle(self) -> None:
+        """Drop buckets that are full again, and all that is kept of tenants that sent nothing for `IDLE_TENANT_S`."""
+        now_s = self._monotonic_s()
+        self.limiters.forget_full(now_s=now_s)
+        gone = {tenant for tenant, counters in self._counters.items() if now_s - counters.seen_s >= IDLE_TENANT_S}
+        if gone:
+            for tenant in gone:
+                del self._counters[tenant]
+            self._relabeller.forget(gone)
+            self._groups.forget(gone)
+            forget_tenants(self._metrics, gone)
+
+    async def _upkeep(self) -> None:
+        while True:
+            await asyncio.sleep(_UPKEEP_S)
+            self.forget_idle()
 
     async def write(
         self,
@@ -255,6 +296,7 @@ class Distributor:
                 max_record_bytes=max_record_bytes,
                 skip_label_names=skip_label_names and options.skip_label_name_validation_header,
                 skip_label_count=skip_label_count and options.skip_label_count_validation_header,
+                over_limits=self._over_limits,
             )
             return planned, received
 
@@ -335,7 +377,7 @@ def _result(planned: PlannedWrite, offsets: dict[int, int], received: tuple[int,
         planned.exemplars,
         planned.data_points,
         planned.refused_points,
-        received,
+        tuple(came - refused for came, refused in zip(received, planned.rejected_items, strict=True)),
     )
 
 

@@ -88,6 +88,8 @@ class ValidSeries:
     """Valid native histograms of a tenant that stores none."""
     refused: np.ndarray
     """bool[n]: the series given that broke a rule."""
+    rows: np.ndarray
+    """int64[...]: the batch's series among those given."""
 
 
 def validate_series(
@@ -147,8 +149,9 @@ def validate_series(
     if counts[WITHOUT_SAMPLES]:
         filled = np.diff(batch.sample_offsets) > 0
         stays &= filled if batch.histograms is None else filled | (np.diff(batch.histograms.offsets) > 0)
-    if not stays.all():
-        batch = replace(batch.take(np.flatnonzero(stays)), metadata=batch.metadata)
+    rows = np.flatnonzero(stays)
+    if len(rows) < n:
+        batch = replace(batch.take(rows), metadata=batch.metadata)
     repeated = 0
     if counts[UNORDERED]:
         batch, repeated = _drop_repeated_timestamps(batch)
@@ -157,7 +160,7 @@ def validate_series(
         batch, repeated = replace(batch, histograms=histograms), repeated + again
     if repeated:
         discarded[DUPLICATE_TIMESTAMP] = repeated
-    return ValidSeries(batch, first_error, discarded, shortened, dropped, refused)
+    return ValidSeries(batch, first_error, discarded, shortened, dropped, refused, rows)
 
 
 def _limit_column(limits: DistributorLimits, now_ms: int, skip_label_names: bool, skip_label_count: bool) -> np.ndarray:

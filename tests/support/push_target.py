@@ -14,6 +14,7 @@ from mimir_ingest.api.remote_write import RemoteWriteEdge
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.distributor.admission import InstanceLimits
 from mimir_ingest.distributor.limits import DistributorLimits
+from mimir_ingest.distributor.series_limits import OverLimits
 from mimir_ingest.distributor.service import Distributor, DistributorOptions
 from mimir_ingest.obs.metrics import DistributorMetrics, WriterMetrics
 from mimir_ingest.wire import record
@@ -58,6 +59,7 @@ class PushTarget:
         active: Iterable[int] | None = None,
         options: DistributorOptions | None = None,
         instance_limits: InstanceLimits | None = None,
+        over_limits: OverLimits | None = None,
         tenants: TenantResolver | None = None,
         edge: Edge | None = None,
     ) -> None:
@@ -72,7 +74,8 @@ class PushTarget:
             metrics=DistributorMetrics.create(self.registry),
             writer_metrics=WriterMetrics.create(self.registry),
             options=options,
-            instance_limits=instance_limits,
+            instance_limits=lambda: instance_limits or InstanceLimits(),
+            over_limits=over_limits,
             now_ms=lambda: NOW_MS,
             monotonic_s=lambda: self.seconds,
         )

@@ -104,8 +104,11 @@ def test_a_bad_file_keeps_the_last_good_configuration_in_force():
     texts["x"] = "overrides: {a: {ingestion_rate: 2}}\ndistributor_limits: {max_inflight_push_requests: 5}"
     watched.load()
     assert watched.for_tenant("a").ingestion_rate == 2
-    assert watched.instance_limit("distributor.instance_limits.max_inflight_push_requests", 1) == 5
-    assert watched.instance_limit("distributor.instance_limits.max_ingestion_rate", 1) == 1
+    main = {"max_inflight_push_requests": 1, "max_ingestion_rate": 1}
+    assert watched.instance_limits("distributor.instance_limits.", main) == {
+        "max_inflight_push_requests": 5,
+        "max_ingestion_rate": 1,
+    }
     assert registry.get_sample_value(SUCCESS) == 1
 
 
