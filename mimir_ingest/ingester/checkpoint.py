@@ -15,15 +15,19 @@ from mimir_ingest.ingester.cut import BlockRef, CutRequest, CutSummary
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.kernels.head import NO_SAMPLE
 from mimir_ingest.kernels.xor_chunk import decode_xor, encode_xor, explain_status, max_encoded_size
+from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.series_chunks import plan_chunks
 from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt, decode_columns, decode_meta, encode_columns
+from mimir_ingest.tsdb.delta_totals import TotalsOfSeries
 from mimir_ingest.tsdb.frozen_head import FrozenHead, Held
 from mimir_ingest.tsdb.head import Head
 from mimir_ingest.tsdb.histogram_segment import SEGMENT_COLUMNS, HistogramSegment, read_histograms
 from mimir_ingest.tsdb.histogram_segment import build_segment as build_histogram_segment
 from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS, Segment, Staged, build_segment, read_samples
 
-KIND, VERSION = "checkpoint", 2
+KIND = "checkpoint"
+VERSION, TOTALS_VERSION = 2, 3
+"""Of checkpoints and snapshots: without and with totals of deltas, which an earlier program would lose."""
 _CHUNK_SAMPLES = 120
 
 
@@ -84,7 +88,7 @@ def tenant_facts(tenant: str, max_ts: int, window_ms: int, held: Mapping[int, He
 def restore_head(
     facts: Mapping, columns: Mapping[str, np.ndarray], prefix: str, segments: tuple[Segment, ...], seal_samples: int
 ) -> Head:
-    """Build a head from its facts and the columns labels, label_offsets, hashes, last_ts, last_value."""
+    """Build a head from its facts and the columns labels, label_offsets, hashes, last_ts, last_value, delta_…."""
     return Head.restore(
         facts["tenant"],
         tuple(columns[prefix + name] for name in ("labels", "label_offsets", "hashes")),
@@ -94,6 +98,7 @@ def restore_head(
         window_ms=facts["window_ms"],
         held={number: Held(samples, first) for number, samples, first in facts["held"]},
         segments=segments,
+        totals=_restore_totals(columns, prefix),
         seal_samples=seal_samples,
     )
 
@@ -114,7 +119,7 @@ def encode_checkpoint(request: CutRequest, cuts: tuple[CutSummary, ...], stays: 
         for name, column in _head_columns(head, stayed).items():
             columns[f"{i}/{name}"] = column
     tenants = [tenant_facts(h.tenant, h.max_ts, h.window_ms, h.held) for h in request.heads]
-    return encode_columns(KIND, VERSION, {**facts.to_json(), "tenants": tenants}, columns)
+    return encode_columns(KIND, version_of(columns), {**facts.to_json(), "tenants": tenants}, columns)
 
 
 def _head_columns(head: FrozenHead, stayed: Segment) -> dict[str, np.ndarray]:
@@ -146,7 +151,36 @@ def _head_columns(head: FrozenHead, stayed: Segment) -> dict[str, np.ndarray]:
         "chunk_ends": ends,
         "chunks": out[:size],
         **histograms,
+        **totals_columns(head.totals.placed(rank), ""),
     }
+
+
+def version_of(columns: Mapping[str, np.ndarray]) -> int:
+    """Return the version of a checkpoint or snapshot with these sections."""
+    return TOTALS_VERSION if any("/delta_" in name for name in columns) else VERSION
+
+
+def totals_columns(totals: TotalsOfSeries, prefix: str) -> dict[str, np.ndarray]:
+    """Return what deltas come to as sections of a columns file; none without any."""
+    columns = {f"{prefix}delta_totals": totals.floats} if len(totals.floats) else {}
+    if len(totals.places):
+        one_each = np.arange(len(totals.places) + 1)
+        samples = HistogramSamples(one_each, np.zeros(len(totals.places), np.int64), totals.histograms)
+        segment = build_histogram_segment(totals.places.astype(np.int32), samples)
+        columns |= histogram_columns(segment, f"{prefix}delta_")
+    return columns
+
+
+def _restore_totals(columns: Mapping[str, np.ndarray], prefix: str) -> TotalsOfSeries:
+    """Read `totals_columns`."""
+    floats = columns.get(f"{prefix}delta_totals", np.empty(0, np.float64))
+    segment = restore_histograms(columns, f"{prefix}delta_")
+    if segment is None:
+        return TotalsOfSeries(floats)
+    found = read_histograms([segment], (), segment.refs, MIN_MS, MAX_MS)
+    if found is None:
+        raise ColumnsFileCorrupt(f"sections {prefix}delta_histogram_… hold no totals")
+    return TotalsOfSeries(floats, segment.refs.astype(np.int64), found.values.compacted())
 
 
 def histogram_columns(segment: HistogramSegment, prefix: str) -> dict[str, np.ndarray]:
@@ -163,23 +197,23 @@ def restore_histograms(columns: Mapping[str, np.ndarray], prefix: str) -> Histog
 
 def decode_facts(data: bytes) -> PartitionFacts:
     """Return a checkpoint's facts alone. Raises ColumnsFileCorrupt."""
-    return PartitionFacts.from_json(decode_columns(data, kind=KIND, version=VERSION).meta)
+    return PartitionFacts.from_json(decode_columns(data, kind=KIND, versions=(VERSION, TOTALS_VERSION)).meta)
 
 
 def decode_front(front: bytes) -> PartitionFacts:
     """Return a checkpoint's facts from its first bytes (`columns_file.header_size`). Raises ColumnsFileCorrupt."""
-    return PartitionFacts.from_json(decode_meta(front, kind=KIND, version=VERSION))
+    return PartitionFacts.from_json(decode_meta(front, kind=KIND, versions=(VERSION, TOTALS_VERSION)))
 
 
 def decode_held(data: bytes) -> int:
     """Return how many samples a checkpoint holds: accepted before its cut, in no block. Raises ColumnsFileCorrupt."""
-    tenants = decode_columns(data, kind=KIND, version=VERSION).meta["tenants"]
+    tenants = decode_columns(data, kind=KIND, versions=(VERSION, TOTALS_VERSION)).meta["tenants"]
     return sum(samples for facts in tenants for _, samples, _ in facts["held"])
 
 
 def decode_checkpoint(data: bytes, *, seal_samples: int = 1 << 16) -> tuple[PartitionFacts, dict[str, Head]]:
     """Return the state that a checkpoint holds: facts, and a head a tenant. Raises ColumnsFileCorrupt."""
-    file = decode_columns(data, kind=KIND, version=VERSION)
+    file = decode_columns(data, kind=KIND, versions=(VERSION, TOTALS_VERSION))
     heads: dict[str, Head] = {}
     for i, facts in enumerate(file.meta["tenants"]):
         prefix = f"{i}/"

@@ -14,11 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from mimir_ingest.ingester.checkpoint import (
+    TOTALS_VERSION,
+    VERSION,
     PartitionFacts,
     histogram_columns,
     restore_head,
     restore_histograms,
     tenant_facts,
+    totals_columns,
+    version_of,
 )
 from mimir_ingest.ingester.partition import PartitionState
 from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt, decode_columns, encode_parts
@@ -26,7 +30,7 @@ from mimir_ingest.tsdb.head import Head
 from mimir_ingest.tsdb.segment import Segment
 from mimir_ingest.wire.record import RecordSettings
 
-KIND, VERSION = "snapshot", 2
+KIND = "snapshot"
 
 _COLUMNS = ("refs", "ends", "min_ts", "max_ts", "data")
 
@@ -57,6 +61,7 @@ def capture(state: PartitionState) -> CapturedState:
         columns[f"{i}/labels"] = table.series_text[: int(table.series_starts[count])]
         columns[f"{i}/hashes"] = table.series_hashes[:count]
         columns[f"{i}/last_ts"], columns[f"{i}/last_value"] = last_ts, last_value
+        columns.update(totals_columns(head.delta_totals(), f"{i}/"))
         for j, segment in enumerate(head.segments):
             for name in _COLUMNS:
                 columns[f"{i}/{j}/{name}"] = getattr(segment, name)
@@ -79,7 +84,7 @@ def write_snapshot(folder: Path, captured: CapturedState) -> int:
     temporary = path.with_suffix(".tmp")
     size = 0
     with temporary.open("wb") as file:
-        for part in encode_parts(KIND, VERSION, captured.meta, captured.columns):
+        for part in encode_parts(KIND, version_of(captured.columns), captured.meta, captured.columns):
             size += file.write(part)
         file.flush()
         os.fsync(file.fileno())
@@ -133,5 +138,5 @@ def read_snapshot(folder: Path, partition: int) -> Snapshot | None:
         return None
     except OSError as error:
         raise ColumnsFileCorrupt(f"snapshot of partition {partition} cannot be read: {error}") from error
-    file = decode_columns(data, kind=KIND, version=VERSION)
+    file = decode_columns(data, kind=KIND, versions=(VERSION, TOTALS_VERSION))
     return Snapshot(PartitionFacts.from_json(file.meta), file.meta, dict(file.columns))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mimir_ingest.kernels._jit import f64_in, f64_out, i32_in, i32_out, i64, i64_in, i64_out, inline, kernel
+from mimir_ingest.kernels._jit import bool_in, f64_in, f64_out, i32_in, i32_out, i64, i64_in, i64_out, inline, kernel
+from mimir_ingest.kernels.words import as_bits
 
 NO_SAMPLE = -(1 << 63)
 """Last timestamp of a series that is forgotten: it is new again when its next sample comes."""
@@ -47,12 +48,37 @@ def eligible_rows(rows, sample_offsets, timestamps, floor, ceiling, rows_out):
     return kept
 
 
-@kernel(i64(i32_in, i64_in, i64_in, f64_in, i64_in, i64_out, f64_out, i32_out, i64_out, f64_out, i64_out, i64_out))
+_STALE, _NAN = np.uint64(0x7FF0000000000002), np.uint64(0x7FF8000000000001)
+
+
+@kernel(
+    i64(
+        i32_in,
+        i64_in,
+        i64_in,
+        f64_in,
+        i64_in,
+        bool_in,
+        i64_in,
+        i64_out,
+        f64_out,
+        f64_out,
+        i32_out,
+        i64_out,
+        f64_out,
+        i64_out,
+        i64_out,
+    )
+)
 def admit_samples(
-    refs, sample_offsets, timestamps, values, bounds, last_ts, last_value,
+    refs, sample_offsets, timestamps, values, starts, deltas, bounds, last_ts, last_value, totals,
     refs_out, ts_out, values_out, rows_out, counts_out,
 ):  # fmt: skip
     """Decide every sample of a record, in row order, as Prometheus's `memSeries.appendable` does.
+
+    A sample that says when what it counts began gets another one there, in front of it: zero, or of deltas what they
+    came to before. That one is never out of order, and nobody is told when there is no place for it. A delta is taken
+    only behind all samples of its series; of floats the running total is stored.
 
     Parameters
     ----------
@@ -60,14 +86,20 @@ def admit_samples(
         Series of each row, or ROW_NOT_ELIGIBLE, ROW_OVER_LIMIT, ROW_OVER_METRIC_LIMIT.
     sample_offsets, timestamps (ms), values
         The record's samples (model.batch); for native histograms, the value is the bits of a digest.
+    starts : int64[len(timestamps)] (ms), or int64[0]
+        When what each sample counts began; 0 and less: not known.
+    deltas : bool[n], or bool[0]
+        Rows whose samples are deltas.
     bounds : int64[4]
         Oldest in-order timestamp, oldest out-of-order timestamp, newest timestamp, 1 if out-of-order samples are taken.
     last_ts, last_value : int64[series], float64[series], written
         Newest sample of each series.
-    refs_out, ts_out, values_out : int32, int64, float64[len(timestamps)], written
+    totals : float64[series] or float64[0], written
+        What the deltas of each series come to; without any entries deltas are not added up.
+    refs_out, ts_out, values_out : int32, int64, float64[len(timestamps) + len(starts)], written
         Accepted samples, in order.
-    rows_out : int64[len(timestamps)], or int64[0]
-        Their numbers in the record.
+    rows_out : int64[len(timestamps) + len(starts)], or int64[0]
+        Their numbers in the record; -1 - i for the one in front of sample i.
     counts_out : int64[OUTCOME_COLUMNS], added to
         Samples by outcome; extremes of the accepted.
 
@@ -80,11 +112,12 @@ def admit_samples(
     last_words = last_value.view(np.uint64)
     words_out = values_out.view(np.uint64)
     in_order, out_of_order, newest, has_window = bounds[0], bounds[1], bounds[2], bounds[3] != 0
-    has_rows = len(rows_out) > 0
+    has_rows, has_starts, has_deltas, has_totals = len(rows_out) > 0, len(starts) > 0, len(deltas) > 0, len(totals) > 0
     accepted = 0
     low, high = counts_out[MIN_ACCEPTED], counts_out[MAX_ACCEPTED]
     for row in range(len(refs)):
         ref = refs[row]
+        is_delta = has_deltas and deltas[row]
         for j in range(sample_offsets[row], sample_offsets[row + 1]):
             t = timestamps[j]
             last = last_ts[ref] if ref >= 0 else FRESH
@@ -92,6 +125,8 @@ def admit_samples(
                 outcome = TOO_FAR_IN_FUTURE
             elif t >= in_order and t > last:
                 outcome = ACCEPTED
+            elif is_delta and t <= last:
+                outcome = REPEATED if t == last else OUT_OF_ORDER
             elif t == last and (t >= in_order or (has_window and t >= out_of_order)):
                 outcome = REPEATED if words[j] == last_words[ref] else NEW_VALUE
             elif has_window:
@@ -101,12 +136,28 @@ def admit_samples(
             if outcome == ACCEPTED and ref < 0:
                 outcome = METRIC_SERIES_LIMIT if ref == ROW_OVER_METRIC_LIMIT else SERIES_LIMIT
             if outcome == ACCEPTED:
+                start = starts[j] if has_starts else np.int64(0)
+                oldest = min(in_order, out_of_order) if is_delta and has_window else in_order
+                if start > 0 and max(oldest, last + 1) <= start < t:
+                    refs_out[accepted] = ref
+                    ts_out[accepted] = start
+                    values_out[accepted] = totals[ref] if is_delta and has_totals else 0.0
+                    if has_rows:
+                        rows_out[accepted] = -1 - j
+                    accepted += 1
+                    counts_out[ACCEPTED] += 1
+                    low, high = min(low, start), max(high, start)
+                word = words[j]
+                if is_delta and has_totals and word != _STALE:
+                    total = totals[ref] + values[j]
+                    word = as_bits(total) if total == total else _NAN
+                    totals[ref] = total if np.isfinite(total) else 0.0
                 if t > last:
                     last_ts[ref] = t
-                    last_words[ref] = words[j]
+                    last_words[ref] = word
                 refs_out[accepted] = ref
                 ts_out[accepted] = t
-                words_out[accepted] = words[j]
+                words_out[accepted] = word
                 if has_rows:
                     rows_out[accepted] = j
                 accepted += 1

@@ -74,12 +74,12 @@ def header_size(front: bytes) -> int:
     return 20 + int.from_bytes(front[12:16], "little")
 
 
-def decode_meta(front: bytes, *, kind: str, version: int) -> dict:
+def decode_meta(front: bytes, *, kind: str, versions: tuple[int, ...]) -> dict:
     """Return the `meta` of a file, of which the header is enough. Raises ColumnsFileCorrupt."""
-    return _decode_header(front, kind, version)["meta"]
+    return _decode_header(front, kind, versions)["meta"]
 
 
-def _decode_header(data: bytes, kind: str, version: int) -> dict:
+def _decode_header(data: bytes, kind: str, versions: tuple[int, ...]) -> dict:
     size = header_size(data)
     if size > len(data):
         raise ColumnsFileCorrupt(f"header ends at {size}, the file at {len(data)}")
@@ -87,14 +87,15 @@ def _decode_header(data: bytes, kind: str, version: int) -> dict:
     if crc32c(data[:header_end]) != int.from_bytes(data[header_end:size], "little"):
         raise ColumnsFileCorrupt(f"header checksum at {header_end} differs")
     header = json.loads(data[16:header_end])
-    if (header["kind"], header["version"]) != (kind, version):
-        raise ColumnsFileCorrupt(f"{header['kind']} version {header['version']} where {kind} {version} was expected")
+    if header["kind"] != kind or header["version"] not in versions:
+        expected = f"{kind} {' or '.join(map(str, versions))}"
+        raise ColumnsFileCorrupt(f"{header['kind']} version {header['version']} where {expected} was expected")
     return header
 
 
-def decode_columns(data: bytes, *, kind: str, version: int) -> ColumnsFile:
-    """Read a file of this kind and version. Raises ColumnsFileCorrupt."""
-    header = _decode_header(data, kind, version)
+def decode_columns(data: bytes, *, kind: str, versions: tuple[int, ...]) -> ColumnsFile:
+    """Read a file of this kind and of one of these versions. Raises ColumnsFileCorrupt."""
+    header = _decode_header(data, kind, versions)
     size = len(data)
     columns: dict[str, np.ndarray] = {}
     at = header_size(data)

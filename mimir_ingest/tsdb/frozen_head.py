@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mimir_ingest.tsdb.delta_totals import TotalsOfSeries
 from mimir_ingest.tsdb.segment import Segment
 from mimir_ingest.tsdb.series_table import SeriesTable, TableView
 
@@ -46,6 +47,8 @@ class FrozenHead:
     """int64[n] (ms): last sample of each live series."""
     last_value: np.ndarray
     """float64[n]."""
+    totals: TotalsOfSeries
+    """What the deltas of each live series come to."""
     max_ts: int
     window_ms: int
     cut: dict[int, Held]

@@ -35,6 +35,7 @@ from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.model.byte_table import grown
 from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.tsdb.delta_totals import DeltaTotals, TotalsOfSeries
 from mimir_ingest.tsdb.frozen_head import FrozenHead, Held, Retained
 from mimir_ingest.tsdb.head_view import HeadView
 from mimir_ingest.tsdb.histogram_segment import StagedHistograms, staged_with
@@ -56,6 +57,9 @@ _SEAL_SAMPLES_A_SERIES = 15
 _MERGED_SAMPLES_A_SERIES = 120
 _MERGED_SAMPLES = 1 << 22
 """why: past full chunks a merge saves nothing but the number of segments; few series may still merge up to this."""
+
+
+_NO_STARTS, _NO_DELTAS = np.empty(0, np.int64), np.empty(0, bool)
 
 
 class Head:
@@ -84,6 +88,7 @@ class Head:
         self._dead_count = 0
         self._metrics: MetricCounts | None = None
         """Known series by metric; None until a limit asks for it."""
+        self._totals = DeltaTotals()
         self._staged = Staged.empty()
         self._staged_count = 0
         self._staged_histograms: tuple[StagedHistograms, ...] = ()
@@ -99,6 +104,7 @@ class Head:
         """Bytes of memory taken by labels, staged samples and segments."""
         staged = self._staged.refs.nbytes + self._staged.timestamps.nbytes + self._staged.values.nbytes
         staged += sum(part.values.nbytes for part in self._staged_histograms)
+        staged += self._totals.nbytes
         return self.table.nbytes + staged + sum(s.nbytes for s in (*self.segments, *self.frozen))
 
     def floors(self, range_ms: int, window_ms: int) -> tuple[int, int]:
@@ -160,16 +166,23 @@ class Head:
         counts[MIN_ACCEPTED], counts[MAX_ACCEPTED] = MAX_MS, MIN_MS
         counts[INVALID_HISTOGRAM] = invalid
         at = self._staged_count
-        self._reserve_staged(at + batch.sample_count)
+        starts = _NO_STARTS if batch.starts is None else batch.starts
+        deltas = _NO_DELTAS if batch.deltas is None else batch.deltas
+        self._reserve_staged(at + batch.sample_count + len(starts))
         staged = self._staged
+        if len(deltas):
+            self._totals.reserve(self.table.count)
         accepted = admit_samples(
             refs,
             batch.sample_offsets,
             batch.timestamps,
             batch.values,
+            starts,
+            deltas,
             bounds,
             self._last_ts,
             self._last_value,
+            self._totals.floats if len(deltas) else np.empty(0, np.float64),
             staged.refs[at:],
             staged.timestamps[at:],
             staged.values[at:],
@@ -179,26 +192,35 @@ class Head:
         times = [staged.timestamps[at : at + accepted]]
         self._staged_count = at + accepted
         if histograms is not None and histograms.sample_count:
-            times.append(self._stage_histograms(histograms, refs, bounds, counts))
+            times.append(self._stage_histograms(histograms, deltas, refs, bounds, counts))
         if counts[ACCEPTED]:
             self.max_ts = max(self.max_ts, int(counts[MAX_ACCEPTED]))
             self._count_held(times[0] if len(times) == 1 else np.concatenate(times), counts, range_ms, offset)
         return counts
 
     def _stage_histograms(
-        self, histograms: HistogramSamples, refs: np.ndarray, bounds: np.ndarray, counts: np.ndarray
+        self,
+        histograms: HistogramSamples,
+        deltas: np.ndarray,
+        refs: np.ndarray,
+        bounds: np.ndarray,
+        counts: np.ndarray,
     ) -> np.ndarray:
         """Decide a record's histograms, after its floats; return the timestamps of those accepted."""
-        m = histograms.sample_count
+        starts = _NO_STARTS if histograms.starts is None else histograms.starts
+        m = histograms.sample_count + len(starts)
         refs_out, ts_out, rows = np.empty(m, np.int32), np.empty(m, np.int64), np.empty(m, np.int64)
         accepted = admit_samples(
             refs,
             histograms.offsets,
             histograms.timestamps,
             histograms.values.digests().view(np.float64),
+            starts,
+            deltas,
             bounds,
             self._last_ts,
             self._last_value,
+            np.empty(0, np.float64),
             refs_out,
             ts_out,
             np.empty(m, np.float64),
@@ -206,7 +228,9 @@ class Head:
             counts,
         )
         if accepted:
-            part = StagedHistograms(refs_out[:accepted], ts_out[:accepted], histograms.values.take(rows[:accepted]))
+            refs_out, ts_out = refs_out[:accepted], ts_out[:accepted]
+            values = self._totals.stored(histograms, deltas, refs_out, rows[:accepted])
+            part = StagedHistograms(refs_out, ts_out, values)
             self._staged_histograms = staged_with(self._staged_histograms, part)
             self._staged_histogram_count += accepted
         return ts_out[:accepted]
@@ -360,6 +384,7 @@ class Head:
                 old = last_ts < min(before_ms, *self.floors(range_ms, self.window_ms))
                 forgotten = old & (last_ts != NO_SAMPLE)
                 last_ts[forgotten] = NO_SAMPLE
+                self._totals.forget(np.flatnonzero(forgotten))
                 count = int(forgotten.sum())
                 self.live_count -= count
                 self._dead_count += count
@@ -375,6 +400,7 @@ class Head:
             live=live,
             last_ts=last_ts[live],
             last_value=self._last_value[live],
+            totals=self._totals.take(live),
             max_ts=self.max_ts,
             window_ms=self.window_ms,
             cut=cut,
@@ -421,12 +447,17 @@ class Head:
             self._staged = Staged(new_refs[staged.refs], staged.timestamps.copy(), staged.values.copy())
             self._staged_histograms = tuple(replace(p, refs=new_refs[p.refs]) for p in staged.histograms)
             self._last_ts, self._last_value = last_ts[kept], self._last_value[kept]
+            self._totals = DeltaTotals.of(self._totals.take(kept))
             self._dead_count = int((self._last_ts == NO_SAMPLE).sum())
 
     def series_state(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (int64[count] last timestamps, NO_SAMPLE where forgotten; float64[count] last values), copies."""
         count = self.table.count
         return self._last_ts[:count].copy(), self._last_value[:count].copy()
+
+    def delta_totals(self) -> TotalsOfSeries:
+        """Return what the deltas of each series come to, by ref."""
+        return self._totals.take(np.arange(self.table.count))
 
     @classmethod
     def restore(
@@ -440,6 +471,7 @@ class Head:
         window_ms: int,
         held: dict[int, Held],
         segments: tuple[Segment, ...],
+        totals: TotalsOfSeries | None = None,
         seal_samples: int = 1 << 16,
     ) -> Head:
         """Build a head from a checkpoint's or snapshot's columns: series i has the ref i in `segments`."""
@@ -447,6 +479,8 @@ class Head:
         text, offsets, hashes = labels
         head.table.intern(text, offsets[:-1], offsets[1:], hashes)
         head._last_ts, head._last_value = last_ts.copy(), last_value.copy()
+        if totals is not None:
+            head._totals = DeltaTotals.of(totals)
         head._dead_count = int((last_ts == NO_SAMPLE).sum())
         head.live_count = head.created_count = len(last_ts) - head._dead_count
         head.max_ts, head.window_ms, head.held, head.segments = max_ts, window_ms, dict(held), segments

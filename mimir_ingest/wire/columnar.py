@@ -34,11 +34,12 @@ HISTOGRAM_OFFSETS, HISTOGRAM_TIMESTAMPS, SCHEMAS, RESET_HINTS, FLOAT_KINDS = 10,
 ZERO_THRESHOLDS, ZERO_COUNTS, COUNTS, SUMS = 15, 16, 17, 18
 BUCKET_OFFSETS, BUCKET_INDEXES, BUCKET_COUNTS, CUSTOM_OFFSETS, CUSTOM_VALUES = 19, 20, 21, 22, 23
 EXEMPLAR_OFFSETS, EXEMPLAR_TIMESTAMPS, EXEMPLAR_VALUES, EXEMPLAR_LABELS, EXEMPLAR_LABEL_OFFSETS = 24, 25, 26, 27, 28
+STARTS, HISTOGRAM_STARTS, DELTAS = 29, 30, 31
 METRIC_SERIES_LIMIT, UNLIMITED_METRICS = 48, 49
 PLAIN, CONSTANT = 0, 1
 """Form of a section: one entry a row, or one entry that all rows share (timestamps only)."""
 
-_TIMES = (TIMESTAMPS, HISTOGRAM_TIMESTAMPS)
+_TIMES = (TIMESTAMPS, HISTOGRAM_TIMESTAMPS, STARTS, HISTOGRAM_STARTS)
 
 _NAMES = {
     LABELS: "labels",
@@ -69,6 +70,9 @@ _NAMES = {
     EXEMPLAR_VALUES: "exemplar values",
     EXEMPLAR_LABELS: "exemplar labels",
     EXEMPLAR_LABEL_OFFSETS: "exemplar label offsets",
+    STARTS: "starts",
+    HISTOGRAM_STARTS: "histogram starts",
+    DELTAS: "deltas",
     METRIC_SERIES_LIMIT: "series limit of a metric",
     UNLIMITED_METRICS: "metrics without limit",
 }
@@ -101,6 +105,9 @@ _DTYPES = {
     EXEMPLAR_VALUES: np.dtype("<f8"),
     EXEMPLAR_LABELS: np.dtype("u1"),
     EXEMPLAR_LABEL_OFFSETS: np.dtype("<u4"),
+    STARTS: np.dtype("<i8"),
+    HISTOGRAM_STARTS: np.dtype("<i8"),
+    DELTAS: np.dtype("u1"),
     METRIC_SERIES_LIMIT: np.dtype("<i8"),
     UNLIMITED_METRICS: np.dtype("u1"),
 }
@@ -134,9 +141,7 @@ def _columns(batch: WriteBatch) -> Iterator[tuple[int, int, np.ndarray]]:
         if batch.sample_count != batch.series_count or (np.diff(batch.sample_offsets) != 1).any():
             yield SAMPLE_OFFSETS, PLAIN, batch.sample_offsets
         if batch.sample_count:
-            first = batch.timestamps[:1]
-            one_time = bool((batch.timestamps == first).all())
-            yield TIMESTAMPS, CONSTANT if one_time else PLAIN, first if one_time else batch.timestamps
+            yield _times_column(TIMESTAMPS, batch.timestamps)
             yield VALUES, PLAIN, batch.values
     if len(batch.metadata):
         yield METADATA_TYPES, PLAIN, batch.metadata.types
@@ -150,14 +155,23 @@ def _columns(batch: WriteBatch) -> Iterator[tuple[int, int, np.ndarray]]:
         yield EXEMPLAR_VALUES, PLAIN, batch.exemplars.values
         yield EXEMPLAR_LABELS, PLAIN, batch.exemplars.labels
         yield EXEMPLAR_LABEL_OFFSETS, PLAIN, batch.exemplars.label_offsets
+    if batch.starts is not None and len(batch.starts):
+        yield _times_column(STARTS, batch.starts)
+    if batch.deltas is not None and batch.deltas.any():
+        yield DELTAS, PLAIN, batch.deltas
+
+
+def _times_column(kind: int, times: np.ndarray) -> tuple[int, int, np.ndarray]:
+    """Return (kind, form, column) of times, of which there are some."""
+    first = times[:1]
+    return (kind, CONSTANT, first) if bool((times == first).all()) else (kind, PLAIN, times)
 
 
 def _histogram_columns(samples: HistogramSamples) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yield (kind, form, column) of what native histograms need."""
-    values, first = samples.values, samples.timestamps[:1]
-    one_time = bool((samples.timestamps == first).all())
+    values = samples.values
     yield HISTOGRAM_OFFSETS, PLAIN, samples.offsets
-    yield HISTOGRAM_TIMESTAMPS, CONSTANT if one_time else PLAIN, first if one_time else samples.timestamps
+    yield _times_column(HISTOGRAM_TIMESTAMPS, samples.timestamps)
     yield SCHEMAS, PLAIN, values.schema
     yield RESET_HINTS, PLAIN, values.reset_hint
     yield FLOAT_KINDS, PLAIN, values.is_float
@@ -171,6 +185,8 @@ def _histogram_columns(samples: HistogramSamples) -> Iterator[tuple[int, int, np
     if len(values.custom_values):
         yield CUSTOM_OFFSETS, PLAIN, values.custom_offsets
         yield CUSTOM_VALUES, PLAIN, values.custom_values
+    if samples.starts is not None:
+        yield _times_column(HISTOGRAM_STARTS, samples.starts)
 
 
 def _settings_columns(settings: RecordSettings) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -240,8 +256,17 @@ def decode_columnar(value: bytes) -> tuple[WriteBatch, RecordSettings]:
         source,
         _histograms(sections, series) if SCHEMAS in sections else None,
         _exemplars(sections, series) if EXEMPLAR_VALUES in sections else None,
+        _timestamps(sections, STARTS, len(values)) if STARTS in sections else None,
+        _deltas(sections, series) if DELTAS in sections else None,
     )
     return batch, settings
+
+
+def _deltas(sections: _Sections, series: int) -> np.ndarray:
+    deltas = _column(sections, DELTAS)
+    if len(deltas) != series or (deltas > 1).any():
+        raise RecordCorrupt(f"record: section {_NAMES[DELTAS]} has {len(deltas)} entries for {series}, each 0 or 1")
+    return deltas.view(bool)
 
 
 def _exemplars(sections: _Sections, series: int) -> Exemplars:
@@ -285,7 +310,10 @@ def _histograms(sections: _Sections, series: int) -> HistogramSamples:
         custom_values,
     )
     return HistogramSamples(
-        _offsets(sections, HISTOGRAM_OFFSETS, series, m), _timestamps(sections, HISTOGRAM_TIMESTAMPS, m), values
+        _offsets(sections, HISTOGRAM_OFFSETS, series, m),
+        _timestamps(sections, HISTOGRAM_TIMESTAMPS, m),
+        values,
+        _timestamps(sections, HISTOGRAM_STARTS, m) if HISTOGRAM_STARTS in sections else None,
     )
 
 

@@ -11,10 +11,12 @@ import numpy as np
 from mimir_ingest.errors import InvalidRequest, InvariantViolated, RecordCorrupt, RecordVersionUnsupported
 from mimir_ingest.kernels import write_request as kernels
 from mimir_ingest.model.batch import WriteBatch
+from mimir_ingest.model.labels import put_uvarint
 from mimir_ingest.wire import remote_write_v1, symbolized
 from mimir_ingest.wire.exemplars import encode_exemplars
 from mimir_ingest.wire.histograms import TIME_SERIES, encode_histograms
 
+_CREATED_TAG = 6 << 3
 _COMMON_SLOTS = 64
 COMMON_SYMBOLS = (
     b"",
@@ -58,18 +60,50 @@ COMMON_SYMBOLS = (
 
 
 def _further_fields(batch: WriteBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Return exemplars and native histograms as fields of a TimeSeries, and each series' part; empty without any."""
-    if not batch.exemplar_count and not batch.histogram_count:
+    """Return exemplars, native histograms and the time of creation as fields of a TimeSeries, and each series' part.
+
+    Empty without any.
+    """
+    created = _created_fields(batch)
+    if not batch.exemplar_count and not batch.histogram_count and created is None:
         return np.empty(0, np.uint8), np.empty(0, np.int64)
     histograms, offsets = np.empty(0, np.uint8), np.zeros(batch.series_count + 1, np.int64)
     if batch.histograms is not None:
         histograms, offsets = encode_histograms(batch.histograms, TIME_SERIES[1])
-    if batch.exemplars is None or not batch.exemplar_count:
+    if not batch.exemplar_count and created is None:
         return histograms, offsets
     text, bounds = histograms.tobytes(), offsets.tolist()
-    parts = [own + text[a:b] for own, a, b in zip(encode_exemplars(batch.exemplars), bounds, bounds[1:], strict=False)]
+    nothing = [b""] * batch.series_count
+    exemplars = nothing if batch.exemplars is None else encode_exemplars(batch.exemplars)
+    spans = zip(exemplars, bounds, bounds[1:], created or nothing, strict=False)
+    parts = [own + text[a:b] + field for own, a, b, field in spans]
     ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
     return np.frombuffer(b"".join(parts), np.uint8), ends
+
+
+def _created_fields(batch: WriteBatch) -> list[bytes] | None:
+    """Return each series' field 6, empty for none: the first start of its samples; None when no sample has one."""
+    created = np.zeros(batch.series_count, np.int64)
+    histograms = batch.histograms
+    kinds = [(batch.sample_offsets, batch.starts)]
+    if histograms is not None:
+        kinds.append((histograms.offsets, histograms.starts))
+    for offsets, starts in kinds:
+        if starts is None:
+            continue
+        rows = np.flatnonzero(starts)[::-1]
+        series = np.searchsorted(offsets, rows, side="right") - 1
+        first = created.copy()
+        first[series] = starts[rows]
+        created = np.where(created == 0, first, created)
+    if not created.any():
+        return None
+    fields: dict[int, bytes] = {0: b""}
+    for at in set(created.tolist()) - {0}:
+        out = bytearray((_CREATED_TAG,))
+        put_uvarint(out, at % (1 << 64))
+        fields[at] = bytes(out)
+    return [fields[at] for at in created.tolist()]
 
 
 def _measure(batch: WriteBatch, further_offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,6 +145,8 @@ def encode_mimir(batch: WriteBatch, version: int) -> bytes:
     """Return the record value of a batch in version 0 or 1. Raises RecordVersionUnsupported for another version."""
     if version not in (0, 1):
         raise RecordVersionUnsupported(f"this program does not write records of version {version}")
+    if batch.deltas is not None and batch.deltas.any():
+        raise InvariantViolated(f"a record of version {version} cannot say that a series has deltas")
     further, further_offsets = _further_fields(batch)
     series, metadata = _measure(batch, further_offsets)
     source = bytes((0x10, batch.source)) if batch.source else b""

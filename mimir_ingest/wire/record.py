@@ -87,6 +87,9 @@ def split_for_size(batch: WriteBatch, version: int, max_bytes: int) -> list[Writ
             rows = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.diff(batch.exemplars.label_offsets) + 20)])
             series += 4 + np.diff(rows[batch.exemplars.offsets])
             fixed = 2 * _COLUMNAR_FIXED_BYTES
+        if batch.starts is not None or batch.deltas is not None:
+            series += 8 * samples + 1
+            fixed = 2 * _COLUMNAR_FIXED_BYTES
         metadata = np.diff(batch.metadata.offsets[::3]) + 13
         room = max_bytes - fixed
     else:
@@ -101,7 +104,7 @@ def split_for_size(batch: WriteBatch, version: int, max_bytes: int) -> list[Writ
 def _histogram_bytes(samples: HistogramSamples) -> np.ndarray:
     """Return int64[series]: what each series' native histograms take in a columnar value, its offsets included."""
     values = samples.values
-    sizes = 59 + 12 * (np.diff(values.bucket_offsets[::2])) + 8 * np.diff(values.custom_offsets)
+    sizes = 67 + 12 * (np.diff(values.bucket_offsets[::2])) + 8 * np.diff(values.custom_offsets)
     return 4 + np.diff(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])[samples.offsets])
 
 
