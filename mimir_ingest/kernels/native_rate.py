@@ -33,7 +33,7 @@ from mimir_ingest.kernels.native_merge import (
     scale,
 )
 from mimir_ingest.kernels.native_pairs import RECONCILED_ADD, RECONCILED_SUB
-from mimir_ingest.kernels.windows import COUNTER, PER_SECOND, extrapolation_factor, seconds
+from mimir_ingest.kernels.windows import COUNTER, PER_SECOND, extrapolated_spans, seconds, start_of_counter
 
 NOT_COUNTER, NOT_GAUGE = 1 << 10, 1 << 11
 """Flags, beside INCOMPATIBLE, RECONCILED_SUB and RECONCILED_ADD: a gauge, or no gauge, where it should be otherwise."""
@@ -130,10 +130,13 @@ def extrapolate_histograms(native, points, spans, window, works, output):
         flags = _increase(native, points, lo, hi, counter, works)
         if flags & ABSENT == 0:
             first = native.count[points.rows[lo]]
-            factor = extrapolation_factor(
-                points.timestamps, works[0].parts[COUNT], first, lo, hi, spans[item, 2], spans[item, 3], counter
+            first_ms, last_ms = points.timestamps[lo], points.timestamps[hi - 1]
+            to_start, to_end, sampled = extrapolated_spans(
+                first_ms - spans[item, 2], spans[item, 3] - last_ms, last_ms - first_ms, hi - lo
             )
-            scale(works[0], factor / divisor, False)
+            if counter:
+                to_start = start_of_counter(to_start, sampled, works[0].parts[COUNT], first)
+            scale(works[0], (sampled + to_start + to_end) / sampled / divisor, False)
         if not emit(works[0], output, item, flags):
             break
     return output.cursor[0]

@@ -36,6 +36,15 @@ def link_resets(values, start, stop, next_reset):
 
 
 @inline
+def has_resets(values, start, stop):
+    """Whether the counter falls anywhere."""
+    falls = 0
+    for j in range(start + 1, stop):
+        falls += 1 if values[j] < values[j - 1] else 0
+    return falls > 0
+
+
+@inline
 def longest_series(offsets):
     """Return the sample count of the longest series."""
     longest = 0
@@ -45,24 +54,32 @@ def longest_series(offsets):
 
 
 @inline
-def extrapolation_factor(timestamps, delta, first_value, lo, hi, start_time, end_time, counter):
-    """Return the factor by which the increase between the first and last sample covers the whole window."""
-    first, last = lo, hi - 1
-    to_start = float(timestamps[first] - start_time) / 1000.0
-    to_end = float(end_time - timestamps[last]) / 1000.0
-    sampled = float(timestamps[last] - timestamps[first]) / 1000.0
-    average = sampled / float(last - first)
+def extrapolated_spans(before_ms, after_ms, sampled_ms, samples):
+    """Return how far (s) a window's samples stand for before the first and after the last, and the time between these.
+
+    `before_ms` and `after_ms` are the gaps between the window's borders and its samples, of which there are at least 2.
+    """
+    to_start = float(before_ms) / 1000.0
+    to_end = float(after_ms) / 1000.0
+    sampled = float(sampled_ms) / 1000.0
+    average = sampled / float(samples - 1)
     threshold = average * 1.1
     if to_start >= threshold:
         to_start = average / 2.0
-    if counter and delta > 0.0 and first_value >= 0.0:
-        # A counter cannot have been negative: do not reach back past the point where it would have been zero.
-        to_zero = sampled * (first_value / delta)
-        if to_zero < to_start:
-            to_start = to_zero
     if to_end >= threshold:
         to_end = average / 2.0
-    return (sampled + to_start + to_end) / sampled
+    return to_start, to_end, sampled
+
+
+@inline
+def start_of_counter(to_start, sampled, delta, first_value):
+    """Return `to_start` (s), or less: a counter does not reach back past the point where it would have been zero."""
+    # From twice the increase on it would have been zero before `to_start`, which is below 1.1 times `sampled`.
+    if delta > 0.0 and 0.0 <= first_value < 2.0 * delta:
+        to_zero = sampled * (first_value / delta)
+        if to_zero < to_start:
+            return to_zero
+    return to_start
 
 
 @kernel(i64(i64_in, i64_in, f64_in, i64_in, i64_in, f64_2d_out, bool_2d_out, i64_out))
@@ -93,10 +110,14 @@ def extrapolate_rate(offsets, timestamps, values, ends, window, values_out, pres
     counter = mode & COUNTER != 0
     divisor = seconds(range_ms) if mode & PER_SECOND else 1.0
     next_reset = np.empty(longest_series(offsets) + 1, np.int64)
+    # Regular samples lie in the same places of each window: what follows from these places alone is kept.
+    before_ms = after_ms = sampled_ms = samples = np.int64(-1)
+    to_start = to_end = sampled = factor = 0.0
     found = total = fresh = longest = 0
     for i in range(len(offsets) - 1):
         start, stop = offsets[i], offsets[i + 1]
-        if counter:
+        resets = counter and has_resets(values, start, stop)
+        if resets:
             link_resets(values, start, stop, next_reset)
         lo = hi = start
         for s in range(len(ends)):
@@ -110,18 +131,33 @@ def extrapolate_rate(offsets, timestamps, values, ends, window, values_out, pres
             fresh += hi - max(lo, seen)
             longest = max(longest, hi - lo)
             present_out[i, s] = hi - lo > 1
-            values_out[i, s] = 0.0
             if hi - lo <= 1:
+                values_out[i, s] = 0.0
                 continue
             found += 1
+            first_ms, last_ms = timestamps[lo], timestamps[hi - 1]
+            if (
+                before_ms != first_ms - (end - range_ms)
+                or after_ms != end - last_ms
+                or sampled_ms != last_ms - first_ms
+                or samples != hi - lo
+            ):
+                before_ms, after_ms = first_ms - (end - range_ms), end - last_ms
+                sampled_ms, samples = last_ms - first_ms, hi - lo
+                to_start, to_end, sampled = extrapolated_spans(before_ms, after_ms, sampled_ms, samples)
+                factor = (sampled + to_start + to_end) / sampled / divisor
             delta = values[hi - 1] - values[lo]
-            if counter:
+            scale = factor
+            if resets:
                 at = next_reset[lo + 1 - start]
                 while at < hi:
                     delta += values[at - 1]
                     at = next_reset[at + 1 - start]
-            factor = extrapolation_factor(timestamps, delta, values[lo], lo, hi, end - range_ms, end, counter)
-            values_out[i, s] = delta * (factor / divisor)
+            if counter:
+                begin = start_of_counter(to_start, sampled, delta, values[lo])
+                if begin != to_start:
+                    scale = (sampled + begin + to_end) / sampled / divisor
+            values_out[i, s] = delta * scale
     counts_out[0] += total
     counts_out[1] += fresh
     counts_out[2] = max(counts_out[2], longest)
