@@ -21,20 +21,20 @@ import structlog
 import uvloop
 
 from mimir_ingest import __version__, wiring
-from mimir_ingest.api.application import Endpoints, build_application
+from mimir_ingest.api.application import Endpoints, build_applications
 from mimir_ingest.api.internal import build_internal_application
-from mimir_ingest.api.server import HttpServer
 from mimir_ingest.assembly import Parts, assemble, now_ms
 from mimir_ingest.config.settings import Settings
 from mimir_ingest.config.targets import components
 from mimir_ingest.distributor.service import Distributor
 from mimir_ingest.errors import IngestError, StoreUnavailable
+from mimir_ingest.listening import Listeners
 from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.modules import start_order
 from mimir_ingest.obs.metrics import ProcessMetrics, new_registry
 from mimir_ingest.obs.self_monitoring import run_self_monitoring
 from mimir_ingest.obs.services import ServiceRegistry, ServiceState
-from mimir_ingest.ring_wiring import describe_ring_store, internal_host
+from mimir_ingest.ring_wiring import describe_ring_store
 from mimir_ingest.wire import snappy
 from mimir_ingest.wire.record import VERSION_V0, encode_mimir
 from partitions.bootstrap import first_partitions
@@ -79,16 +79,7 @@ class Process:
         self.registry = new_registry()
         ProcessMetrics.create(self.registry, version=__version__, revision="", branch="")
         self.services = ServiceRegistry(on_change=_report_state)
-        server = settings.server
-        patience = {
-            "idle_timeout_s": server.http_server_idle_timeout.seconds,
-            "graceful_timeout_s": server.graceful_shutdown_timeout.seconds,
-        }
-        tls = wiring.server_tls(settings)
-        self._http = HttpServer(host=server.http_listen_address, port=server.http_listen_port, tls=tls, **patience)
-        self._internal = HttpServer(
-            host=internal_host(settings), port=server.grpc_listen_port, flags="-server.grpc-listen", **patience
-        )
+        self._listeners = Listeners(settings)
 
     async def run(self) -> None:
         """Start everything, wait for a signal or a failure, stop everything. Raises the failure."""
@@ -100,10 +91,9 @@ class Process:
         starting: asyncio.Task | None = None
         try:
             self.services.set_state("server", ServiceState.STARTING)
-            port = self._http.listen()
-            internal_port = self._internal.listen() if "internal-server" in self._modules else None
+            port, internal_port = self._listeners.listen(internal="internal-server" in self._modules)
             parts = assemble(self._settings, self.registry, self._modules, http_port=port, internal_port=internal_port)
-            await self._http.serve(build_application(self._endpoints(parts)))
+            await self._listeners.serve(build_applications(self._endpoints(parts)))
             self.services.set_state("server", ServiceState.RUNNING)
             starting = asyncio.create_task(self._serve_components(parts, port), name="components")
             stopping = asyncio.create_task(self._stop.wait(), name="wait for a signal")
@@ -114,10 +104,10 @@ class Process:
                 await asyncio.sleep(self._settings.shutdown_delay.seconds)
         finally:
             self.services.set_state("server", ServiceState.STOPPING)
-            await self._http.stop()
+            await self._listeners.stop()
             self.services.set_state("server", ServiceState.TERMINATED)
             if starting is None:
-                await self._internal.stop()
+                await self._listeners.stop_internal()
             else:
                 starting.cancel()
                 await asyncio.wait([starting])
@@ -130,6 +120,7 @@ class Process:
             settings=self._settings,
             services=self.services,
             registry=self.registry,
+            credentials=self._listeners.credentials,
             runtime=parts.runtime,
             watcher=parts.watcher,
             ring_store=describe_ring_store(self._settings.ingest_storage),
@@ -173,7 +164,7 @@ class Process:
             case "bucket":
                 return partial(self._start_bucket, parts), parts.bucket_upkeep.close
             case "internal-server":
-                return partial(self._serve_internal, parts), self._internal.stop
+                return partial(self._serve_internal, parts), self._listeners.stop_internal
             case "ingester":
                 return parts.membership.start, parts.membership.close
             case "distributor":
@@ -195,7 +186,7 @@ class Process:
 
     async def _serve_internal(self, parts: Parts) -> None:
         querier = self._settings.querier
-        await self._internal.serve(
+        await self._listeners.serve_internal(
             build_internal_application(
                 parts.ingester, max_samples=querier.max_samples, timeout_s=querier.timeout.seconds
             )
@@ -278,7 +269,8 @@ class Process:
 
     def _announce(self, port: int) -> None:
         settings = self._settings
-        scheme = "https" if settings.server.http_tls_config.cert_file else "http"
+        tls = settings.server.http_tls_config
+        scheme = "https" if tls.cert_file or tls.cert else "http"
         base = f"{scheme}://localhost:{port}{settings.server.http_path_prefix.rstrip('/')}"
         monitoring = settings.self_monitoring
         lines = []
@@ -288,7 +280,11 @@ class Process:
             lines.append(
                 f"query at  {base}{settings.api.prometheus_http_prefix}   (a Prometheus data source in Grafana)"
             )
-        lines.append(f"look at   {base}/")
+        admin_port = settings.server.admin_listen_port
+        pages = (
+            f"{scheme}://localhost:{admin_port}{settings.server.http_path_prefix.rstrip('/')}" if admin_port else base
+        )
+        lines.append(f"look at   {pages}/")
         if settings.multitenancy_enabled:
             lines.append("tenants are told apart by the header X-Scope-OrgID (-auth.multitenancy-enabled=false: none)")
         if not monitoring.enabled or "distributor" not in self._modules or "querier" not in self._modules:

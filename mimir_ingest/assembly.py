@@ -51,6 +51,7 @@ from mimir_ingest.querier.owners import PartitionOwners
 from mimir_ingest.querier.ring_view import RingView
 from mimir_ingest.querier.service import Querier
 from mimir_ingest.wire.record import RecordSettings
+from mimir_ingest.tls import client_tls
 from partitions.lifecycler import InstanceLifecycler, PartitionLifecycler
 from partitions.model import InstanceDesc
 from partitions.watch import RingWatcher
@@ -130,7 +131,12 @@ def assemble(
             ingester = builder.ingester(storage)
             membership, downscale = builder.membership(ingester, storage, internal_port)
         if "querier" in modules:
-            client = IngesterClient(IngesterClientMetrics.create(registry))
+            grpc_client = settings.ingester_client.grpc_client_config
+            client = IngesterClient(
+                IngesterClientMetrics.create(registry),
+                tls=client_tls(grpc_client),
+                server_name=grpc_client.tls_server_name,
+            )
             querier = builder.querier(storage, ingester, client)
     return Parts(
         identity=identity,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -300,19 +299,3 @@ def query_limits(settings: Settings) -> QueryLimits:
         lookback_ms=querier.lookback_delta.ms,
         subquery_step_ms=querier.default_evaluation_interval.ms,
     )
-
-
-def server_tls(settings: Settings) -> ssl.SSLContext | None:
-    """Return the listener's TLS, or None for plain HTTP. Raises ConfigError for files that cannot be used."""
-    tls = settings.server.http_tls_config
-    if not tls.cert_file:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-        if tls.client_auth_type == "RequireAndVerifyClientCert":
-            context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(tls.client_ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"server.http_tls_config cannot be used: {error}") from error
-    return context

@@ -1,7 +1,9 @@
 """All routes of one process, put together.
 
-Instrument ─► StripPrefix ─► CleanPath ─► Router ─┬─► push, queries, remote read (bare ASGI)
-                                                  └─► Gzip ─► FastAPI: query API, status pages, control endpoints
+Instrument ─► StripPrefix ─► CleanPath ─► Only ─► Authenticate ─► Router ─┬─► push, queries, remote read (bare ASGI)
+                                                                          └─► Gzip ─► FastAPI: all others
+
+`Only` is there where operators have a listener of their own, `Authenticate` where there are credentials.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CollectorRegistry
 
 from mimir_ingest import __version__
+from mimir_ingest.api.access import Authenticate, Only, tenant_paths
 from mimir_ingest.api.build_info import build_info
 from mimir_ingest.api.config import config_router
 from mimir_ingest.api.consistency import read_level
+from mimir_ingest.api.credentials import CredentialChecker
 from mimir_ingest.api.errors import Application, RetryAfter
 from mimir_ingest.api.ha_tracker import ha_tracker_router
 from mimir_ingest.api.index import index_router, standard_groups
@@ -69,6 +73,8 @@ class Endpoints:
     settings: Settings
     services: ServiceRegistry
     registry: CollectorRegistry
+    credentials: CredentialChecker | None
+    """None asks nobody for credentials."""
     runtime: RuntimeConfigWatcher
     watcher: RingWatcher
     ring_store: str
@@ -85,8 +91,18 @@ class Endpoints:
     now_ms: Callable[[], int]
 
 
-def build_application(parts: Endpoints) -> Application:
-    """Return the ASGI application of a process."""
+@dataclass(frozen=True, slots=True)
+class Applications:
+    """The ASGI applications of a process's listeners."""
+
+    http: Application
+    """The tenants' routes; without `admin` the operators' too."""
+    admin: Application | None
+    """The operators' routes, where `server.admin_listen_port` gives them a listener."""
+
+
+def build_applications(parts: Endpoints) -> Applications:
+    """Return the ASGI applications of a process."""
     settings = parts.settings
     tenants = TenantResolver(
         multitenancy_enabled=settings.multitenancy_enabled,
@@ -95,18 +111,30 @@ def build_application(parts: Endpoints) -> Application:
         max_tenants=settings.tenant_federation.max_tenants,
     )
     prometheus = "/" + settings.api.prometheus_http_prefix.strip("/")
+    is_tenant_path = tenant_paths(prometheus)
     routes = _bare_routes(parts, tenants, prometheus)
     routers = _routers(parts, tenants, prometheus)
+    served: Application = Router(routes, fallback=Gzip(_pages(routers)))
+    if parts.credentials is not None:
+        served = Authenticate(served, parts.credentials.identify, tenants=tenants, is_tenant_path=is_tenant_path)
     server = settings.server
     prefix = server.http_path_prefix.rstrip("/")
-    paths = [route.path for route in routes] + [route.path for router in routers for route in router.routes]
-    served = StripPrefix(CleanPath(Router(routes, fallback=Gzip(_pages(routers)))), server.http_path_prefix)
+    names = RouteNames(
+        prefix + path
+        for path in [route.path for route in routes] + [route.path for router in routers for route in router.routes]
+    )
+    metrics = ServerMetrics.create(parts.registry)
     debug = "debug" if server.log_level == "debug" else None
-    return Instrument(
-        served,
-        ServerMetrics.create(parts.registry),
-        RouteNames(prefix + path for path in paths),
-        log_level="info" if server.log_request_at_info_level_enabled else debug,
+    log_level = "info" if server.log_request_at_info_level_enabled else debug
+
+    def around(application: Application) -> Application:
+        reached = StripPrefix(CleanPath(application), server.http_path_prefix)
+        return Instrument(reached, metrics, names, log_level=log_level)
+
+    if not server.admin_listen_port:
+        return Applications(around(served), None)
+    return Applications(
+        around(Only(served, is_tenant_path)), around(Only(served, lambda path: not is_tenant_path(path)))
     )
 
 

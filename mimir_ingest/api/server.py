@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from mimir_ingest.api.connection import ConnectionLimits, connection_class
 from mimir_ingest.api.errors import Application
 from mimir_ingest.errors import IngestError
 
@@ -43,6 +44,7 @@ class HttpServer:
     idle_timeout_s : how long an idle connection is kept open
     graceful_timeout_s : time allowed to open requests at the end
     tls : None for plain HTTP
+    limits : bounds of every connection
     flags : the flags that set host and port, less `-address` and `-port`, for the advice when the address is taken
     """
 
@@ -54,8 +56,10 @@ class HttpServer:
         idle_timeout_s: float,
         graceful_timeout_s: float,
         tls: ssl.SSLContext | None = None,
+        limits: ConnectionLimits | None = None,
         flags: str = "-server.http-listen",
     ) -> None:
+        self._limits = limits or ConnectionLimits()
         self._host, self._port, self._tls, self._flags = host, port, tls, flags
         self._idle_timeout_s, self._graceful_timeout_s = idle_timeout_s, graceful_timeout_s
         self._listener: socket.socket | None = None
@@ -90,7 +94,8 @@ class HttpServer:
         config = uvicorn.Config(
             application,  # type: ignore[arg-type]
             loop="none",
-            http="httptools",
+            http=connection_class(self._limits),
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,

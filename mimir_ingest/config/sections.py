@@ -40,12 +40,20 @@ class ApiSection(Section):
 
 
 class TlsSection(Section):
-    """`server.http_tls_config`"""
+    """`server.http_tls_config`, `server.grpc_tls_config`"""
 
-    cert_file: Annotated[str, said("PEM file with the server's certificate; with key_file turns HTTPS on.")]
+    cert: Annotated[str, said("The server's certificate itself, as PEM, in the place of cert_file.")]
+    key: Annotated[SecretStr, said("The certificate's key itself, as PEM, in the place of key_file.")]
+    client_ca: Annotated[str, said("The authorities themselves, as PEM, in the place of client_ca_file.")]
+    cert_file: Annotated[
+        str, said("PEM file with the server's certificate; with its key turns TLS on. Read again when it changes.")
+    ]
     key_file: Annotated[str, said("PEM file with the certificate's key.")]
     client_auth_type: Annotated[
-        str, said("What is asked of clients: empty or NoClientCert, or RequireAndVerifyClientCert.")
+        str,
+        said(
+            "What is asked of clients: empty or NoClientCert, VerifyClientCertIfGiven, or RequireAndVerifyClientCert."
+        ),
     ]
     client_ca_file: Annotated[str, said("PEM file with the authorities that sign client certificates.")]
 
@@ -55,6 +63,9 @@ class ServerSection(Section):
 
     http_listen_address: Annotated[str, said("Address to listen on; empty is all addresses.")]
     http_listen_port: Annotated[int, said("Port to listen on; 0 takes a free one.")]
+    http_listen_conn_limit: Annotated[
+        int, said("Connections open at a time on a listener; further ones are answered 503. 0 is no limit.")
+    ]
     grpc_listen_address: Annotated[
         str,
         said(
@@ -63,14 +74,59 @@ class ServerSection(Section):
         ),
     ]
     grpc_listen_port: Annotated[int, said("Port of that listener; 0 takes a free one.")]
+    admin_listen_address: str
+    admin_listen_port: int
+    tls_cipher_suites: Annotated[
+        str, said("Cipher suites of the listeners by Go's names, comma-separated; empty is Python's choice.")
+    ]
+    tls_min_version: Annotated[str, said("Lowest TLS version of the listeners: VersionTLS12 (also empty) or others.")]
     http_tls_config: TlsSection
+    grpc_tls_config: TlsSection
     register_instrumentation: Annotated[bool, said("Serve /metrics.")]
     graceful_shutdown_timeout: Annotated[Span, said("Time allowed to open requests when the process stops.")]
+    http_server_read_timeout: Annotated[
+        Span, said("Time in which a request must have arrived, its body included; 0 is no limit.")
+    ]
+    http_server_read_header_timeout: Annotated[
+        Span, said("Time in which a request's headers must have arrived; 0 is http_server_read_timeout.")
+    ]
+    http_server_write_timeout: Annotated[
+        Span, said("Time from a request's headers to the end of its answer; 0 is no limit.")
+    ]
     http_server_idle_timeout: Annotated[Span, said("How long an idle connection is kept open.")]
     log_format: Annotated[str, said("Form of log lines: logfmt or json.")]
     log_level: Annotated[str, said("Lowest level logged: debug, info, warn or error.")]
     log_request_at_info_level_enabled: Annotated[bool, said("Log requests at level info rather than debug.")]
     http_path_prefix: Annotated[str, said("Prefix of every path, those of /ready and /metrics included.")]
+
+
+class AuthSection(Section):
+    """`auth`"""
+
+    credentials_file: str
+
+
+class GrpcClientSection(Section):
+    """`ingester_client.grpc_client_config`: requests to the internal listeners of other processes, over HTTP"""
+
+    tls_enabled: Annotated[bool, said("Reach other processes over TLS; their server.grpc_tls_config must be set.")]
+    tls_cert_path: Annotated[str, said("PEM file with the client certificate; needs tls_key_path.")]
+    tls_key_path: Annotated[str, said("PEM file with the client certificate's key; needs tls_cert_path.")]
+    tls_ca_path: Annotated[
+        str, said("PEM file with the authorities that other processes' certificates are checked against.")
+    ]
+    tls_server_name: Annotated[
+        str, said("Name expected in other processes' certificates; empty is the address in the ring.")
+    ]
+    tls_insecure_skip_verify: Annotated[bool, said("Do not check other processes' certificates. For tests only.")]
+    tls_cipher_suites: Annotated[str, said("Cipher suites by Go's names, comma-separated; empty is Python's choice.")]
+    tls_min_version: Annotated[str, said("Lowest TLS version: VersionTLS12 (also empty) or others.")]
+
+
+class IngesterClientSection(Section):
+    """`ingester_client`"""
+
+    grpc_client_config: GrpcClientSection
 
 
 class RetryAfterSection(Section):

@@ -20,8 +20,10 @@ from mimir_ingest.config.limits import LIMIT_NAMES, Limits, limit_texts
 from mimir_ingest.config.parse import CommandLine, Explicit, expand_env, parse_file, parse_flags
 from mimir_ingest.config.sections import (
     ApiSection,
+    AuthSection,
     BlocksStorageSection,
     DistributorSection,
+    IngesterClientSection,
     IngesterSection,
     IngestStorageSection,
     QuerierSection,
@@ -53,9 +55,11 @@ class Settings(Section):
     ]
     shutdown_delay: Annotated[Span, said("How long to go on serving, not ready, after a request to stop.")]
     api: ApiSection
+    auth: AuthSection
     server: ServerSection
     distributor: DistributorSection
     ingester: IngesterSection
+    ingester_client: IngesterClientSection
     ingest_storage: IngestStorageSection
     blocks_storage: BlocksStorageSection
     querier: QuerierSection

@@ -13,6 +13,7 @@ from typing import Any
 from mimir_ingest.config.effective import EffectiveConfig
 from mimir_ingest.config.limits import limit_problems
 from mimir_ingest.config.targets import COMPONENTS, GROUPS, MIMIR_ONLY, names
+from mimir_ingest.config.tls_names import CIPHERS, TLS13_CIPHERS, VERSIONS, suites
 
 MIN_RECORD_BYTES, MAX_RECORD_BYTES = 1 << 20, 15_983_616
 _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -29,6 +30,11 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 _NOT_NEGATIVE = (
     "shutdown_delay",
     "server.graceful_shutdown_timeout",
+    "server.http_server_read_timeout",
+    "server.http_server_read_header_timeout",
+    "server.http_server_write_timeout",
+    "server.http_server_idle_timeout",
+    "server.http_listen_conn_limit",
     "ingest_storage.snapshot_interval",
     "ingest_storage.retention_after_cut",
     "distributor.instance_limits.max_ingestion_rate",
@@ -84,7 +90,7 @@ def _ranges(values: Mapping[str, Any]) -> Iterator[str]:
     for path in _POSITIVE:
         if values[path] <= 0:
             yield f"{path} is {values[path]}; it must be above zero"
-    for path in ("server.http_listen_port", "server.grpc_listen_port"):
+    for path in ("server.http_listen_port", "server.grpc_listen_port", "server.admin_listen_port"):
         if not 0 <= values[path] <= 65535:
             yield f"{path} is {values[path]}; a port is 0 to 65535"
 
@@ -116,14 +122,57 @@ def _prefixes(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _server(values: Mapping[str, Any]) -> Iterator[str]:
-    tls = "server.http_tls_config."
-    if bool(values[tls + "cert_file"]) != bool(values[tls + "key_file"]):
+    yield from _listener_tls(values, "server.http_tls_config.")
+    yield from _listener_tls(values, "server.grpc_tls_config.")
+    yield from _tls_bounds(values, "server.")
+    admin = values["server.admin_listen_port"]
+    if admin and admin == values["server.http_listen_port"]:
+        yield f"server.admin_listen_port and server.http_listen_port are both {admin}; they must differ"
+    client = "ingester_client.grpc_client_config."
+    yield from _tls_bounds(values, client)
+    if bool(values[client + "tls_cert_path"]) != bool(values[client + "tls_key_path"]):
+        yield f"{client}tls_cert_path and {client}tls_key_path must both be set or both be empty"
+
+
+def _listener_tls(values: Mapping[str, Any], tls: str) -> Iterator[str]:
+    for inline, file in (("cert", "cert_file"), ("key", "key_file"), ("client_ca", "client_ca_file")):
+        if values[tls + inline] and values[tls + file]:
+            yield f"{tls}{inline} and {tls}{file} are both set; set one"
+    cert, key, authorities = (
+        bool(values[tls + name] or values[f"{tls}{name}_file"]) for name in ("cert", "key", "client_ca")
+    )
+    if cert != key:
         yield f"{tls}cert_file and {tls}key_file must both be set or both be empty"
     auth = values[tls + "client_auth_type"]
-    if auth not in ("", "NoClientCert", "RequireAndVerifyClientCert"):
-        yield f'{tls}client_auth_type is "{auth}"; it takes NoClientCert or RequireAndVerifyClientCert'
-    if auth == "RequireAndVerifyClientCert" and not values[tls + "client_ca_file"]:
-        yield f"{tls}client_auth_type asks for client certificates, so {tls}client_ca_file must be set"
+    if auth in ("RequestClientCert", "RequireAnyClientCert"):
+        yield (
+            f"{tls}client_auth_type is {auth}, which takes any certificate unverified; set VerifyClientCertIfGiven or "
+            "RequireAndVerifyClientCert"
+        )
+    elif auth not in ("", "NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"):
+        yield (
+            f'{tls}client_auth_type is "{auth}"; it takes NoClientCert, VerifyClientCertIfGiven or '
+            "RequireAndVerifyClientCert"
+        )
+    elif auth not in ("", "NoClientCert"):
+        if not authorities:
+            yield f"{tls}client_auth_type asks for client certificates, so {tls}client_ca_file must be set"
+        if not cert:
+            yield f"{tls}client_auth_type asks for client certificates, so {tls}cert_file and key_file must be set"
+    if authorities and auth in ("", "NoClientCert"):
+        yield (
+            f"{tls}client_ca_file is set, but {tls}client_auth_type asks for no client certificates; set "
+            "RequireAndVerifyClientCert"
+        )
+
+
+def _tls_bounds(values: Mapping[str, Any], section: str) -> Iterator[str]:
+    version = values[section + "tls_min_version"]
+    if version and version not in VERSIONS:
+        yield f'{section}tls_min_version is "{version}"; it takes {", ".join(VERSIONS)}'
+    for name in suites(values[section + "tls_cipher_suites"]):
+        if name not in CIPHERS and name not in TLS13_CIPHERS:
+            yield f'{section}tls_cipher_suites names "{name}"; it takes {", ".join(CIPHERS)}'
 
 
 def _retry_after(values: Mapping[str, Any]) -> Iterator[str]:

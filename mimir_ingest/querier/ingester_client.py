@@ -7,6 +7,7 @@ are decoded in threads while they arrive. The caller bounds the time of a call.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -63,17 +64,27 @@ class IngesterClient:
         *,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         max_connections: int = 0,
+        tls: ssl.SSLContext | None = None,
+        server_name: str = "",
     ) -> None:
-        """`max_connections` bounds those that are open at a time; 0 is no bound."""
+        """Make a client.
+
+        Parameters
+        ----------
+        max_connections : bounds those that are open at a time; 0 is no bound
+        tls : None for plain HTTP
+        server_name : name expected in an owner's certificate; empty is the host of its address
+        """
         self._metrics = metrics
         self._connect_timeout_s = connect_timeout_s
         self._max_connections = max_connections
+        self._tls, self._server_name = tls, server_name
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
         """Make the session."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=30.0),
+            connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=30.0, ssl=self._tls or True),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
             read_bufsize=FEED_BYTES,
             max_line_size=MAX_HEADER_BYTES,
@@ -100,18 +111,27 @@ class IngesterClient:
         """Return the owner that listens on `address` (`host:port`); `instance` names it in errors."""
         if self._session is None:
             raise OwnerUnavailable(f"{instance} cannot be asked: this process is stopping")
-        return RemoteOwner(self._session, instance, address, self._metrics)
+        scheme = "https" if self._tls else "http"
+        return RemoteOwner(
+            self._session, instance, f"{scheme}://{address}", self._metrics, server_name=self._server_name or None
+        )
 
 
 class RemoteOwner:
     """One other process; see `owner.Owner`."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, instance: str, address: str, metrics: IngesterClientMetrics
+        self,
+        session: aiohttp.ClientSession,
+        instance: str,
+        url: str,
+        metrics: IngesterClientMetrics,
+        *,
+        server_name: str | None,
     ) -> None:
-        self._session, self._metrics = session, metrics
-        self._name = f"{instance} ({address})"
-        self._base = f"http://{address}{PREFIX}"
+        self._session, self._metrics, self._server_name = session, metrics, server_name
+        self._name = f"{instance} ({url.partition('://')[2]})"
+        self._base = url + PREFIX
 
     async def select(self, ask: HeadAsk, budget: SampleBudget) -> OwnerAnswer[SeriesSamples]:
         """See `Owner`."""
@@ -192,7 +212,9 @@ class RemoteOwner:
         for fresh in (False, True):
             begun = False
             try:
-                async with self._session.request(method, self._base + path, **options) as response:
+                async with self._session.request(
+                    method, self._base + path, server_hostname=self._server_name, **options
+                ) as response:
                     begun = True
                     if response.status != 200:
                         raise decode_error(response.status, await response.content.read(_MAX_TEXT_BYTES), self._name)

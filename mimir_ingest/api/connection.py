@@ -1,0 +1,184 @@
+"""One connection of a listener: uvicorn's protocol with the bounds that Go's HTTP server has.
+
+A client may not take memory or a connection without end: not by headers that grow, chunks without data, trailers, nor
+by sending or reading slowly. Source: Go `net/http`, whose defaults and time-outs Mimir's keys set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 1 << 20
+"""Request line and headers together, as in Go; 431 over it. Also what may come between two pieces of a body."""
+MAX_HEADERS = 1000
+"""why: a header costs 300 bytes here, so that the bytes alone would let one request take 80 MB."""
+
+_FAREWELL_S = 1.0
+"""why: closing TLS waits 30 s for the client's farewell, and one that keeps a connection idle does not look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """Bounds of every connection of a listener; 0 is none."""
+
+    read_timeout_s: float = 0.0
+    """From a request's first byte, or the connection's beginning, to the end of its body."""
+    read_header_timeout_s: float = 0.0
+    """The same, to the end of its headers."""
+    write_timeout_s: float = 0.0
+    """From a request's headers to the end of its answer."""
+    connections: int = 0
+    """Connections open at a time."""
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn makes one for each connection; `limits` is set by `connection_class`."""
+
+    limits = ConnectionLimits()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._in_head = True
+        self._outside_body = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin, or refuse where too many are open."""
+        super().connection_made(transport)
+        if 0 < self.limits.connections < len(self.connections):
+            self._refuse(b"503 Service Unavailable", b"too many connections")
+            return
+        self._arm_read(self.limits.read_header_timeout_s or self.limits.read_timeout_s)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; no timer outlives the connection."""
+        self._disarm_read()
+        self._disarm_write()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent."""
+        if self.parser is None or self.transport.is_closing():
+            return
+        self._outside_body += len(data)
+        try:
+            self._unset_keepalive_if_required()
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # As in Go, a wish for another protocol is not heard, and the connection goes on as it was.
+            if rest := data[upgrade.args[0] :]:
+                self.data_received(rest)
+            return
+        except httptools.HttpParserError:
+            self._refuse(b"400 Bad Request", b"400 Bad Request")
+            return
+        if self._outside_body > MAX_HEAD_BYTES:
+            self._refuse(b"431 Request Header Fields Too Large", b"request headers too large")
+
+    def on_message_begin(self) -> None:
+        """Begin a request's headers."""
+        super().on_message_begin()
+        self._in_head = True
+        limits = self.limits
+        self._arm_read(limits.read_header_timeout_s or limits.read_timeout_s)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; trailers are not headers."""
+        if not self._in_head:
+            return
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse(b"431 Request Header Fields Too Large", b"too many request headers")
+
+    def on_headers_complete(self) -> None:
+        """Hand the request to the application."""
+        self._in_head = False
+        self._outside_body = 0
+        if self.transport.is_closing():
+            return
+        limits = self.limits
+        if limits.read_header_timeout_s:
+            self._arm_read(limits.read_timeout_s)
+        if self._write_deadline is None:
+            self._arm_write()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._outside_body = 0
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Nothing more is expected of the client until its next request."""
+        self._in_head = True
+        self._outside_body = 0
+        self._disarm_read()
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer was written; the next one of a pipeline begins."""
+        self._disarm_write()
+        if self.pipeline:
+            self._arm_write()
+        super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """Close an idle connection; over TLS not every client answers to that."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self.loop.call_later(_FAREWELL_S, self._end_farewell)
+
+    def _end_farewell(self) -> None:
+        if self.transport.get_write_buffer_size() == 0:
+            self.transport.abort()
+
+    def _arm_read(self, seconds: float) -> None:
+        self._disarm_read()
+        if seconds:
+            self._deadline = self.loop.call_later(seconds, self._too_slow)
+
+    def _disarm_read(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _arm_write(self) -> None:
+        if self.limits.write_timeout_s:
+            self._write_deadline = self.loop.call_later(self.limits.write_timeout_s, self._too_slow)
+
+    def _disarm_write(self) -> None:
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+            self._write_deadline = None
+
+    def _too_slow(self) -> None:
+        """Close at once, without an answer, as Go does: it could not be read in time either."""
+        self.transport.abort()
+
+    def _refuse(self, status: bytes, message: bytes) -> None:
+        """Answer for the application and close; nothing is answered in the middle of another answer."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            head = b"HTTP/1.1 %s\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % (
+                status,
+                len(message) + 1,
+            )
+            self.transport.write(head + b"connection: close\r\n\r\n" + message + b"\n")
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()
+
+
+def connection_class(limits: ConnectionLimits) -> type[Connection]:
+    """Return the class of connections with these limits, as uvicorn wants it."""
+    return type("LimitedConnection", (Connection,), {"limits": limits})
