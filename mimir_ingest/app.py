@@ -126,7 +126,7 @@ class Process:
             ring_store=describe_ring_store(self._settings.ingest_storage),
             distributor=parts.distributor,
             ha_tracker=parts.ha_tracker,
-            otlp_settings=wiring.otlp_settings(parts.runtime.for_tenant),
+            otlp_settings=wiring.otlp_settings(self._settings, parts.runtime.for_tenant),
             ingester=parts.ingester,
             membership=parts.membership,
             downscale=parts.downscale,

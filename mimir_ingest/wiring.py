@@ -165,13 +165,16 @@ def distributor_options(settings: Settings) -> DistributorOptions:
         max_recv_msg_size=settings.distributor.max_recv_msg_size,
         remote_timeout_s=settings.distributor.remote_timeout.seconds,
         write_timeout_s=storage.kafka.write_timeout.seconds,
-        record_version=(
-            VERSION_COLUMNAR if storage.record_format == "columnar" else storage.kafka.producer_record_version
-        ),
+        record_version=_record_version(settings),
         max_record_bytes=storage.kafka.producer_max_record_size_bytes,
         skip_label_name_validation_header=settings.api.skip_label_name_validation_header_enabled,
         skip_label_count_validation_header=settings.api.skip_label_count_validation_header_enabled,
     )
+
+
+def _record_version(settings: Settings) -> int:
+    storage = settings.ingest_storage
+    return VERSION_COLUMNAR if storage.record_format == "columnar" else storage.kafka.producer_record_version
 
 
 def instance_limits(settings: Settings, runtime: RuntimeConfigWatcher) -> Callable[[], InstanceLimits]:
@@ -203,9 +206,11 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def otlp_settings(limits_for: Callable[[str], Limits]) -> Callable[[str], OtlpSettings]:
+def otlp_settings(settings: Settings, limits_for: Callable[[str], Limits]) -> Callable[[str], OtlpSettings]:
     """Return a function from tenant to its translation of OTLP, built once for each set of limits."""
-    return _once_each(limits_for, _otlp_settings)
+    # Mimir's records cannot say that a series has deltas.
+    accumulates = _record_version(settings) == VERSION_COLUMNAR
+    return _once_each(limits_for, partial(_otlp_settings, accumulate_deltas=accumulates))
 
 
 def ha_limits(limits_for: Callable[[str], Limits]) -> Callable[[str], HaLimits]:
@@ -228,7 +233,7 @@ def _once_each(limits_for: Callable[[str], Limits], build: Callable[[Limits], Bu
     return of
 
 
-def _otlp_settings(limits: Limits) -> OtlpSettings:
+def _otlp_settings(limits: Limits, *, accumulate_deltas: bool) -> OtlpSettings:
     derived = strategy_of(limits.name_validation_scheme, limits.otel_metric_suffixes_enabled)
     return OtlpSettings(
         strategy=limits.otel_translation_strategy or derived,
@@ -237,6 +242,7 @@ def _otlp_settings(limits: Limits) -> OtlpSettings:
         keep_identifying_resource_attributes=limits.otel_keep_identifying_resource_attributes,
         convert_histograms_to_nhcb=limits.otel_convert_histograms_to_nhcb,
         native_delta_ingestion=limits.otel_native_delta_ingestion,
+        accumulate_deltas=accumulate_deltas,
         created_timestamp_zero_ingestion=limits.otel_created_timestamp_zero_ingestion_enabled,
         label_name_underscore_sanitization=limits.otel_label_name_underscore_sanitization,
         label_name_preserve_multiple_underscores=limits.otel_label_name_preserve_multiple_underscores,

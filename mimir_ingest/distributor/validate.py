@@ -372,7 +372,8 @@ def _drop_repeated_timestamps(batch: WriteBatch) -> tuple[WriteBatch, int]:
     keep = np.ones(batch.sample_count, bool)
     keep[again] = False
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(row[keep], minlength=n))])
-    return (
-        replace(batch, sample_offsets=offsets, timestamps=batch.timestamps[keep], values=batch.values[keep]),
-        len(again),
+    starts = batch.starts[keep] if batch.starts is not None else None
+    kept = replace(
+        batch, sample_offsets=offsets, timestamps=batch.timestamps[keep], values=batch.values[keep], starts=starts
     )
+    return kept, len(again)

@@ -38,6 +38,8 @@ class OtlpSettings:
     """Explicit-bounds histograms become native histograms with custom buckets."""
     native_delta_ingestion: bool = False
     """Store deltas as they are."""
+    accumulate_deltas: bool = False
+    """Mark deltas for whoever stores them to add up; else they are refused."""
     created_timestamp_zero_ingestion: bool = False
     """A sample of zero at the start of a counter."""
     label_name_underscore_sanitization: bool = True

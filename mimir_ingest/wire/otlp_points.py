@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import enum
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,16 @@ MAX_EXEMPLAR_RUNES = 128
 _DELTA = pb.AGGREGATION_TEMPORALITY_DELTA
 _STALE_FLAG = pb.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 _INFINITE_LE = label_pair("le", "+Inf")
+
+
+class Temporality(enum.Enum):
+    """What becomes of a metric's data points."""
+
+    CUMULATIVE = enum.auto()
+    DELTA = enum.auto()
+    """Added up where they are stored."""
+    RAW_DELTA = enum.auto()
+    """Stored as they are."""
 
 
 class UnusableMetric(ValueError):
@@ -66,13 +77,13 @@ def convert_metric(into: Conversion, metric: pb.Metric, kind: str | None, points
     first = into.received
     into.received += len(points)
     try:
-        name, metadata_type, delta = _judge(into.settings, metric, kind, points)
+        name, metadata_type, temporality = _judge(into.settings, metric, kind, points)
     except (UnusableMetric, UnusableName) as error:
         into.unconverted += len(points)
         into.fail(error)
         return
     into.metadata.setdefault((metadata_type, name, metric.description, metric.unit))
-    series = _Series(into, labels, name, cumulative=not delta)
+    series = _Series(into, labels, name, temporality)
     convert = _converter(into.settings, metric, kind)
     failed = None
     for number, point in enumerate(points, first):
@@ -85,17 +96,20 @@ def convert_metric(into: Conversion, metric: pb.Metric, kind: str | None, points
         into.fail(failed)
 
 
-def _judge(settings: OtlpSettings, metric: pb.Metric, kind: str | None, points: list) -> tuple[str, int, bool]:
-    """Return a metric's name, the type for its metadata, and whether it has deltas."""
+def _judge(settings: OtlpSettings, metric: pb.Metric, kind: str | None, points: list) -> tuple[str, int, Temporality]:
+    """Return a metric's name, the type for its metadata, and what becomes of its temporality."""
     if kind is None:
         raise UnusableMetric(
             f"could not get aggregation temporality for {metric.name} as it has unsupported metric type Empty"
         )
-    delta = False
+    temporality = Temporality.CUMULATIVE
     if kind in ("sum", "histogram", "exponential_histogram"):
-        temporality = getattr(metric, kind).aggregation_temporality
-        delta = temporality == _DELTA and settings.native_delta_ingestion
-        if not delta and temporality != pb.AGGREGATION_TEMPORALITY_CUMULATIVE:
+        stated = getattr(metric, kind).aggregation_temporality
+        if stated == _DELTA and settings.native_delta_ingestion:
+            temporality = Temporality.RAW_DELTA
+        elif stated == _DELTA and settings.accumulate_deltas:
+            temporality = Temporality.DELTA
+        elif stated != pb.AGGREGATION_TEMPORALITY_CUMULATIVE:
             raise UnusableMetric(f'invalid temporality and type combination for metric "{metric.name}"')
     counter = kind == "sum" and metric.sum.is_monotonic
     name_kind = "counter" if counter else "gauge" if kind == "gauge" else "other"
@@ -103,17 +117,17 @@ def _judge(settings: OtlpSettings, metric: pb.Metric, kind: str | None, points: 
     if not points:
         raise UnusableMetric(f"empty data points. {metric.name} is dropped")
     known = {"gauge": GAUGE, "sum": COUNTER if counter else GAUGE, "summary": SUMMARY}.get(kind, HISTOGRAM)
-    return name, UNKNOWN if delta else known, delta
+    return name, UNKNOWN if temporality is Temporality.RAW_DELTA else known, temporality
 
 
 class _Series:
     """Adds rows of one metric."""
 
-    __slots__ = ("_bounds", "_cumulative", "_les", "into", "labels", "name", "pair")
+    __slots__ = ("_bounds", "_les", "into", "labels", "name", "pair", "temporality")
 
-    def __init__(self, into: Conversion, labels: PointLabels, name: str, *, cumulative: bool) -> None:
+    def __init__(self, into: Conversion, labels: PointLabels, name: str, temporality: Temporality) -> None:
         self.into, self.labels, self.name, self.pair = into, labels, name, name_pair(name)
-        self._cumulative = cumulative
+        self.temporality = temporality
         self._bounds: list[float] = []
         self._les: list[bytes] = []
 
@@ -123,12 +137,20 @@ class _Series:
             self._bounds, self._les = bounds, [label_pair("le", format_plain(bound)) for bound in bounds]
         return self._les
 
-    def start_ms(self, point, timestamp_ms: int) -> int | None:
-        """Return where a counter's zero belongs, or None."""
-        if not (self._cumulative and self.into.settings.created_timestamp_zero_ingestion):
-            return None
+    @property
+    def delta(self) -> bool:
+        """Whether the points are to be added up."""
+        return self.temporality is Temporality.DELTA
+
+    def start_ms(self, point, timestamp_ms: int) -> int:
+        """Return the time from which a point counts, where a sample before it belongs; else 0."""
         start = point.start_time_unix_nano // 1_000_000
-        return start if start > 0 and timestamp_ms - START_WITHIN_MS <= start < timestamp_ms else None
+        match self.temporality:
+            case Temporality.DELTA:
+                return start if start < timestamp_ms else 0
+            case Temporality.CUMULATIVE if self.into.settings.created_timestamp_zero_ingestion:
+                return start if timestamp_ms - START_WITHIN_MS <= start < timestamp_ms else 0
+        return 0
 
     def add_exemplars(self, point, row_of: Callable[[float], int]) -> None:
         """Add a point's exemplars, each to the row that `row_of` gives for its value."""
@@ -174,14 +196,19 @@ def _number(series: _Series, number: int, point: pb.NumberDataPoint, *, counter:
         timestamp_ms,
         value,
         stale=bool(point.flags & _STALE_FLAG),
-        start_ms=series.start_ms(point, timestamp_ms) if counter else None,
+        start_ms=series.start_ms(point, timestamp_ms) if counter or series.delta else 0,
+        delta=series.delta,
     )
 
 
 def _classic_histogram(series: _Series, number: int, point: pb.HistogramDataPoint) -> None:
     labels, rows, name = series.labels.of(point.attributes), series.into.rows, series.name
     timestamp_ms = point.time_unix_nano // 1_000_000
-    same = {"stale": bool(point.flags & _STALE_FLAG), "start_ms": series.start_ms(point, timestamp_ms)}
+    same = {
+        "stale": bool(point.flags & _STALE_FLAG),
+        "start_ms": series.start_ms(point, timestamp_ms),
+        "delta": series.delta,
+    }
     if point.HasField("sum"):
         rows.add(labels.named(name_pair(f"{name}_sum")), number, timestamp_ms, point.sum, **same)
     count = float(point.count)
@@ -195,18 +222,14 @@ def _classic_histogram(series: _Series, number: int, point: pb.HistogramDataPoin
     series.add_exemplars(point, lambda value: first + bisect.bisect_left(bounds, value))
 
 
-def _custom_histogram(delta: bool) -> Callable[[_Series, int, pb.HistogramDataPoint], None]:
-    def convert(series: _Series, number: int, point: pb.HistogramDataPoint) -> None:
-        _native(series, number, point, from_explicit(point, delta=delta, stale=bool(point.flags & _STALE_FLAG)))
-
-    return convert
+def _custom_histogram(series: _Series, number: int, point: pb.HistogramDataPoint) -> None:
+    gauge, stale = series.temporality is Temporality.RAW_DELTA, bool(point.flags & _STALE_FLAG)
+    _native(series, number, point, from_explicit(point, gauge=gauge, stale=stale))
 
 
-def _exponential(delta: bool) -> Callable[[_Series, int, pb.ExponentialHistogramDataPoint], None]:
-    def convert(series: _Series, number: int, point: pb.ExponentialHistogramDataPoint) -> None:
-        _native(series, number, point, from_exponential(point, delta=delta, stale=bool(point.flags & _STALE_FLAG)))
-
-    return convert
+def _exponential(series: _Series, number: int, point: pb.ExponentialHistogramDataPoint) -> None:
+    gauge, stale = series.temporality is Temporality.RAW_DELTA, bool(point.flags & _STALE_FLAG)
+    _native(series, number, point, from_exponential(point, gauge=gauge, stale=stale))
 
 
 def _native(series: _Series, number: int, point, histogram) -> None:
@@ -217,6 +240,7 @@ def _native(series: _Series, number: int, point, histogram) -> None:
         timestamp_ms,
         histogram,
         start_ms=series.start_ms(point, timestamp_ms),
+        delta=series.delta,
     )
     series.add_exemplars(point, lambda value: row)
 
@@ -231,7 +255,7 @@ def _summary(series: _Series, number: int, point: pb.SummaryDataPoint) -> None:
     for at in point.quantile_values:
         pair = label_pair("quantile", format_plain(at.quantile))
         label_bytes = labels.named_with(series.pair, "quantile", pair)
-        rows.add(label_bytes, number, timestamp_ms, at.value, stale=stale, start_ms=None)
+        rows.add(label_bytes, number, timestamp_ms, at.value, stale=stale)
 
 
 def _converter(settings: OtlpSettings, metric: pb.Metric, kind: str) -> Callable[[_Series, int, object], None]:
@@ -243,7 +267,5 @@ def _converter(settings: OtlpSettings, metric: pb.Metric, kind: str) -> Callable
         case "summary":
             return _summary
         case "exponential_histogram":
-            return _exponential(metric.exponential_histogram.aggregation_temporality == _DELTA)
-    if settings.convert_histograms_to_nhcb:
-        return _custom_histogram(metric.histogram.aggregation_temporality == _DELTA)
-    return _classic_histogram
+            return _exponential
+    return _custom_histogram if settings.convert_histograms_to_nhcb else _classic_histogram

@@ -1,6 +1,6 @@
 """Rows of a batch, one data point's series at a time, and native histograms of OTLP's two kinds of histogram.
 
-A row is one series with one sample, or two when a zero stands at its start. Source: spec ingest-storage 8.9 ("Types").
+A row is one series with one sample. Source: spec ingest-storage 8.9 ("Types").
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from mimir_ingest.model.histograms import (
     GAUGE,
     MAX_SCHEMA,
     MIN_SCHEMA,
-    RESET,
     RESET_UNKNOWN,
     Histograms,
     HistogramSamples,
@@ -52,15 +51,8 @@ class NativeHistogram:
     reset_hint: int = RESET_UNKNOWN
     stale: bool = False
 
-    def zero(self) -> NativeHistogram:
-        """Return the same histogram before any observation."""
-        none = np.empty(0, np.int64), np.empty(0, np.float64)
-        return NativeHistogram(
-            self.schema, self.zero_threshold, 0.0, 0.0, 0.0, none, none, self.custom_values, reset_hint=RESET
-        )
 
-
-def from_exponential(point: ExponentialHistogramDataPoint, *, delta: bool, stale: bool) -> NativeHistogram:
+def from_exponential(point: ExponentialHistogramDataPoint, *, gauge: bool, stale: bool) -> NativeHistogram:
     """Return the native histogram of an exponential one. Raises UnusablePoint."""
     if point.scale < MIN_SCHEMA:
         raise UnusablePoint(
@@ -74,12 +66,12 @@ def from_exponential(point: ExponentialHistogramDataPoint, *, delta: bool, stale
         float(point.count),
         point.sum,
         *(_buckets(side.bucket_counts, side.offset, down) for side in (point.negative, point.positive)),
-        reset_hint=GAUGE if delta else RESET_UNKNOWN,
+        reset_hint=GAUGE if gauge else RESET_UNKNOWN,
         stale=stale,
     )
 
 
-def from_explicit(point: HistogramDataPoint, *, delta: bool, stale: bool) -> NativeHistogram:
+def from_explicit(point: HistogramDataPoint, *, gauge: bool, stale: bool) -> NativeHistogram:
     """Return the native histogram with the bounds of an explicit-bounds one as custom buckets."""
     counts = np.array(point.bucket_counts, np.float64)
     filled = np.flatnonzero(counts)
@@ -92,7 +84,7 @@ def from_explicit(point: HistogramDataPoint, *, delta: bool, stale: bool) -> Nat
         (np.empty(0, np.int64), np.empty(0, np.float64)),
         (filled, counts[filled]),
         tuple(point.explicit_bounds),
-        reset_hint=GAUGE if delta else RESET_UNKNOWN,
+        reset_hint=GAUGE if gauge else RESET_UNKNOWN,
         stale=stale,
     )
 
@@ -126,48 +118,65 @@ class Rows:
     labels: list[bytes] = field(default_factory=list)
     points: list[int] = field(default_factory=list)
     """Data point of each row, -1 for none."""
+    deltas: list[bool] = field(default_factory=list)
+    """Whether the samples of each row are deltas."""
     sizes: list[int] = field(default_factory=list)
     """Float samples of each row."""
     timestamps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    """When what each float sample counts began (ms), 0 where that is not told."""
     stale: list[int] = field(default_factory=list)
     """Samples that are staleness markers."""
     histogram_rows: list[int] = field(default_factory=list)
     histogram_times: list[int] = field(default_factory=list)
+    histogram_starts: list[int] = field(default_factory=list)
     histograms: list[NativeHistogram] = field(default_factory=list)
     exemplars: list[tuple[int, int, float, bytes]] = field(default_factory=list)
     """(row, ms, value, label bytes)."""
 
     def add(
-        self, label_bytes: bytes, point: int, timestamp_ms: int, value: float, *, stale: bool, start_ms: int | None
+        self,
+        label_bytes: bytes,
+        point: int,
+        timestamp_ms: int,
+        value: float,
+        *,
+        stale: bool = False,
+        start_ms: int = 0,
+        delta: bool = False,
     ) -> int:
-        """Add a series with a sample, after a zero at `start_ms`. Return its row."""
+        """Add a series with a sample, which counts since `start_ms` (0: not known). Return its row."""
         self.labels.append(label_bytes)
         self.points.append(point)
-        if start_ms is not None:
-            self.timestamps.append(start_ms)
-            self.values.append(0.0)
+        self.deltas.append(delta)
+        self.sizes.append(1)
         if stale:
             self.stale.append(len(self.timestamps))
         self.timestamps.append(timestamp_ms)
         self.values.append(value)
-        self.sizes.append(1 if start_ms is None else 2)
+        self.starts.append(start_ms)
         return len(self.labels) - 1
 
     def add_histogram(
-        self, label_bytes: bytes, point: int, timestamp_ms: int, histogram: NativeHistogram, *, start_ms: int | None
+        self,
+        label_bytes: bytes,
+        point: int,
+        timestamp_ms: int,
+        histogram: NativeHistogram,
+        *,
+        start_ms: int,
+        delta: bool,
     ) -> int:
-        """Add a series with a native histogram, after an empty one at `start_ms`. Return its row."""
+        """Add a series with a native histogram, as `add` does."""
         row = len(self.labels)
         self.labels.append(label_bytes)
         self.points.append(point)
+        self.deltas.append(delta)
         self.sizes.append(0)
-        if start_ms is not None:
-            self.histogram_rows.append(row)
-            self.histogram_times.append(start_ms)
-            self.histograms.append(histogram.zero())
         self.histogram_rows.append(row)
         self.histogram_times.append(timestamp_ms)
+        self.histogram_starts.append(start_ms)
         self.histograms.append(histogram)
         return row
 
@@ -175,9 +184,11 @@ class Rows:
         """Add a series with the value 1 at each time, of no data point."""
         self.labels.append(label_bytes)
         self.points.append(-1)
+        self.deltas.append(False)
         self.sizes.append(len(timestamps_ms))
         self.timestamps += timestamps_ms
         self.values += [1.0] * len(timestamps_ms)
+        self.starts += [0] * len(timestamps_ms)
 
     def batch(self, metadata: MetadataColumns) -> WriteBatch:
         """Return the rows as columns."""
@@ -199,6 +210,8 @@ class Rows:
             SOURCE_OTLP,
             self._histogram_samples() if self.histograms else None,
             self._exemplars() if self.exemplars else None,
+            np.array(self.starts, np.int64) if any(self.starts) else None,
+            np.array(self.deltas, bool) if any(self.deltas) else None,
         )
 
     def _exemplars(self) -> Exemplars:
@@ -215,7 +228,8 @@ class Rows:
     def _histogram_samples(self) -> HistogramSamples:
         per_row = np.bincount(self.histogram_rows, minlength=len(self.labels))
         times = np.array(self.histogram_times, np.int64)
-        return HistogramSamples(_bounds(per_row, len(per_row)), times, _columns(self.histograms))
+        starts = np.array(self.histogram_starts, np.int64) if any(self.histogram_starts) else None
+        return HistogramSamples(_bounds(per_row, len(per_row)), times, _columns(self.histograms), starts)
 
     def histogram_facts(self) -> HistogramFacts | None:
         """Return what validation asks of histograms; None without any."""

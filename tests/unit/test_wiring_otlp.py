@@ -15,14 +15,18 @@ STRATEGY = "-distributor.otel-translation-strategy="
 
 
 def translation(*flags: str) -> OtlpSettings:
-    limits = load(flags, {})[0].limits
-    settings_for = wiring.otlp_settings(lambda tenant: limits)
+    settings = load(flags, {})[0]
+    settings_for = wiring.otlp_settings(settings, lambda tenant: settings.limits)
     assert settings_for("a") is settings_for("b")
     return settings_for("a")
 
 
-def test_nothing_set_is_mimirs_translation():
-    assert translation(LEGACY) == OtlpSettings()
+def test_nothing_set_is_mimirs_translation_and_deltas_are_added_up():
+    assert translation(LEGACY) == OtlpSettings(accumulate_deltas=True)
+
+
+def test_deltas_are_refused_where_mimirs_records_are_written_which_cannot_tell_them():
+    assert translation(LEGACY, "-ingest-storage.kafka.producer-record-version=1") == OtlpSettings()
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,7 @@ def test_every_key_has_its_effect():
         keep_identifying_resource_attributes=True,
         convert_histograms_to_nhcb=True,
         native_delta_ingestion=True,
+        accumulate_deltas=True,
         created_timestamp_zero_ingestion=True,
         label_name_underscore_sanitization=False,
         label_name_preserve_multiple_underscores=False,

@@ -21,7 +21,7 @@ def test_a_bucket_holds_what_lies_within_its_bounds_at_any_resolution(scale, off
     message = ExponentialHistogramDataPoint(scale=scale)
     message.positive.offset = offset
     message.positive.bucket_counts.extend(counts)
-    made = from_exponential(message, delta=False, stale=False)
+    made = from_exponential(message, gauge=False, stale=False)
     expected: dict[int, float] = {}
     for i, count in enumerate(counts):
         # OTLP's bucket k lies in (base**k, base**(k + 1)], Prometheus's in (base**(k - 1), base**k].
@@ -40,9 +40,9 @@ def test_a_bucket_number_that_does_not_fit_is_refused(offset):
     message.positive.bucket_counts.extend([0, 1])
     if offset > 0:
         with pytest.raises(UnusablePoint, match="No bucket has the number 2147483649"):
-            from_exponential(message, delta=False, stale=False)
+            from_exponential(message, gauge=False, stale=False)
     else:
-        assert from_exponential(message, delta=False, stale=False).positive[0].tolist() == [offset + 2]
+        assert from_exponential(message, gauge=False, stale=False).positive[0].tolist() == [offset + 2]
 
 
 def test_buckets_are_counted_as_they_are_sent():
@@ -88,3 +88,65 @@ def test_a_stale_histogram_has_its_marker():
     body = request(histogram("e", stale, kind="exponentialHistogram")).SerializeToString()
     held = otlp.decode(body, OtlpSettings(), json=False).batch.histograms.values
     assert held.stale.tolist() == [True]
+
+
+START_MS = NOW_MS - 10_000
+STARTED = {"startTimeUnixNano": START_MS * 1_000_000}
+
+
+def converted(metric, **settings):
+    return otlp.decode(request(metric).SerializeToString(), OtlpSettings(**settings), json=False).batch
+
+
+def starts(batch) -> list[int]:
+    """Return when what the samples count began, floats first."""
+    floats = [] if batch.starts is None else batch.starts.tolist()
+    return floats if batch.histograms is None else floats + batch.histograms.starts.tolist()
+
+
+CLASSIC = point(count=3, sum=4, bucketCounts=[1, 2], explicitBounds=[1], **STARTED)
+EXPONENTIAL = point(count=1, sum=4, positive={"bucketCounts": [1]}, **STARTED)
+
+
+@pytest.mark.parametrize(
+    ("metric", "samples"),
+    [
+        (total("c", point(asInt=1, **STARTED)), 1),
+        (histogram("h", CLASSIC), 4),
+        (histogram("e", EXPONENTIAL, kind="exponentialHistogram"), 1),
+    ],
+)
+def test_a_point_of_a_counter_says_when_its_count_began_if_the_tenant_asks_for_zeros(metric, samples):
+    assert starts(converted(metric, created_timestamp_zero_ingestion=True)) == [START_MS] * samples
+    without = converted(metric)
+    assert without.starts is None
+    assert without.histograms is None or without.histograms.starts is None
+
+
+@pytest.mark.parametrize("start_ms", [0, NOW_MS, NOW_MS + 1, NOW_MS - 300_001])
+def test_a_start_that_is_unknown_or_not_before_its_point_or_long_ago_is_none(start_ms):
+    metric = total("c", point(asInt=1, startTimeUnixNano=start_ms * 1_000_000))
+    assert converted(metric, created_timestamp_zero_ingestion=True).starts is None
+    gauges = gauge("g", point(asInt=1, **STARTED))
+    assert converted(gauges, created_timestamp_zero_ingestion=True).starts is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind"),
+    [
+        (total("c", point(asInt=1, **STARTED), temporality=1), 1),
+        (total("u", point(asInt=1, **STARTED), temporality=1, monotonic=False), 2),
+        (histogram("h", CLASSIC, temporality=1), 3),
+        (histogram("e", EXPONENTIAL, kind="exponentialHistogram", temporality=1), 3),
+    ],
+)
+def test_deltas_are_marked_as_such_and_say_when_they_began(metric, kind):
+    batch = converted(metric, accumulate_deltas=True)
+    assert batch.deltas.all()
+    assert set(starts(batch)) == {START_MS}
+    assert batch.metadata.types.tolist() == [kind]
+    assert batch.histograms is None or batch.histograms.values.reset_hint.tolist() == [0]
+    raw = converted(metric, accumulate_deltas=True, native_delta_ingestion=True)
+    assert raw.deltas is None
+    assert raw.starts is None
+    assert raw.metadata.types.tolist() == [0]
