@@ -29,7 +29,7 @@ from mimir_ingest.promql.operators.elementwise import ELEMENTWISE, map_values
 from mimir_ingest.promql.operators.info_join import join_info
 from mimir_ingest.promql.operators.native_statistics import STATISTICS, histogram_statistic
 from mimir_ingest.promql.operators.rollups import ROLLUPS, roll_up
-from mimir_ingest.promql.operators.selectors import points, select_instant, subquery_samples, without_stale
+from mimir_ingest.promql.operators.selectors import points, select_instant, subquery_points, without_stale
 from mimir_ingest.promql.operators.sorting import SORTS, sort_series
 from mimir_ingest.promql.plan_nodes import Plan
 from mimir_ingest.promql.values import (
@@ -79,6 +79,7 @@ _OPERATORS: dict[type, Operator] = {
     planned.InstantSelect: select_instant,
     planned.Negate: negate,
     planned.Number: conversions.number,
+    planned.Plus: conversions.unchanged,
     planned.StepInvariant: conversions.step_invariant,
 }
 
@@ -226,8 +227,8 @@ def _without_dropped_names(block: VectorBlock) -> VectorBlock:
 def _range_result(evaluation: Evaluation, root: planned.PlanNode, steps: Steps) -> Matrix:
     """Evaluate an instant query for a range vector: its raw samples, or the points of a subquery."""
     if isinstance(root, planned.Subquery):
-        block = subquery_samples(evaluation, root, steps)
-        return _matrix(block)
+        block, times_ms = subquery_points(evaluation, root, steps)
+        return _matrix(_joined(points(_without_dropped_names(block), times_ms)))
     if not isinstance(root, planned.RangeSelect):
         raise InvariantViolated(f"{type(root).__name__} at {root.pos} is no range vector")
     end = (steps.start_ms if root.shift.at_ms is None else root.shift.at_ms) - root.shift.offset_ms

@@ -135,7 +135,8 @@ class _Planner:
                 return self._subquery(expr, context)
             case nodes.UnaryExpr():
                 inner = self.visit(expr.expr, context)
-                return inner if expr.op == "+" else replace(inner, node=planned.Negate(inner.node, expr.pos))
+                sign = planned.Plus if expr.op == "+" else planned.Negate
+                return replace(inner, node=sign(inner.node, expr.pos))
             case nodes.BinaryExpr():
                 return self._binary(expr, context)
             case nodes.AggregateExpr():
@@ -216,8 +217,10 @@ class _Planner:
         )
 
     def _subquery(self, expr: nodes.SubqueryExpr, context: _Context) -> _Outcome:
-        shift, range_ms = self._shift(expr), self._duration(expr.range_expr, expr.range_ms)
+        # In this order Prometheus finds durations that are not valid.
+        shift = self._shift(expr)
         step_ms = self._duration(expr.step_expr, expr.step_ms) or self._subquery_step_ms
+        range_ms = self._duration(expr.range_expr, expr.range_ms)
         if shift.at_ms is None:
             inside = replace(
                 context, offset_ms=context.offset_ms + shift.offset_ms, range_ms=context.range_ms + range_ms
@@ -310,7 +313,7 @@ def _find_shift(node: PlanNode) -> Shift | None:
             if inner is None or inner.at_ms is not None:
                 return inner
             return Shift(inner.offset_ms + node.shift.offset_ms, node.shift.at_ms)
-        case planned.StepInvariant() | planned.Negate() | planned.InfoJoin() | planned.Aggregate():
+        case planned.StepInvariant() | planned.Negate() | planned.Plus() | planned.InfoJoin() | planned.Aggregate():
             return _find_shift(node.child)
         case planned.Binary():
             return _find_shift(node.lhs) or _find_shift(node.rhs)

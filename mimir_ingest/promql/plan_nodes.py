@@ -1,6 +1,6 @@
 """What a plan consists of: an expression with all times, durations and positions resolved.
 
-The tree mirrors the expression's, without parentheses and unary plus. Operators (`promql/operators`) evaluate it.
+The tree mirrors the expression's, without parentheses. Operators (`promql/operators`) evaluate it.
 """
 
 from __future__ import annotations
@@ -137,6 +137,14 @@ class Binary:
 
 
 @dataclass(frozen=True, slots=True)
+class Plus:
+    """Unary plus: what it stands before, with a position of its own, and no selector any more."""
+
+    child: PlanNode
+    pos: PosRange
+
+
+@dataclass(frozen=True, slots=True)
 class Negate:
     """Unary minus."""
 
@@ -156,6 +164,7 @@ PlanNode = (
     | Aggregate
     | Binary
     | Negate
+    | Plus
 )
 
 

@@ -6,8 +6,6 @@ exponent, durations with the largest units, comments and spaces are gone.
 
 from __future__ import annotations
 
-import re
-
 from mimir_ingest.model.labels import METRIC_NAME
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.model.numbers import format_default, format_plain
@@ -28,9 +26,8 @@ from mimir_ingest.promql.nodes import (
     VectorMatching,
     VectorSelector,
 )
-from mimir_ingest.promql.quoting import quote
+from mimir_ingest.promql.quoting import quote, quote_name
 
-_LEGACY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _GROUP = {Cardinality.MANY_TO_ONE: "left", Cardinality.ONE_TO_MANY: "right"}
 
 
@@ -112,7 +109,7 @@ def _format_number(node: NumberLiteral) -> str:
 
 
 def _format_labels(labels: tuple[str, ...]) -> str:
-    return ", ".join([label if _LEGACY_NAME.fullmatch(label) else quote(label) for label in labels])
+    return ", ".join(map(quote_name, labels))
 
 
 def _format_matching(matching: VectorMatching) -> str:
@@ -133,8 +130,7 @@ def _format_matching(matching: VectorMatching) -> str:
 
 def format_matcher(matcher: Matcher) -> str:
     """Print a matcher; a name that is no legacy label name is quoted."""
-    name = matcher.name if _LEGACY_NAME.fullmatch(matcher.name) else quote(matcher.name)
-    return f"{name}{matcher.type}{quote(matcher.value)}"
+    return f"{quote_name(matcher.name)}{matcher.type}{quote(matcher.value)}"
 
 
 def _format_name_and_labels(node: VectorSelector) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from mimir_ingest.model.labels import go_quote, is_printable
+
+_LEGACY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def quote(text: str) -> str:
@@ -14,6 +18,11 @@ def quote(text: str) -> str:
     except UnicodeEncodeError:
         return f'"{"".join(map(_escape_char, text))}"'
     return go_quote(text)
+
+
+def quote_name(label: str) -> str:
+    """Return a label name as it stands in expressions and label sets: quoted unless it is a legacy name."""
+    return label if _LEGACY_NAME.fullmatch(label) else quote(label)
 
 
 def _escape_char(char: str) -> str:

@@ -25,6 +25,8 @@ class Steps:
     step_ms: int
     """Greater than 0, also for a single step."""
     count: int
+    at_once: bool = False
+    """Whether the range that the steps span ends where it starts; only then has a vector an order."""
 
     @property
     def end_ms_incl(self) -> int:
@@ -39,7 +41,8 @@ class Steps:
     @classmethod
     def spanning(cls, start_ms: int, end_ms_incl: int, step_ms: int) -> Steps:
         """Return the steps from `start_ms` that are not after `end_ms_incl`; none if it lies before the start."""
-        return cls(start_ms, step_ms, max(0, (end_ms_incl - start_ms) // step_ms + 1))
+        count = max(0, (end_ms_incl - start_ms) // step_ms + 1)
+        return cls(start_ms, step_ms, count, start_ms == end_ms_incl)
 
 
 @dataclass(frozen=True, slots=True)

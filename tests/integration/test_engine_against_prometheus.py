@@ -155,7 +155,7 @@ def _gaps_in_subquery(expr: str, ours: dict, theirs: dict) -> bool:
 
 def _series_difference(expr: str, ours: dict, theirs: dict, exact: bool) -> str | None:
     mine, other = ours["value"], theirs["value"]
-    if ours["type"] == "vector" and not expr.startswith(("sort", "topk", "bottomk")):
+    if ours["type"] == "vector" and not expr.startswith(("sort", "topk", "bottomk", "limit_ratio")):
         mine, other = (sorted(v, key=lambda item: sorted(item[0].items())) for v in (mine, other))
     if [m for m, _ in mine] != [m for m, _ in other]:
         return f"series: ours {[m for m, _ in mine][:4]}…; theirs {[m for m, _ in other][:4]}…"

@@ -121,7 +121,7 @@ def _difference(expr: str, ours: dict, theirs: dict) -> str | None:
         if ours[key] != theirs[key]:
             return f"{key}: ours {ours[key]}; theirs {theirs[key]}"
     mine, other = ours["result"], theirs["result"]
-    if ours["type"] == "vector" and not expr.startswith(("sort", "topk", "bottomk")):
+    if ours["type"] == "vector" and not expr.startswith(("sort", "topk", "bottomk", "limit_ratio")):
         mine, other = (sorted(v, key=lambda item: sorted(item["metric"].items())) for v in (mine, other))
     if ours["type"] in ("vector", "matrix") and [m["metric"] for m in mine] != [m["metric"] for m in other]:
         return f"series: ours {[m['metric'] for m in mine][:4]}; theirs {[m['metric'] for m in other][:4]}"

@@ -327,6 +327,11 @@ def make_expressions() -> list[str]:
         "rate({__name__=~'requests|weight'}[3m])",
         "count_values('v', requests * -Inf)",
         "count_values('v', sizes * -Inf)",
+        "stddev by (job) (+(requests))",
+        "start_timestamp(mixture)",
+        "double_exponential_smoothing(sizes[3m], 1.2, 0.5)",
+        "double_exponential_smoothing(mixture[3m], 0.5, 0)",
+        "info(clamp_min(requests, 3), {__name__=~'.+_info', version!='v0'})",
         "histogram_count(requests smoothed + on(instance) latency smoothed)",
     ]
     return list(dict.fromkeys(out))

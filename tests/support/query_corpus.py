@@ -192,6 +192,12 @@ def make_expressions() -> list[str]:
         "rate(temperature[step() + 1m])",
         "sort(temperature)",
         "temperature smoothed",
+        "timestamp(+temperature)",
+        "absent(+nothing{a='b'})",
+        "start_timestamp(temperature smoothed)",
+        "sum_over_time(sort(temperature)[3m:])",
+        "count_values without (instance) ('__name__', round(temperature))",
+        "topk(1, limit_ratio(1, clamp_max(latency_bucket @ end(), 1)))",
     ]
     return out
 
@@ -206,5 +212,10 @@ INSTANT_ONLY = (
     "sort_by_label(temperature, 'sensor')",
     "sort_by_label_desc(temperature, 'job', 'sensor')",
     "3.25",
+    "(requests_total * 2)[2m:1m]",
+    "rate((temperature * 1)[range():step()])",
+    "limit_ratio(0.5, temperature)",
+    "sort_by_label(limit or target_info, 'job')",
+    "sort_by_label_desc({__name__=~'limit|target_info'}, 'version', 'job')",
 )
 """Expressions for instant queries: their type or their order is meant."""

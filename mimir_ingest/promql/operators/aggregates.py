@@ -30,7 +30,7 @@ def aggregate_series(evaluation: Evaluation, node: Aggregate, steps: Steps) -> V
     labels = grouped_labels(block.labels, node)
     groups, first = labels.group_ids()
     if node.op in RANKINGS:
-        return rank_series(evaluation, node, block, groups, len(first), param)
+        return rank_series(evaluation, node, block, groups, len(first), param, steps)
     shape = (len(first), steps.count)
     values, present = np.empty(shape), np.empty(shape, bool)
     evaluation.check()
@@ -104,7 +104,7 @@ def _count_values(evaluation: Evaluation, node: Aggregate, steps: Steps) -> Vect
     block = evaluation.vector(node.child, steps)
     labels = grouped_labels(block.labels, node)
     # The value's label replaces one of its name; `without` it, it goes again.
-    keep_value = not (node.without and label in node.grouping)
+    keep_value = not (node.without and label in (METRIC_NAME, *node.grouping))
     groups, first = labels.drop([label]).group_ids()
     rows, columns = np.nonzero(block.present)
     strings, codes = _value_strings(block, rows, columns)

@@ -17,6 +17,7 @@ from mimir_ingest.model.labels import METRIC_NAME, LabelFrame, go_quote
 from mimir_ingest.model.samples import TOO_MANY_SAMPLES, SeriesSamples
 from mimir_ingest.promql.annotations import Annotations
 from mimir_ingest.promql.plan_nodes import Aggregate, PlanNode, Shift
+from mimir_ingest.promql.quoting import quote_name
 from mimir_ingest.promql.values import HistogramCells, QueryStats, Steps, VectorBlock
 
 METADATA_LABELS = (METRIC_NAME, "__type__", "__unit__")
@@ -174,8 +175,8 @@ def filled_rows(block: VectorBlock) -> VectorBlock:
 
 
 def format_labels(labels: Mapping[str, str]) -> str:
-    """Print a label set as Prometheus's `Labels.String`: `{a="b", c="d"}`."""
-    return "{" + ", ".join(f"{name}={go_quote(value)}" for name, value in sorted(labels.items())) + "}"
+    """Print a label set as Prometheus's `Labels.String`: `{a="b", "c.d"="e"}`."""
+    return "{" + ", ".join(f"{quote_name(name)}={go_quote(value)}" for name, value in sorted(labels.items())) + "}"
 
 
 def row_labels(frame: LabelFrame, row: int) -> dict[str, str]:

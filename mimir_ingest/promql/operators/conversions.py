@@ -9,7 +9,7 @@ from mimir_ingest.promql.operators.base import Evaluation
 from mimir_ingest.promql.operators.elementwise import go_maximum, go_minimum
 from mimir_ingest.promql.operators.rollups import absent_labels
 from mimir_ingest.promql.operators.selectors import latest, reference_times
-from mimir_ingest.promql.plan_nodes import Call, InstantSelect, Number, RangeSelect, StepInvariant
+from mimir_ingest.promql.plan_nodes import Call, InstantSelect, Number, Plus, RangeSelect, StepInvariant
 from mimir_ingest.promql.values import HistogramCells, Steps, VectorBlock
 
 
@@ -20,10 +20,10 @@ def number(_evaluation: Evaluation, node: Number, steps: Steps) -> np.ndarray:
 
 def step_invariant(evaluation: Evaluation, node: StepInvariant, steps: Steps) -> VectorBlock | np.ndarray:
     """Evaluate the child at the first step and repeat it at all others."""
-    if steps.count <= 1:
+    if steps.at_once or not steps.count:
         return evaluation.evaluate(node.child, steps)
     before = evaluation.stats.total_queryable_samples
-    value = evaluation.evaluate(node.child, Steps(steps.start_ms, steps.step_ms, 1))
+    value = evaluation.evaluate(node.child, Steps(steps.start_ms, steps.step_ms, 1, True))
     counted = evaluation.stats.total_queryable_samples - before
     evaluation.stats.total_queryable_samples = before + counted * steps.count
     if not isinstance(value, VectorBlock):
@@ -45,6 +45,11 @@ def step_invariant(evaluation: Evaluation, node: StepInvariant, steps: Steps) ->
 def time_of_steps(_evaluation: Evaluation, _node: Call, steps: Steps) -> np.ndarray:
     """Evaluate `time()`: the time of each step (s)."""
     return steps.times_ms / 1000
+
+
+def unchanged(evaluation: Evaluation, node: Plus, steps: Steps) -> VectorBlock | np.ndarray:
+    """Evaluate unary plus."""
+    return evaluation.evaluate(node.child, steps)
 
 
 def pi(_evaluation: Evaluation, _node: Call, steps: Steps) -> np.ndarray:
@@ -99,7 +104,11 @@ def timestamp(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
 def start_timestamp(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     """Evaluate `start_timestamp()`: nothing, since start timestamps are not stored.
 
-    So does Prometheus without `use-start-timestamps`.
+    So does Prometheus without `use-start-timestamps`; the samples of a selector are looked up and counted even so.
     """
-    evaluation.vector(node.args[0], steps)
+    selector = node.args[0]
+    if isinstance(selector, InstantSelect):
+        latest(evaluation, evaluation.data[selector.select], reference_times(selector.shift, steps), timestamps=True)
+    else:
+        evaluation.vector(selector, steps)
     return VectorBlock.empty(steps.count)

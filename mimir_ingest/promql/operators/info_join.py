@@ -23,7 +23,7 @@ _IDENTIFYING = ("instance", "job")
 
 def join_info(evaluation: Evaluation, node: InfoJoin, steps: Steps) -> VectorBlock:
     """Evaluate `info(v, label_selector)`."""
-    base = evaluation.vector(node.child, steps)
+    base = filled_rows(evaluation.vector(node.child, steps))
     plain = _matching(base.labels, node.name_matchers)
     joinable = base.take(~plain)
     samples = _identified(evaluation.data[node.select], joinable.labels)

@@ -13,10 +13,10 @@ from mimir_ingest.promql import annotations as texts
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows
 from mimir_ingest.promql.operators.sorting import go_order
 from mimir_ingest.promql.plan_nodes import Aggregate
-from mimir_ingest.promql.values import VectorBlock
+from mimir_ingest.promql.values import Steps, VectorBlock
 
-_OPERATIONS = {"topk": ranking.TOP, "bottomk": ranking.BOTTOM, "limitk": ranking.FIRST}
-RANKINGS = frozenset((*_OPERATIONS, "limit_ratio"))
+_OPERATIONS = {"topk": ranking.TOP, "bottomk": ranking.BOTTOM, "limitk": ranking.FIRST, "limit_ratio": ranking.FIRST}
+RANKINGS = frozenset(_OPERATIONS)
 """Names of the aggregations that `rank_series` evaluates."""
 
 _INT64_EDGE = float(1 << 63)
@@ -29,20 +29,24 @@ def rank_series(
     groups: np.ndarray,
     group_count: int,
     param: np.ndarray,
+    steps: Steps,
 ) -> VectorBlock:
     """Keep the series that the aggregation picks at each step.
 
-    `groups` is int64[n], the group of each series, `param` float64[steps]. An instant query's result is ordered as
-    Prometheus lists it.
+    `groups` is int64[n], the group of each series, `param` float64[steps]. The result at a single instant is ordered
+    as Prometheus lists it.
     """
     if node.op == "limit_ratio":
-        return _limit_ratio(evaluation, node, block, param)
-    limits = _limits(param)
+        block, limits = _limit_ratio(evaluation, node, block, param), np.full(len(param), len(groups))
+        if not steps.at_once:
+            return filled_rows(block)
+    else:
+        limits = _limits(param)
     if limits is None:
         return VectorBlock.empty(len(param))
     members = np.argsort(groups, kind="stable")
     bounds = np.searchsorted(groups[members], np.arange(group_count + 1))
-    ranked = block.present if node.op == "limitk" else block.float_present
+    ranked = block.present if _OPERATIONS[node.op] == ranking.FIRST else block.float_present
     if ranked is not block.present and (block.histogram_present & (limits >= 1)).any():
         evaluation.annotations.inform(texts.ignored_in_aggregation(node.op), node.pos)
     values, present = np.ascontiguousarray(block.values), np.ascontiguousarray(ranked)
@@ -50,7 +54,7 @@ def rank_series(
     evaluation.check()
     ranking.rank_rows(members, bounds, values, present, limits, _OPERATIONS[node.op], position)
     kept = block.where(position > 0)
-    if evaluation.instant and len(param) == 1:
+    if steps.at_once:
         return kept.take(_instant_order(node.op, groups, values[:, 0], position[:, 0]))
     return filled_rows(kept)
 
@@ -69,10 +73,10 @@ def _limits(param: np.ndarray) -> np.ndarray | None:
 
 
 def _instant_order(op: str, groups: np.ndarray, values: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Return the rows that were kept: group after group, best first; for limitk in the order of the heap."""
+    """Return the rows that were kept: group after group, best first; for limits in the order of the heap."""
     rows = np.flatnonzero(position)
     rows = rows[np.lexsort((position[rows], groups[rows]))]
-    if op == "limitk":
+    if _OPERATIONS[op] == ranking.FIRST:
         return rows
     ordered = []
     for group in np.unique(groups[rows]):
@@ -84,7 +88,7 @@ def _instant_order(op: str, groups: np.ndarray, values: np.ndarray, position: np
 def _limit_ratio(evaluation: Evaluation, node: Aggregate, block: VectorBlock, param: np.ndarray) -> VectorBlock:
     """Keep the series whose label hash lies in the first (or, if negative, last) part of the hash's range."""
     if not len(param) or not param.any():
-        return VectorBlock.empty(len(param))
+        return block.where(np.zeros_like(block.present))
     if np.isnan(param).any():
         raise QueryError("Ratio value is NaN")
     for outermost, cap in ((float(param.max()), 1.0), (float(param.min()), -1.0)):
@@ -93,7 +97,7 @@ def _limit_ratio(evaluation: Evaluation, node: Aggregate, block: VectorBlock, pa
     ratio = np.clip(param, -1.0, 1.0)
     at = _hash_label_sets(block.labels).astype(np.float64)[:, None] / float((1 << 64) - 1)
     inside = np.where(ratio >= 0, at < ratio, at >= 1.0 + ratio) & (ratio != 0)
-    return filled_rows(block.where(block.present & inside))
+    return block.where(block.present & inside)
 
 
 def _hash_label_sets(frame: LabelFrame) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mimir_ingest.errors import QueryError
 from mimir_ingest.kernels import over_time, trend, windows
+from mimir_ingest.kernels.lookback import locate_windows
 from mimir_ingest.model.labels import METRIC_NAME, LabelFrame
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.promql import annotations as texts
@@ -178,13 +179,21 @@ def _fit(windowed: _Windows, name: str, scalars: list[np.ndarray], steps: Steps)
 
 
 def _check_factors(windowed: _Windows, arguments: np.ndarray) -> None:
-    """Raise QueryError for the first step whose factors are not in (0, 1), if any series has samples there."""
+    """Raise QueryError for the first step whose factors are not in (0, 1), if any series has samples there.
+
+    Histograms are samples, too.
+    """
     valid = (arguments[1:] > 0) & (arguments[1:] < 1)
     # Prometheus compares with <= and >=, so NaN passes.
     valid |= np.isnan(arguments[1:])
     if valid.all():
         return
     used = windowed.run(over_time.reduce_windows, np.array((windowed.range_ms, over_time.PRESENT, 0)))[1].any(axis=0)
+    points = windowed.block.histograms
+    if points is not None:
+        first, last = np.empty((2, len(points.offsets) - 1, len(windowed.ends)), np.int64)
+        locate_windows(points.offsets, points.timestamps, windowed.ends, np.array((windowed.range_ms, 0)), first, last)
+        used |= (last > first).any(axis=0)
     bad = np.flatnonzero(used & ~valid.all(axis=0))
     if len(bad):
         row = 0 if not valid[0, bad[0]] else 1

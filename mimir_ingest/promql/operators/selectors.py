@@ -126,25 +126,25 @@ def range_samples(evaluation: Evaluation, node: PlanNode, steps: Steps) -> tuple
         return block, ends, node.range_ms
     if isinstance(node, Subquery):
         total = evaluation.stats.total_queryable_samples
-        block = _without_resets(subquery_samples(evaluation, node, steps))
+        block = _without_resets(points(*subquery_points(evaluation, node, steps)))
         # The windows over a subquery count its points; what its selectors found does not count again.
         evaluation.stats.total_queryable_samples = total
         return block, reference_times(node.shift, steps), node.range_ms
     raise InvariantViolated(f"{type(node).__name__} at {node.pos} is no range vector")
 
 
-def subquery_samples(evaluation: Evaluation, node: Subquery, steps: Steps) -> RangeBlock:
-    """Evaluate a subquery's expression at its own steps, which are multiples of the step in UTC."""
+def subquery_points(evaluation: Evaluation, node: Subquery, steps: Steps) -> tuple[VectorBlock, np.ndarray]:
+    """Evaluate a subquery's expression at its own steps, multiples of the step in UTC; return them, too (ms)."""
     ends = reference_times(node.shift, steps)
     if not len(ends):
-        return points(VectorBlock.empty(0), np.empty(0, np.int64))
+        return VectorBlock.empty(0), np.empty(0, np.int64)
     after = int(ends[0]) - node.range_ms
     # Go's division truncates towards zero.
     first = node.step_ms * (abs(after) // node.step_ms) * (1 if after >= 0 else -1)
     if first <= after:
         first += node.step_ms
     inner = Steps.spanning(first, int(ends[-1]), node.step_ms)
-    return points(evaluation.vector(node.child, inner), inner.times_ms)
+    return evaluation.vector(node.child, inner), inner.times_ms
 
 
 def points(block: VectorBlock, times_ms: np.ndarray) -> RangeBlock:

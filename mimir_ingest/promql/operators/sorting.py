@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def sort_series(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock
     block = evaluation.vector(node.args[0], steps)
     if node.name in ("sort", "sort_desc") and block.histograms is not None:
         block = filled_rows(block.where(block.float_present))
-    if steps.count != 1:
+    if not steps.at_once:
         evaluation.annotations.warn(texts.SORT_IN_RANGE_QUERY, node.pos)
         return block
     if node.name in ("sort", "sort_desc"):
@@ -44,14 +45,19 @@ def go_order(values: np.ndarray, *, descending: bool) -> np.ndarray:
     Up to 12 elements Go sorts by insertion; then equal numbers keep their order and NaN swap theirs. Above that its
     order of equal values is unspecified, here they keep theirs.
     """
-    order = list(range(len(values)))
-    numbers = values.tolist()
-    if len(order) > _INSERTION_SORT_LENGTH:
+    if len(values) > _INSERTION_SORT_LENGTH:
         keys = -values if descending else values
         return np.lexsort((keys, np.isnan(values)))
-    for i in range(1, len(order)):
+    numbers = values.tolist()
+    return _insertion_sorted(len(numbers), lambda a, b: _stands_after(numbers[b], numbers[a], descending))
+
+
+def _insertion_sorted(count: int, before: Callable[[int, int], bool]) -> np.ndarray:
+    """Return the order of `count` items by insertion, also by a `before(a, b)` that contradicts itself."""
+    order = list(range(count))
+    for i in range(1, count):
         for j in range(i, 0, -1):
-            if not _stands_after(numbers[order[j - 1]], numbers[order[j]], descending):
+            if not before(order[j], order[j - 1]):
                 break
             order[j - 1], order[j] = order[j], order[j - 1]
     return np.array(order, np.int64)
@@ -76,7 +82,11 @@ def _label_order(block: VectorBlock, labels: list[str], *, descending: bool) -> 
                 return -sign if natural_before(column[a], column[b]) else sign
         return sign * (int(rank[a]) - int(rank[b]))
 
-    return np.array(sorted(range(block.labels.n), key=functools.cmp_to_key(compare)), np.int64)
+    count = block.labels.n
+    if count <= _INSERTION_SORT_LENGTH:
+        # An empty value comes neither before nor after any other (see natural_before): the algorithm decides.
+        return _insertion_sorted(count, lambda a, b: compare(a, b) < 0)
+    return np.array(sorted(range(count), key=functools.cmp_to_key(compare)), np.int64)
 
 
 def natural_before(a: str, b: str) -> bool:

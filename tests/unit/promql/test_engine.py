@@ -173,3 +173,18 @@ def test_evaluation_does_not_change_what_was_read(target: EngineTarget) -> None:
     ):
         plan = plan_query(parse_expr(query), start_ms=10_000, end_ms=30_000, step_ms=10_000, lookback_ms=60_000)
         evaluate(plan, [samples] * len(plan.selects), max_samples=1000)
+
+
+def test_label_names_that_are_no_legacy_names_are_quoted_in_errors() -> None:
+    engine = EngineTarget()
+    for value in ("a", "b"):
+        engine.append({"__name__": "m", "room.no": "é", "x": value}, [Sample(0, 1.0)])
+    with pytest.raises(QueryError) as raised:
+        engine.query('m * on ("room.no") m', 0, 0, 0)
+    assert '{"room.no"="é"} on the right' in raised.value.message
+    assert '[{__name__="m", "room.no"="é", x="a"}, ' in raised.value.message
+
+
+def test_durations_of_a_subquery_are_judged_step_first() -> None:
+    with pytest.raises(QueryError, match=r"^16:22: duration must be greater than 0"):
+        EngineTarget().query("(m * 1)[range():step()]", 0, 0, 0)
