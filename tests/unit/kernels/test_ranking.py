@@ -31,3 +31,20 @@ def test_the_same_rows_are_kept_in_the_same_heap(kind, case, limit):
                 expected[row, step] = place
     np.testing.assert_array_equal(position, expected)
     assert found == np.count_nonzero(expected)
+
+
+def test_limits_differ_from_step_to_step_and_steps_go_in_parts():
+    """More heaps than are kept at a time: 300 steps of up to 70 rows."""
+    rows, steps = 70, 300
+    values = np.random.default_rng(5).integers(0, 40, (rows, steps)).astype(float)
+    present = values > 2
+    limits = np.arange(steps) % 75 - 1
+    position = np.full((rows, steps), 9, np.int32)
+    assert steps * 70 > ranking._HEAP_ROOM
+    ranking.rank_rows(np.arange(rows), np.array([0, rows]), values, present, limits, ranking.TOP, position)
+    expected = np.zeros_like(position)
+    for step, limit in enumerate(limits.tolist()):
+        items = [(i, values[i, step]) for i in range(rows) if present[i, step]]
+        for place, row in enumerate(reference.keep(items, limit, "top"), 1):
+            expected[row, step] = place
+    np.testing.assert_array_equal(position, expected)
