@@ -213,7 +213,7 @@ INSTANT_ONLY = (
     "sort_by_label_desc(temperature, 'job', 'sensor')",
     "3.25",
     "(requests_total * 2)[2m:1m]",
-    "rate((temperature * 1)[range():step()])",
+    "rate((temperature)[(0s + range()):step()])",
     "limit_ratio(0.5, temperature)",
     "sort_by_label(limit or target_info, 'job')",
     "sort_by_label_desc({__name__=~'limit|target_info'}, 'version', 'job')",

@@ -186,5 +186,5 @@ def test_label_names_that_are_no_legacy_names_are_quoted_in_errors() -> None:
 
 
 def test_durations_of_a_subquery_are_judged_step_first() -> None:
-    with pytest.raises(QueryError, match=r"^16:22: duration must be greater than 0"):
-        EngineTarget().query("(m * 1)[range():step()]", 0, 0, 0)
+    with pytest.raises(QueryError, match=r"^19:25: duration must be greater than 0"):
+        EngineTarget().query("(m)[(0s + range()):step()]", 0, 0, 0)
