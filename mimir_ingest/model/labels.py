@@ -153,13 +153,29 @@ def _ranks(codes: np.ndarray, values: Sequence[str]) -> tuple[np.ndarray, int]:
 class LazyStrings(Sequence[str]):
     """A dictionary of strings, each made when it is first read. Any number of threads may share it."""
 
-    __slots__ = ("_made", "_refs", "_string_of")
+    __slots__ = ("_made", "_origin", "_refs", "_string_of")
 
-    def __init__(self, refs: np.ndarray, string_of: Callable[[int], str]) -> None:
-        """String i is `string_of(refs[i])`; `refs` is int64[n]."""
+    def __init__(self, refs: np.ndarray, string_of: Callable[[int], str], origin: object = None) -> None:
+        """String i is `string_of(refs[i])`; `refs` is int64[n].
+
+        `origin`, where given, is what numbers the strings: one never gives two references to a string, and
+        `string_of` knows all references up to the largest in `refs`.
+        """
         self._refs = refs
         self._string_of = string_of
+        self._origin = origin
         self._made: list[str | None] = [None] * len(refs)
+
+    @staticmethod
+    def merged(parts: Sequence[Sequence[str]]) -> tuple[LazyStrings, list[np.ndarray]] | None:
+        """Return the distinct strings of dictionaries of one origin, and the places of each part's; None of several."""
+        lazy = [p for p in parts if isinstance(p, LazyStrings) and p._origin is not None]
+        if len(lazy) < len(parts) or any(p._origin is not lazy[0]._origin for p in lazy):
+            return None
+        refs, at = np.unique(np.concatenate([p._refs for p in lazy]), return_inverse=True)
+        newest = max(lazy, key=lambda p: int(p._refs.max(initial=-1)))
+        bounds = np.cumsum([len(p) for p in lazy])[:-1]
+        return LazyStrings(refs, newest._string_of, newest._origin), np.split(at, bounds)
 
     def __len__(self) -> int:
         return len(self._refs)
@@ -260,6 +276,7 @@ class LabelFrame:
         pair_refs: np.ndarray,
         name_of: Callable[[int], str],
         value_of: Callable[[int], str],
+        origin: object = None,
     ) -> LabelFrame:
         """Build from references to (name, value) pairs; values are looked up when somebody reads them.
 
@@ -272,6 +289,8 @@ class LabelFrame:
         pair_names, pair_refs : int64[p]
             Each distinct pair's name (a small number), and what `value_of` takes.
         name_of, value_of : int -> str
+        origin : object, optional
+            What numbers the pairs (see `LazyStrings`).
         """
         counts = np.bincount(pair_names)
         found = sorted((name_of(ref), ref) for ref in np.flatnonzero(counts).tolist())
@@ -287,7 +306,9 @@ class LabelFrame:
         n = len(offsets) - 1
         codes = np.full((len(order), n), -1, np.int32)
         codes[row_of_pair[pairs], np.repeat(np.arange(n), np.diff(offsets))] = code_of_pair[pairs]
-        values = tuple(LazyStrings(pair_refs[by_row[a:b]], value_of) for a, b in itertools.pairwise(bounds.tolist()))
+        values = tuple(
+            LazyStrings(pair_refs[by_row[a:b]], value_of, origin) for a, b in itertools.pairwise(bounds.tolist())
+        )
         return cls(tuple(name for name, _ in found), codes, values)
 
     @classmethod
@@ -298,18 +319,15 @@ class LabelFrame:
         names = tuple(sorted({name for f in frames for name in f.names}))
         codes = np.full((len(names), sum(f.n for f in frames)), -1, np.int32)
         dictionaries: list[Sequence[str]] = []
+        ends = np.cumsum([f.n for f in frames])
         for row, name in enumerate(names):
-            known: dict[str, int] = {}
-            at = 0
-            for frame in frames:
-                column = frame.column(name)
-                if column is not None:
-                    own, values = column
-                    # The extra last entry maps the code -1 to itself.
-                    mapping = np.array([known.setdefault(v, len(known)) for v in values] + [-1], np.int32)
-                    codes[row, at : at + frame.n] = mapping[own]
-                at += frame.n
-            dictionaries.append(list(known))
+            columns = [(frame.column(name), end) for frame, end in zip(frames, ends.tolist(), strict=True)]
+            found = [(column, end) for column, end in columns if column is not None]
+            dictionary, places = _merged([values for (_, values), _ in found])
+            for ((own, _), end), place in zip(found, places, strict=True):
+                # The extra last entry maps the code -1 to itself.
+                codes[row, end - len(own) : end] = own if place is None else np.append(place, -1)[own]
+            dictionaries.append(dictionary)
         return cls(names, codes, tuple(dictionaries))
 
     def column(self, name: str) -> tuple[np.ndarray, Sequence[str]] | None:
@@ -399,3 +417,15 @@ class LabelFrame:
             for series, code in zip(present.tolist(), codes[present].tolist(), strict=True):
                 sets[series][name] = values[code]
         return sets
+
+
+def _merged(parts: Sequence[Sequence[str]]) -> tuple[Sequence[str], list[np.ndarray | None]]:
+    """Return the distinct strings of some dictionaries, and the places of each part's; None: they are the same."""
+    if all(part is parts[0] for part in parts):
+        return parts[0], [None] * len(parts)
+    merged = LazyStrings.merged(parts)
+    if merged is not None:
+        return merged
+    known: dict[str, int] = {}
+    places = [np.array([known.setdefault(v, len(known)) for v in part], np.int64) for part in parts]
+    return list(known), places

@@ -322,7 +322,7 @@ class TableView:
             seen = np.zeros(self.pair_count, bool)
             seen[pairs] = True
             used, at = np.flatnonzero(seen), (np.cumsum(seen) - 1)[pairs]
-        return LabelFrame.from_pairs(offsets, at, self.pair_name[used], used, self.name, self.value)
+        return LabelFrame.from_pairs(offsets, at, self.pair_name[used], used, self.name, self.value, self.cache)
 
     def label_bytes(self, refs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (uint8 label bytes back to back, int64[n + 1] offsets, uint64[n] hashes) of the series `refs`."""
