@@ -13,6 +13,7 @@ from mimir_ingest.api.push import Edge, PushApplication
 from mimir_ingest.api.remote_write import RemoteWriteEdge
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.distributor.admission import InstanceLimits
+from mimir_ingest.distributor.ha_tracker import HaTracker
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.series_limits import OverLimits
 from mimir_ingest.distributor.service import Distributor, DistributorOptions
@@ -62,6 +63,7 @@ class PushTarget:
         over_limits: OverLimits | None = None,
         tenants: TenantResolver | None = None,
         edge: Edge | None = None,
+        ha_tracker: HaTracker | None = None,
     ) -> None:
         self.log = log or MemoryLog()
         self.registry = CollectorRegistry()
@@ -76,6 +78,7 @@ class PushTarget:
             options=options,
             instance_limits=lambda: instance_limits or InstanceLimits(),
             over_limits=over_limits,
+            ha_tracker=ha_tracker,
             now_ms=lambda: NOW_MS,
             monotonic_s=lambda: self.seconds,
         )
