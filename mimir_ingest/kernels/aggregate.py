@@ -204,5 +204,5 @@ def quantile_rows(members, bounds, values, present, quantiles, values_out, prese
             if size > 0:
                 found += 1
                 order_values(scratch, size)
-                values_out[g, s] = quantile_of(scratch, size, quantiles[s])
+                values_out[g, s] = quantile_of(scratch, 0, size, quantiles[s])
     return found

@@ -194,8 +194,8 @@ def reduce_windows(offsets, timestamps, values, ends, window, values_out, presen
 
 
 @inline
-def quantile_of(ordered, size, q):
-    """Return the q-quantile of `ordered[:size]` (NaN first, then ascending), interpolated between ranks."""
+def quantile_of(ordered, first, size, q):
+    """Return the q-quantile of `ordered[first:first + size]` (NaN first, then ascending), between ranks on a line."""
     if size == 0 or math.isnan(q):
         return math.nan
     if q < 0.0:
@@ -207,7 +207,7 @@ def quantile_of(ordered, size, q):
     weight = rank - lower
     low = int(max(0.0, lower))
     high = min(size - 1, low + 1)
-    return ordered[low] * (1.0 - weight) + ordered[high] * weight
+    return ordered[first + low] * (1.0 - weight) + ordered[first + high] * weight
 
 
 @inline
@@ -229,48 +229,78 @@ def _median_deviation(scratch, size):
         if math.isnan(scratch[i]):
             return math.nan
     order_values(scratch, size)
-    median = quantile_of(scratch, size, 0.5)
+    median = quantile_of(scratch, 0, size, 0.5)
     for i in range(size):
         scratch[i] = abs(scratch[i] - median)
     order_values(scratch, size)
-    return quantile_of(scratch, size, 0.5)
+    return quantile_of(scratch, 0, size, 0.5)
 
 
 @inline
-def _place_of(ordered, nans, size, value):
-    """Return the first place in `ordered[nans:size]` whose value is not less than `value`, which is no NaN."""
-    low, high = nans, size
-    while low < high:
-        middle = (low + high) >> 1
-        if ordered[middle] < value:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+def _place_of(ordered, first, last, value):
+    """Return the first place in `ordered[first:last]` whose value is not less than `value`, which is no NaN."""
+    # Values that only grow or only fall go to an end.
+    if first == last or ordered[last - 1] < value:
+        return last
+    if ordered[first] >= value:
+        return first
+    low, size = first, last - first
+    while size > 1:
+        half = size >> 1
+        low = low + half if ordered[low + half - 1] < value else low
+        size -= half
+    return low + 1 if ordered[low] < value else low
 
 
 @inline
-def _insert(ordered, nans, size, value):
-    """Put a value into `ordered[:size]`; return the new number of NaN, which stand first."""
-    at = 0 if math.isnan(value) else _place_of(ordered, nans, size, value)
-    for j in range(size, at, -1):
+def _insert(ordered, first, last, nans, value):
+    """Put a value into `ordered[first:last]`, where there is room on both sides; return the new (first, last, nans).
+
+    `nans`: so many NaN stand first.
+    """
+    if math.isnan(value):
+        ordered[first - 1] = value
+        return first - 1, last, nans + 1
+    at = _place_of(ordered, first + nans, last, value)
+    if at - first < last - at:
+        for j in range(first, at):
+            ordered[j - 1] = ordered[j]
+        ordered[at - 1] = value
+        return first - 1, last, nans
+    for j in range(last, at, -1):
         ordered[j] = ordered[j - 1]
     ordered[at] = value
-    return nans + 1 if math.isnan(value) else nans
+    return first, last + 1, nans
 
 
 @inline
-def _remove(ordered, nans, size, value):
-    """Take a value out of `ordered[:size]`; return the new number of NaN."""
-    at = 0
-    if not math.isnan(value):
-        at = _place_of(ordered, nans, size, value)
-        # Zeros are equal and of two signs: the one that leaves has the sign of the one that came.
-        while at + 1 < size and math.copysign(1.0, ordered[at]) != math.copysign(1.0, value):
-            at += 1
-    for j in range(at, size - 1):
+def _remove(ordered, first, last, nans, value):
+    """Take a value out of `ordered[first:last]`; return the new (first, last, nans)."""
+    if math.isnan(value):
+        return first + 1, last, nans - 1
+    at = _place_of(ordered, first + nans, last, value)
+    # Zeros are equal and of two signs: the one that leaves has the sign of the one that came.
+    while at + 1 < last and math.copysign(1.0, ordered[at]) != math.copysign(1.0, value):
+        at += 1
+    if at - first < last - at:
+        for j in range(at, first, -1):
+            ordered[j] = ordered[j - 1]
+        return first + 1, last, nans
+    for j in range(at, last - 1):
         ordered[j] = ordered[j + 1]
-    return nans - 1 if math.isnan(value) else nans
+    return first, last - 1, nans
+
+
+@inline
+def _fill(ordered, first, last, values, at):
+    """Put `values[at:]` into `ordered[first:last]` in order; return how many NaN stand first."""
+    nans = 0
+    for j in range(first, last):
+        value = values[at + j - first]
+        ordered[j] = value
+        nans += 1 if math.isnan(value) else 0
+    order_values(ordered[first:last], last - first)
+    return nans
 
 
 @kernel(i64(i64_in, i64_in, f64_in, i64_in, i64_in, f64_in, f64_2d_out, bool_2d_out))
@@ -281,36 +311,36 @@ def quantile_windows(offsets, timestamps, values, ends, window, quantiles, value
     sorted anew. `window` is int64[1], the range (ms); `quantiles` is float64[steps]. The rest as in `reduce_windows`.
     """
     range_ms = window[0]
-    ordered = np.empty(longest_series(offsets) + 1, np.float64)
+    # The values in order stand at `first:last`; whatever the steps do, they come to no end before they are moved back.
+    longest = longest_series(offsets)
+    ordered = np.empty(4 * longest + 4, np.float64)
     found = 0
     for i in range(len(offsets) - 1):
         stop = offsets[i + 1]
         lo = hi = offsets[i]
-        size = nans = 0
+        first = last = longest
+        nans = 0
         for s in range(len(ends)):
-            first, last = lo, hi
+            left, entered = lo, hi
             while hi < stop and timestamps[hi] <= ends[s]:
                 hi += 1
             while lo < hi and timestamps[lo] <= ends[s] - range_ms:
                 lo += 1
-            if (hi - last) + (min(lo, last) - first) > (hi - lo) >> 2:
-                size, nans = hi - lo, 0
-                for j in range(size):
-                    ordered[j] = values[lo + j]
-                    nans += 1 if math.isnan(ordered[j]) else 0
-                order_values(ordered, size)
+            changes = (hi - entered) + (min(lo, entered) - left)
+            if changes > (hi - lo) >> 2 or first <= changes or last + changes >= len(ordered):
+                first = (len(ordered) - (hi - lo)) >> 1
+                last = first + hi - lo
+                nans = _fill(ordered, first, last, values, lo)
             else:
-                for j in range(first, lo):
-                    nans = _remove(ordered, nans, size, values[j])
-                    size -= 1
-                for j in range(last, hi):
-                    nans = _insert(ordered, nans, size, values[j])
-                    size += 1
-            present_out[i, s] = size > 0
+                for j in range(left, lo):
+                    first, last, nans = _remove(ordered, first, last, nans, values[j])
+                for j in range(entered, hi):
+                    first, last, nans = _insert(ordered, first, last, nans, values[j])
+            present_out[i, s] = hi > lo
             values_out[i, s] = 0.0
-            if size > 0:
+            if hi > lo:
                 found += 1
-                values_out[i, s] = quantile_of(ordered, size, quantiles[s])
+                values_out[i, s] = quantile_of(ordered, first, last - first, quantiles[s])
     return found
 
 
