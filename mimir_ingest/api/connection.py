@@ -71,15 +71,28 @@ class Connection(HttpToolsProtocol):
             self._unset_keepalive_if_required()
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # As in Go, a wish for another protocol is not heard, and the connection goes on as it was.
-            if rest := data[upgrade.args[0] :]:
-                self.data_received(rest)
+            self._read_without_upgrade(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError:
             self._refuse(b"400 Bad Request", b"400 Bad Request")
             return
         if self._outside_body > MAX_HEAD_BYTES:
             self._refuse(b"431 Request Header Fields Too Large", b"request headers too large")
+
+    def _read_without_upgrade(self, rest: bytes) -> None:
+        """Read a request again without its wish for another protocol, which is not heard, as in Go.
+
+        The parser has taken the request's body for that other protocol; read as the next request it would be one that
+        nobody sent.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(b"400 Bad Request", b"400 Bad Request")
+            return
+        version = self.parser.get_http_version().encode()
+        kept = b"".join(b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade")
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"%s %s HTTP/%s\r\n%s\r\n%s" % (method, self.url, version, kept, rest))
 
     def on_message_begin(self) -> None:
         """Begin a request's headers."""
@@ -100,12 +113,12 @@ class Connection(HttpToolsProtocol):
         """Hand the request to the application."""
         self._in_head = False
         self._outside_body = 0
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.parser.should_upgrade():
             return
         limits = self.limits
         if limits.read_header_timeout_s:
             self._arm_read(limits.read_timeout_s)
-        if self._write_deadline is None:
+        if self.cycle is None or self.cycle.response_complete:
             self._arm_write()
         super().on_headers_complete()
 
@@ -117,6 +130,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Nothing more is expected of the client until its next request."""
+        if self.parser.should_upgrade():
+            return
         self._in_head = True
         self._outside_body = 0
         self._disarm_read()
@@ -125,9 +140,10 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The answer was written; the next one of a pipeline begins."""
-        self._disarm_write()
         if self.pipeline:
             self._arm_write()
+        elif self.transport.get_write_buffer_size() == 0:  # else the client still has to read it in time
+            self._disarm_write()
         super().on_response_complete()
 
     def shutdown(self) -> None:
@@ -151,8 +167,9 @@ class Connection(HttpToolsProtocol):
             self._deadline = None
 
     def _arm_write(self) -> None:
+        self._disarm_write()
         if self.limits.write_timeout_s:
-            self._write_deadline = self.loop.call_later(self.limits.write_timeout_s, self._too_slow)
+            self._write_deadline = self.loop.call_later(self.limits.write_timeout_s, self._answer_overdue)
 
     def _disarm_write(self) -> None:
         if self._write_deadline is not None:
@@ -162,6 +179,10 @@ class Connection(HttpToolsProtocol):
     def _too_slow(self) -> None:
         """Close at once, without an answer, as Go does: it could not be read in time either."""
         self.transport.abort()
+
+    def _answer_overdue(self) -> None:
+        if not self.cycle.response_complete or self.transport.get_write_buffer_size():
+            self._too_slow()
 
     def _refuse(self, status: bytes, message: bytes) -> None:
         """Answer for the application and close; nothing is answered in the middle of another answer."""

@@ -96,6 +96,7 @@ class HttpServer:
             loop="none",
             http=connection_class(self._limits),
             ws="none",
+            interface="asgi3",
             lifespan="off",
             log_config=None,
             access_log=False,
