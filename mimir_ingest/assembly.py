@@ -7,7 +7,7 @@ snapshot directory. `app` starts and stops the parts; `wiring` and `ring_wiring`
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from mimir_ingest.ingester.downscale import Downscale
 from mimir_ingest.ingester.drain import DrainProbe
 from mimir_ingest.ingester.instance_limits import SeriesDoor
 from mimir_ingest.ingester.membership import Membership
+from mimir_ingest.ingester.metadata import MetadataLimits
 from mimir_ingest.ingester.ownership import Ownership
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.ingester.shutdown_marker import ShutdownMarker
@@ -183,6 +184,7 @@ class _Builder:
         self._shard_size_of = lambda tenant: runtime.for_tenant(tenant).ingestion_partitions_tenant_shard_size
         self._distributor_metrics: DistributorMetrics | None = None
         self._door: SeriesDoor | None = None
+        self._owned: Callable[[], int] = lambda: 0
         self._groups = MetricGroups(settings.max_separate_metrics_groups_per_user)
         self._strong_reads = StrongReadMetrics.create(registry, topic=ring_wiring.topic(settings.ingest_storage))
         self._lifecycler_metrics = LifecyclerMetrics.create(registry)
@@ -214,9 +216,8 @@ class _Builder:
         return None if self._door is None else self._door.over_limits(partition, tenant, batch, settings)
 
     def ingester(self, storage: _Storage) -> Ingester:
-        discarded = self._distributor_metrics.discarded_samples if self._distributor_metrics else None
         self._ingester_metrics = IngesterMetrics.create(
-            self._registry, discarded_samples=discarded, strong_reads=self._strong_reads
+            self._registry, distributor=self._distributor_metrics, strong_reads=self._strong_reads
         )
         ingester = Ingester(
             storage.log,
@@ -226,14 +227,24 @@ class _Builder:
             default_record_settings=lambda tenant: record_settings(
                 self._limits_for(tenant), partitions=len(self._watcher.ring.active_partitions)
             ),
+            metadata_limits=self._metadata_limits,
+            groups=self._groups,
+            group_label=lambda tenant: self._limits_for(tenant).separate_metrics_group_label,
             max_exemplars=lambda tenant: partition_share(
                 self._limits_for(tenant).max_global_exemplars_per_user, len(self._watcher.ring.active_partitions)
             ),
             **wiring.ingester_options(self._settings),
         )
+        self._owned = lambda: len(ingester.owned)
         limits = wiring.ingester_limits(self._settings, self._runtime)
         self._door = SeriesDoor(ingester, limits, IngesterLimitMetrics.create(self._registry))
         return ingester
+
+    def _metadata_limits(self, tenant: str) -> MetadataLimits:
+        """Return how much metadata the partitions owned here keep; all of one family is in one partition."""
+        limits, partitions = self._limits_for(tenant), len(self._watcher.ring.active_partitions)
+        share = partition_share(limits.max_global_metadata_per_user, partitions) * max(self._owned(), 1)
+        return MetadataLimits(share, limits.max_global_metadata_per_metric)
 
     def distributor_instance(self, port: int) -> InstanceLifecycler:
         ring = self._settings.distributor.ring

@@ -15,7 +15,6 @@ import numpy as np
 
 from mimir_ingest.distributor.exemplars import validate_exemplars
 from mimir_ingest.distributor.limits import DistributorLimits
-from mimir_ingest.distributor.messages import read_labels
 from mimir_ingest.distributor.metadata import validate_metadata
 from mimir_ingest.distributor.records import encode_records
 from mimir_ingest.distributor.route import route
@@ -160,7 +159,7 @@ def plan_write(
         data_points=points,
         refused_points=points.refused(refused) if points is not None else 0,
         rejected_items=_items_of(write.batch, refused),
-        group=_group(write.batch, limits.separate_metrics_group_label),
+        group=write.batch.first_value(limits.separate_metrics_group_label),
     )
 
 
@@ -183,15 +182,6 @@ def _items_of(batch: WriteBatch, rows: np.ndarray) -> tuple[int, int, int]:
         count(batch.histograms.offsets) if batch.histograms is not None else 0,
         count(batch.exemplars.offsets) if batch.exemplars is not None else 0,
     )
-
-
-def _group(batch: WriteBatch, label: str) -> str:
-    """Return the value of a label of the first series; empty without it."""
-    if not label or not batch.series_count:
-        return ""
-    name = label.encode()
-    pairs = read_labels(batch.labels[: batch.label_offsets[1]].tobytes())
-    return next((value.decode("utf-8", "replace") for key, value in pairs if key == name), "")
 
 
 def partition_share(limit: int, partitions: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mimir_ingest.errors import IngestError
+from mimir_ingest.ingester.metadata import TakenMetadata
 from mimir_ingest.ingester.partition import Applied, PartitionState
 from mimir_ingest.kernels.head import (
     ACCEPTED,
@@ -21,7 +22,9 @@ from mimir_ingest.kernels.head import (
     TOO_OLD,
 )
 from mimir_ingest.log.contract import Record
+from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.obs.metrics import IngesterMetrics
+from mimir_ingest.obs.tenant_metrics import MetricGroups
 
 REASONS = {
     TIMESTAMP_TOO_OLD: "sample-timestamp-too-old",
@@ -39,8 +42,17 @@ REASONS = {
 class ConsumptionMetrics:
     """Translates events of consumers into metrics; one for all partitions, used on the event loop and in threads."""
 
-    def __init__(self, metrics: IngesterMetrics, *, wall_s: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        metrics: IngesterMetrics,
+        *,
+        groups: MetricGroups | None = None,
+        group_label: Callable[[str], str] = lambda _: "",
+        wall_s: Callable[[], float] = time.time,
+    ) -> None:
+        """`group_label` names the label by which a tenant groups what is discarded; empty: none."""
         self._metrics = metrics
+        self._groups, self._group_label = groups or MetricGroups(0), group_label
         self._wall_s = wall_s
 
     def received(self, records: Sequence[Record], *, starting: bool, waited_s: float) -> None:
@@ -67,27 +79,34 @@ class ConsumptionMetrics:
         if applied.missed:
             metrics.missed_records.inc(applied.missed)
         for tenant, counts in applied.outcomes.items():
-            self._outcomes(tenant, counts)
+            metrics.ingested_samples.labels(tenant).inc(int(counts[ACCEPTED]))
+        for tenant, batch, counts in applied.rejected:
+            self._rejected(tenant, batch, counts)
         metrics.held_samples.labels(str(partition)).set(state.held_count)
         metrics.last_consumed_offset.labels(str(partition)).set(state.next_offset - 1)
 
-    def _outcomes(self, tenant: str, counts: np.ndarray) -> None:
-        if counts[ACCEPTED]:
-            self._metrics.ingested_samples.labels(tenant).inc(int(counts[ACCEPTED]))
+    def _rejected(self, tenant: str, batch: WriteBatch, counts: np.ndarray) -> None:
+        group = self._groups.of(tenant, batch.first_value(self._group_label(tenant)))
         rejected = {reason: int(counts[outcome]) for outcome, reason in REASONS.items() if counts[outcome]}
         for reason, count in rejected.items():
-            self._metrics.discarded_samples.labels(tenant, "", reason).inc(count)
-        if rejected:
-            self._metrics.ingested_samples_failures.labels(tenant).inc(sum(rejected.values()))
+            self._metrics.discarded_samples.labels(tenant, group, reason).inc(count)
+        self._metrics.ingested_samples_failures.labels(tenant).inc(sum(rejected.values()))
 
     def exemplars(self, count: int, taken: int) -> None:
         """Exemplars came, and some of them were taken."""
         self._metrics.ingested_exemplars.inc(taken)
         self._metrics.ingested_exemplars_failures.inc(count - taken)
 
-    def metadata(self, tenant: str, count: int) -> None:
-        """Metadata items were taken."""
-        self._metrics.ingested_metadata.labels(tenant).inc(count)
+    def metadata(self, tenant: str, result: TakenMetadata) -> None:
+        """Metadata items were taken, or were over a limit."""
+        self._metrics.ingested_metadata.labels(tenant).inc(result.taken)
+        for reason, count in (
+            ("per_user_metadata_limit", result.over_user),
+            ("per_metric_metadata_limit", result.over_metric),
+        ):
+            if count:
+                self._metrics.discarded_metadata.labels(tenant, reason).inc(count)
+                self._metrics.ingested_metadata_failures.labels(tenant).inc(count)
 
     def missed(self, count: int) -> None:
         """The log has dropped records that were not consumed."""

@@ -21,7 +21,8 @@ class HeadGauges:
         series, tenants = 0, set()
         created: dict[str, int] = {}
         removed: dict[str, int] = {}
-        for key in [key for key in self._seen if key[0] not in states]:
+        present = {(partition, tenant) for partition, state in states.items() if state for tenant in list(state.heads)}
+        for key in [key for key in self._seen if key not in present]:
             _, made, gone = self._seen.pop(key)
             removed[key[1]] = removed.get(key[1], 0) + made - gone
         for partition, state in states.items():
@@ -32,6 +33,7 @@ class HeadGauges:
                     tenants.add(head.tenant)
                 known, made, gone = self._seen.get((partition, head.tenant), (head, 0, 0))
                 if known is not head:
+                    removed[head.tenant] = removed.get(head.tenant, 0) + made - gone
                     made = gone = 0
                 now_made, now_gone = head.created_count, head.created_count - head.live_count
                 created[head.tenant] = created.get(head.tenant, 0) + now_made - made

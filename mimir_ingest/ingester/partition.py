@@ -27,7 +27,7 @@ from mimir_ingest.errors import InvariantViolated, RecordCorrupt, RecordVersionU
 from mimir_ingest.ingester.checkpoint import PartitionFacts
 from mimir_ingest.ingester.cut import CutRequest, CutSummary
 from mimir_ingest.ingester.settings import PartitionSettings
-from mimir_ingest.kernels.head import ACCEPTED, OUTCOME_COLUMNS
+from mimir_ingest.kernels.head import ACCEPTED, OUTCOME_COLUMNS, REJECTED
 from mimir_ingest.log.contract import Record
 from mimir_ingest.model.batch import MetadataColumns, WriteBatch
 from mimir_ingest.model.matchers import Matcher
@@ -64,6 +64,8 @@ class Applied:
     """A cut point was reached while a cut is in flight: no more records are applied until that one is finished."""
     outcomes: dict[str, np.ndarray] = field(default_factory=dict)
     """Tenant → samples by outcome (kernels/head.py)."""
+    rejected: list[tuple[str, WriteBatch, np.ndarray]] = field(default_factory=list)
+    """(Tenant, record's batch, samples by outcome) of records of which samples were rejected."""
     metadata: list[tuple[str, MetadataColumns]] = field(default_factory=list)
     exemplars: list[tuple[str, WriteBatch]] = field(default_factory=list)
     """(Tenant, record's batch) of records with exemplars."""
@@ -280,6 +282,8 @@ class PartitionState:
         self._held_count += int(counts[ACCEPTED])
         known = applied.outcomes.setdefault(tenant, np.zeros(OUTCOME_COLUMNS, np.int64))
         known += counts
+        if counts[REJECTED].any():
+            applied.rejected.append((tenant, batch, counts))
 
     def _apply_control(self, record: Record) -> None:
         control = decode_control(record.value)
@@ -299,12 +303,14 @@ class PartitionState:
         if self.in_flight is not None or point is None:
             applied.blocked = True
             return
+        self._forget_idle(self.record_time_ms - point.settings.idle_ms)
         heads = tuple(
             self.heads[tenant].freeze(
                 point.before_ms if point.tenants is None or tenant in point.tenants else MIN_MS,
                 point.settings.range_ms,
             )
             for tenant in sorted(self.heads)
+            if not self.heads[tenant].blank
         )
         self._next_cut, self._applied_since_cut, self._cut_point = None, False, point.cut_offset
         self._held_count = sum(head.held_count for head in self.heads.values())
@@ -319,6 +325,16 @@ class PartitionState:
             heads=heads,
             recent=self.cuts,
         )
+
+    def _forget_idle(self, before_ms: int) -> None:
+        """Forget tenants that hold nothing and whose newest sample is older; a blank head stays for its readers."""
+        for tenant, head in list(self.heads.items()):
+            if not head.held and not head.blank and head.max_ts < before_ms:
+                blank = Head(tenant, seal_samples=self._seal_samples)
+                blank.retained, head = head.retained, blank
+                self.heads[tenant] = head
+            if head.blank and not head.retained:
+                del self.heads[tenant]
 
     def finish_cut(self, cuts: tuple[CutSummary, ...], stays: Sequence[Segment]) -> None:
         """Note that the cut in flight has its checkpoint.

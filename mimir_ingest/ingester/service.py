@@ -25,7 +25,7 @@ from mimir_ingest.ingester.head_answer import HeadAnswer, PartitionCut, describe
 from mimir_ingest.ingester.head_gauges import HeadGauges
 from mimir_ingest.ingester.knobs import STALLED_AFTER_S, STRONG_READ_TIMEOUT_S, TRIM_DELAY_S, ConsumerKnobs
 from mimir_ingest.ingester.lag import PartitionLag, read_lag
-from mimir_ingest.ingester.metadata import FamilyMetadata, MetadataStore
+from mimir_ingest.ingester.metadata import FamilyMetadata, MetadataLimits, MetadataStore
 from mimir_ingest.ingester.read_gate import ALL_OWNED, Demand, ReadGate
 from mimir_ingest.ingester.reader_health import explain_unready
 from mimir_ingest.ingester.settings import PartitionSettings
@@ -35,6 +35,7 @@ from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.obs.metrics import IngesterMetrics
+from mimir_ingest.obs.tenant_metrics import MetricGroups
 from mimir_ingest.wire.record import RecordSettings
 
 _Answer = TypeVar("_Answer")
@@ -62,7 +63,10 @@ class Ingester:
         retention_s: float = 600.0,
         trim_delay_s: float = TRIM_DELAY_S,
         metadata_retain_s: float = 600.0,
+        metadata_limits: Callable[[str], MetadataLimits] | None = None,
         max_exemplars: Callable[[str], int] = lambda _: 0,
+        groups: MetricGroups | None = None,
+        group_label: Callable[[str], str] = lambda _: "",
         fetch_max_bytes: int = 8 << 20,
         fetch_max_wait_s: float = 1.0,
         append_timeout_s: float = 30.0,
@@ -89,8 +93,8 @@ class Ingester:
             append_timeout_s=append_timeout_s,
             stalled_after_s=stalled_after_s,
         )
-        self._metrics = ConsumptionMetrics(metrics)
-        self._metadata = MetadataStore(retain_s=metadata_retain_s)
+        self._metrics = ConsumptionMetrics(metrics, groups=groups, group_label=group_label)
+        self._metadata = MetadataStore(retain_s=metadata_retain_s, limits_of=metadata_limits)
         self._exemplars = ExemplarStore(max_exemplars)
         self._apply_pool = ThreadPoolExecutor(apply_threads, "ingest")
         self._query_pool = ThreadPoolExecutor(query_threads, "head-query")

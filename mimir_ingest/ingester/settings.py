@@ -20,6 +20,9 @@ class PartitionSettings:
     block's samples can take; a partition of 20,000 series scraped every 15 s holds 14 million before a cut."""
     samples_per_chunk: int = 120
     """Samples of a block's chunks."""
+    idle_ms: int = 13 * 3_600_000
+    """How much older than the record time a tenant's newest sample is when all that is known of it is forgotten, at a
+    cut that finds nothing of it. Mimir closes an idle tenant's database after as long."""
     encoder_version: int = 1
     """Version of the block encoder."""
 

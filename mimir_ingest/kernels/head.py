@@ -30,6 +30,9 @@ INVALID_HISTOGRAM = 8
 METRIC_SERIES_LIMIT = 9
 """Outcome of a sample: the limit of its metric's series is reached."""
 
+REJECTED = [i for i in range(METRIC_SERIES_LIMIT + 1) if i not in (ACCEPTED, REPEATED)]
+"""Outcomes that are counted as discarded."""
+
 MIN_ACCEPTED, MAX_ACCEPTED, OUTCOME_COLUMNS = 10, 11, 12
 """Further entries of `counts_out`: the smallest and largest accepted timestamp; its length."""
 

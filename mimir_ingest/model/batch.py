@@ -11,6 +11,7 @@ from mimir_ingest.kernels.gather import gather_bytes, gather_samples
 from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.model.exemplars import Exemplars
 from mimir_ingest.model.histograms import HistogramSamples, gather_rows
+from mimir_ingest.model.labels import get_uvarint
 
 STALE_NAN_BITS = 0x7FF0000000000002
 """Bits of Prometheus's staleness marker; test them on the bits, arithmetic destroys them."""
@@ -87,6 +88,18 @@ class WriteBatch:
     def series_count(self) -> int:
         """Number of series rows (a label set may occur twice)."""
         return len(self.hashes)
+
+    def first_value(self, label: str) -> str:
+        """Return the value of a label of the first series; empty without series, label or name of one."""
+        text = self.labels[: self.label_offsets[1]].tobytes() if label and self.series_count else b""
+        at, pair = 0, [b"", b""]
+        while at < len(text):
+            for i in range(2):
+                size, at = get_uvarint(text, at)
+                pair[i], at = text[at : at + size], at + size
+            if pair[0] == label.encode():
+                return pair[1].decode("utf-8", "replace")
+        return ""
 
     @property
     def sample_count(self) -> int:

@@ -330,6 +330,8 @@ class IngesterMetrics:
     ingested_samples: Counter
     ingested_samples_failures: Counter
     ingested_metadata: Counter
+    ingested_metadata_failures: Counter
+    discarded_metadata: Counter
     ingested_exemplars: Counter
     ingested_exemplars_failures: Counter
     discarded_samples: Counter
@@ -369,13 +371,13 @@ class IngesterMetrics:
         cls,
         registry: CollectorRegistry,
         *,
-        discarded_samples: Counter | None = None,
+        distributor: DistributorMetrics | None = None,
         strong_reads: StrongReadMetrics | None = None,
     ) -> IngesterMetrics:
         """Register the `cortex_ingester_*` and `cortex_ingest_storage_reader_*` families.
 
-        `discarded_samples` is the distributor's counter, `strong_reads` the querier's metrics where both run in one
-        process: they share the names.
+        `distributor` and `strong_reads` are the metrics of the distributor and the querier of the same process, if
+        there are such: some names are shared.
         """
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -402,8 +404,15 @@ class IngesterMetrics:
                 "ingester_ingested_exemplars_failures", "Exemplars that were repeated, too old or of a tenant without."
             ),
             ingested_metadata=counter("ingester_ingested_metadata", "Metadata items taken.", "user"),
-            discarded_samples=discarded_samples
-            or counter("discarded_samples", "Samples that were discarded.", "user", "group", "reason"),
+            ingested_metadata_failures=counter(
+                "ingester_ingested_metadata_failures", "Metadata items over a limit.", "user"
+            ),
+            discarded_metadata=distributor.discarded_metadata
+            if distributor
+            else counter("discarded_metadata", "Metadata items that were discarded.", "user", "reason"),
+            discarded_samples=distributor.discarded_samples
+            if distributor
+            else counter("discarded_samples", "Samples that were discarded.", "user", "group", "reason"),
             held_samples=gauge("ingester_held_samples", "Samples accepted and not cut.", "partition"),
             head_bytes=gauge("ingester_head_bytes", "Bytes of labels, staged samples and chunks.", "partition"),
             compactions_triggered=counter("ingester_tsdb_compactions_triggered", "Cuts that were begun."),

@@ -95,6 +95,11 @@ class Head:
         self._staged_histogram_count = 0
 
     @property
+    def blank(self) -> bool:
+        """Whether it knows nothing, so that a head that is not there would take the same."""
+        return self.max_ts == NO_SAMPLE and not self.live_count
+
+    @property
     def held_count(self) -> int:
         """Samples accepted and not cut."""
         return sum(h.samples for h in self.held.values())
@@ -251,7 +256,7 @@ class Head:
             eligible = np.union1d(eligible, more[:found])
         self.table.check(batch.labels, batch.label_offsets[eligible], batch.label_offsets[eligible + 1])
         refs[rows] = ROW_NOT_ELIGIBLE
-        if not self._may_exceed(len(eligible), limits):
+        if not limits.may_exceed(self.live_count, len(eligible)):
             refs[eligible] = self._add(batch, eligible)
             return refs
         verdict = self._judge(batch, eligible, limits)
@@ -269,10 +274,6 @@ class Head:
         if self._dead_count:
             new[~new] = self._last_ts[refs[~new]] == NO_SAMPLE
         return refs, np.flatnonzero(new)
-
-    def _may_exceed(self, rows: int, limits: SeriesLimits) -> bool:
-        """Whether that many new series could be too many."""
-        return limits.max_series_per_metric > 0 or 0 < limits.max_series < self.live_count + rows
 
     def _judge(self, batch: WriteBatch, rows: np.ndarray, limits: SeriesLimits) -> np.ndarray:
         if limits.max_series_per_metric and self._metrics is None:
@@ -292,7 +293,7 @@ class Head:
 
         int32[n] of ADMITTED, ROW_OVER_LIMIT, ROW_OVER_METRIC_LIMIT; None: nothing is over a limit.
         """
-        if not self._may_exceed(batch.series_count, limits):
+        if not limits.may_exceed(self.live_count, batch.series_count):
             return None
         with self.lock:
             _, rows = self._find(batch)

@@ -31,6 +31,10 @@ class SeriesLimits:
     unlimited_metrics: tuple[bytes, ...] = ()
     """Metric names to which the second limit does not apply."""
 
+    def may_exceed(self, series_count: int, rows: int) -> bool:
+        """Return whether that many new series could be too many, besides those that are known."""
+        return self.max_series_per_metric > 0 or 0 < self.max_series < series_count + rows
+
 
 def metric_names(text: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return where the metric names of the label sets `text[starts[i]:ends[i]]` start and end, int64[n] each.

@@ -9,8 +9,8 @@ from tests.reference.head import PlainHead
 class PlainPartition:
     """Consumes (offset, stamp, tenant, rows, settings); rows of a flush are its tenants, its tenant None."""
 
-    def __init__(self, range_ms: int, grace_ms: int, cut_max_samples: int) -> None:
-        self.range_ms, self.grace_ms, self.cut_max_samples = range_ms, grace_ms, cut_max_samples
+    def __init__(self, range_ms: int, grace_ms: int, cut_max_samples: int, idle_ms: int) -> None:
+        self.range_ms, self.grace_ms, self.cut_max_samples, self.idle_ms = range_ms, grace_ms, cut_max_samples, idle_ms
         self.record_time: int | None = None
         self.boundary = 0
         self.heads: dict[str, PlainHead] = {}
@@ -52,6 +52,9 @@ class PlainPartition:
 
     def _cut(self, cut_offset, before, tenants) -> None:
         blocks: dict[tuple[str, int], dict] = {}
+        for tenant, head in list(self.heads.items()):
+            if not self.held.get(tenant) and head.max_ts < self.record_time - self.idle_ms:
+                del self.heads[tenant]
         for tenant, head in self.heads.items():
             mine = before if tenants is None or tenant in tenants else -(1 << 60)
             for key, samples in head.cut(mine).items():

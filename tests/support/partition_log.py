@@ -29,7 +29,7 @@ from tests.support.batches import write_batch
 from tests.support.histograms import Row
 
 TOPIC = "topic-x"
-SETTINGS = PartitionSettings(range_ms=60_000, grace_ms=30_000, cut_max_samples=400)
+SETTINGS = PartitionSettings(range_ms=60_000, grace_ms=30_000, cut_max_samples=400, idle_ms=200_000)
 NO_LIMITS = RecordSettings(max_series=0, out_of_order_window_ms=0, creation_grace_ms=600_000)
 START_MS = 1_700_000_040_000
 

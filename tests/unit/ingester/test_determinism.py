@@ -56,7 +56,7 @@ def published(owner: Owner) -> dict[tuple[int, str, int], dict]:
 @pytest.mark.parametrize("seed", range(12))
 def test_every_cut_takes_what_the_plain_partition_says(tmp_path, seed):
     records, plain_records = random_log(seed)
-    plain = PlainPartition(SETTINGS.range_ms, SETTINGS.grace_ms, SETTINGS.cut_max_samples)
+    plain = PlainPartition(SETTINGS.range_ms, SETTINGS.grace_ms, SETTINGS.cut_max_samples, SETTINGS.idle_ms)
     for record in plain_records:
         plain.consume(*record)
     owner = one_pass(tmp_path, records)
