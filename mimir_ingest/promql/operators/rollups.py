@@ -126,18 +126,21 @@ class _Windows:
         shape = (block.labels.n, len(ends))
         self.evaluation.reserve(*shape)
         values, present = np.empty(shape), np.empty(shape, bool)
-        counted = np.zeros(3, np.int64)
-        found = 0
-        for a, b in self.evaluation.chunks(*shape):
-            self.evaluation.check()
-            offsets = block.offsets[a : b + 1]
-            out = (values[a:b], present[a:b])
+        counts_of_chunks = []
+
+        def chunk(a: int, b: int) -> tuple[int, int]:
+            counted = np.zeros(3, np.int64)
+            offsets, out = block.offsets[a : b + 1], (values[a:b], present[a:b])
             if counts:
-                found += kernel(offsets, block.timestamps, block.values, ends, *arguments, *out, counted)
+                found = kernel(offsets, block.timestamps, block.values, ends, *arguments, *out, counted)
             else:
                 windows.measure_windows(offsets, block.timestamps, ends, self.range_ms, counted)
-                found += kernel(offsets, block.timestamps, block.values, ends, *arguments, *out)
-            self.evaluation.note_samples(found + int(counted[2]))
+                found = kernel(offsets, block.timestamps, block.values, ends, *arguments, *out)
+            counts_of_chunks.append(counted)
+            return found, int(counted[2])
+
+        self.evaluation.run_chunks(*shape, chunk)
+        counted = sum(counts_of_chunks, np.zeros(3, np.int64))
         stats.total_queryable_samples += int(counted[0])
         if self._reads:
             stats.samples_read += int(counted[1])

@@ -47,20 +47,13 @@ def latest(
     shape = (samples.series_count, len(ends))
     evaluation.reserve(*shape)
     values, present = np.empty(shape), np.empty(shape, bool)
-    found = 0
-    for a, b in evaluation.chunks(*shape):
-        evaluation.check()
-        found += select_latest(
-            samples.offsets[a : b + 1],
-            samples.timestamps,
-            samples.values,
-            ends,
-            evaluation.lookback_ms,
-            timestamps,
-            values[a:b],
-            present[a:b],
-        )
-        evaluation.note_samples(found)
+
+    def select(a: int, b: int) -> tuple[int, int]:
+        offsets, out = samples.offsets[a : b + 1], (values[a:b], present[a:b])
+        data, lookback_ms = (samples.timestamps, samples.values), evaluation.lookback_ms
+        return select_latest(offsets, *data, ends, lookback_ms, timestamps, *out), 0
+
+    found = evaluation.run_chunks(*shape, select)
     cells = None
     if samples.histograms is not None and samples.histograms.sample_count:
         series = histogram_points(samples)
@@ -82,17 +75,12 @@ def _interpolated(evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarr
     shape = (samples.series_count, len(ends))
     evaluation.reserve(*shape)
     values, present = np.empty(shape), np.empty(shape, bool)
-    for a, b in evaluation.chunks(*shape):
-        evaluation.check()
-        interpolate_latest(
-            block.offsets[a : b + 1],
-            block.timestamps,
-            block.values,
-            ends,
-            evaluation.lookback_ms,
-            values[a:b],
-            present[a:b],
-        )
+
+    def interpolate(a: int, b: int) -> tuple[int, int]:
+        offsets, out = block.offsets[a : b + 1], (values[a:b], present[a:b])
+        return interpolate_latest(offsets, block.timestamps, block.values, ends, evaluation.lookback_ms, *out), 0
+
+    evaluation.run_chunks(*shape, interpolate)
     cells = None
     if block.histograms is not None:
         cells = interpolate_histograms(evaluation, block, ends, node, values, present)
