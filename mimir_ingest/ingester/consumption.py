@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from mimir_ingest.kernels.head import (
 from mimir_ingest.log.contract import Record
 from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.obs.metrics import IngesterMetrics
-from mimir_ingest.obs.tenant_metrics import MetricGroups
+from mimir_ingest.obs.tenant_metrics import MetricGroups, forget_tenants
 
 REASONS = {
     TIMESTAMP_TOO_OLD: "sample-timestamp-too-old",
@@ -171,6 +171,11 @@ class ConsumptionMetrics:
             self._metrics.memory_series_created.labels(tenant).inc(count)
         for tenant, count in removed.items():
             self._metrics.memory_series_removed.labels(tenant).inc(count)
+
+    def forget(self, tenants: Collection[str]) -> None:
+        """Nothing is held of these tenants any more."""
+        self._groups.forget(tenants)
+        forget_tenants(self._metrics, tenants)
 
     def head_bytes(self, partition: int, size: int) -> None:
         """Bytes that a partition's heads take."""

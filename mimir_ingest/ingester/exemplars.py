@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,6 +104,12 @@ class ExemplarStore:
         """Drop a partition that is consumed elsewhere now."""
         with self._lock:
             for key in [key for key in self._circles if key[0] == partition]:
+                del self._circles[key]
+
+    def keep(self, tenants: Mapping[int, Collection[str]]) -> None:
+        """Drop what belongs to tenants that these partitions do not know: partition → tenants that it knows."""
+        with self._lock:
+            for key in [key for key in self._circles if key[0] in tenants and key[1] not in tenants[key[0]]]:
                 del self._circles[key]
 
     def count(self) -> int:

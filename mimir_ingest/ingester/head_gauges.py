@@ -22,7 +22,8 @@ class HeadGauges:
         created: dict[str, int] = {}
         removed: dict[str, int] = {}
         present = {(partition, tenant) for partition, state in states.items() if state for tenant in list(state.heads)}
-        for key in [key for key in self._seen if key not in present]:
+        lost = [key for key in self._seen if key not in present]
+        for key in lost:
             _, made, gone = self._seen.pop(key)
             removed[key[1]] = removed.get(key[1], 0) + made - gone
         for partition, state in states.items():
@@ -43,3 +44,5 @@ class HeadGauges:
         self._metrics.memory(
             series=series, tenants=len(tenants), metadata=metadata_count, created=created, removed=removed
         )
+        if forgotten := {tenant for _, tenant in lost} - {tenant for _, tenant in present}:
+            self._metrics.forget(forgotten)

@@ -370,4 +370,5 @@ class Ingester:
             await asyncio.sleep(_UPKEEP_S)
             self._metadata.purge(now_s=time.monotonic())
             states = {partition: consumer.state for partition, consumer in self._consumers.items()}
+            self._exemplars.keep({p: frozenset(list(state.heads)) for p, state in states.items() if state})
             gauges.update(states, metadata_count=self._metadata.count())

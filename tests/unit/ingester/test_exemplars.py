@@ -56,6 +56,16 @@ def test_partitions_are_asked_for_and_forgotten_one_by_one():
     assert [s.labels["p"] for s in store.select("t", [UP], *EVER, {0, 1})] == ["0"]
 
 
+def test_tenants_that_a_partition_does_not_know_are_dropped():
+    store = ExemplarStore(lambda _: 10)
+    for partition, tenant in ((0, "a"), (0, "b"), (1, "a"), (2, "a")):
+        store.add(partition, tenant, exemplar_batch(({"__name__": "up"}, [one(1)])))
+    store.keep({0: {"a"}, 1: {"b"}})
+    assert store.count() == 2
+    assert store.select("a", [UP], *EVER, {0, 2})
+    assert not store.select("b", [UP], *EVER, {0})
+
+
 def test_label_bytes_that_are_none_do_no_harm():
     store = ExemplarStore(lambda _: 10)
     good = exemplar_batch(({"__name__": "up"}, [one(1)]))
