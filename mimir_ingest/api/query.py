@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,11 +53,17 @@ class ApiRequest:
     http: Request
 
 
+_REMEMBERED_CHARS = 1000
+_parse_again = functools.lru_cache(256)(parse_expr)
+"""Trees of the last expressions, which are immutable. why: dashboards and rules ask the same ones again and again; a
+tree takes up to 200 bytes a character, so that all together are at most 50 MB."""
+
+
 def parse_query(params: Params) -> tuple[str, Expr]:
     """Return the text and tree of the parameter `query`. Raises QueryError with the parser's position."""
     text = params.get("query")
     try:
-        return text, parse_expr(text)
+        return text, _parse_again(text) if len(text) <= _REMEMBERED_CHARS else parse_expr(text)
     except QueryError as error:
         raise bad_parameter("query", error.message) from error
 

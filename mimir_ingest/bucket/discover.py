@@ -64,6 +64,7 @@ class BlockMeta:
 @dataclass(frozen=True, slots=True)
 class _Listing:
     blocks: dict[str, BlockMeta]
+    """By ULID, ascending."""
     corrupt: dict[str, str]
 
 
@@ -93,8 +94,8 @@ class BlockCatalog:
             new = [ulid for ulid in ulids if ulid not in old.blocks]
             with ThreadPoolExecutor(_FETCHES) if len(new) > 1 else _Inline() as pool:
                 found = dict(zip(new, pool.map(lambda ulid: self._read_meta(tenant, ulid), new), strict=True))
-            blocks = {ulid: old.blocks[ulid] for ulid in ulids if ulid in old.blocks}
-            blocks |= {ulid: meta for ulid, meta in found.items() if isinstance(meta, BlockMeta)}
+            known = {**old.blocks, **found}
+            blocks = {u: meta for u in sorted(ulids) if isinstance(meta := known.get(u), BlockMeta)}
             corrupt = {ulid: reason for ulid, reason in found.items() if isinstance(reason, str)}
             self._listings[tenant] = _Listing(blocks, corrupt)
             for ulid in old.blocks.keys() - blocks.keys():
@@ -123,7 +124,7 @@ class BlockCatalog:
         listing = self._listings.get(tenant)
         if listing is None:
             return []
-        return [block for _, block in sorted(listing.blocks.items()) if block.file.overlaps(start_ms, end_ms)]
+        return [block for block in listing.blocks.values() if block.file.overlaps(start_ms, end_ms)]
 
     def corrupt(self, tenant: str) -> dict[str, str]:
         """Return the blocks whose `meta.json` cannot be understood, with the reason; they are in no list."""

@@ -367,7 +367,12 @@ class PartitionState:
         for head in list(self.heads.values()):
             head.release(cut_offset)
 
-    def view(self, tenant: str, matchers: Sequence[Matcher]) -> HeadView | None:
+    def view(self, tenant: str, matchers: Sequence[Matcher]) -> HeadView:
         """Return a tenant's head as readers of these matchers need it. Any thread."""
         head = self.heads.get(tenant)
-        return None if head is None else head.view(matchers)
+        return HeadView(()) if head is None else head.view(matchers)
+
+    def view_now(self, tenant: str, matchers: Sequence[Matcher]) -> HeadView | None:
+        """Return the same without waiting for a writer; None if there is one."""
+        head = self.heads.get(tenant)
+        return None if head is not None and head.lock.locked() else self.view(tenant, matchers)

@@ -40,6 +40,10 @@ from mimir_ingest.wire.record import RecordSettings
 
 _Answer = TypeVar("_Answer")
 
+_FEW_SERIES = 32
+_FEW_PARTITIONS = 4
+"""What is read on the event loop. why: so little takes at most 1 ms, and going to a thread and back 0.1 to 0.3 ms."""
+
 _UPKEEP_S = 5.0
 """why: gauges are scraped every 15 s; the series counts cost microseconds a tenant."""
 
@@ -243,10 +247,25 @@ class Ingester:
             view = state.view(tenant, matchers)
             # After the view: what was released before it is named here, what is released now is still in it.
             cut = released_cut(consumer, tenant)
-            return next_offset, [] if view is None else view.select(matchers, start_ms, end_ms, budget), cut
+            return next_offset, view.select(matchers, start_ms, end_ms, budget), cut
+
+        def at_once() -> list[tuple[int, list[SeriesSamples], PartitionCut | None]] | None:
+            """Read here, if so little is to be read that a thread would cost more."""
+            ready = []
+            for consumer in consumers:
+                state = state_of(consumer)
+                next_offset = state.next_offset
+                view = state.view_now(tenant, matchers)
+                found = None if view is None else view.find_few(matchers, _FEW_SERIES)
+                if view is None or found is None:
+                    return None
+                ready.append((next_offset, view, found, released_cut(consumer, tenant)))
+            return [(at, v.select(matchers, start_ms, end_ms, budget, found=f), cut) for at, v, f, cut in ready]
 
         consumers = await self._admit(demand)
-        answers = await self._ask(consumers, one)
+        answers = at_once() if len(consumers) <= _FEW_PARTITIONS else None
+        if answers is None:
+            answers = await self._ask(consumers, one)
         series = [samples for _, found, _ in answers for samples in found]
         self._metrics.queried(
             sum(s.series_count for s in series), sum(s.sample_count + s.histogram_count for s in series)
@@ -273,8 +292,7 @@ class Ingester:
         """
 
         def one(consumer: PartitionConsumer) -> list[LabelFrame]:
-            view = state_of(consumer).view(tenant, matchers)
-            return [] if view is None else view.label_frames(matchers, start_ms, end_ms)
+            return state_of(consumer).view(tenant, matchers).label_frames(matchers, start_ms, end_ms)
 
         consumers = await self._admit(demand)
         return [frame for frames in await self._ask(consumers, one) for frame in frames]

@@ -63,6 +63,8 @@ class BlockReads:
                 raise
 
         blocks = await self._list(tenant, heads.cuts, start_ms, end_ms, oldest_s)
+        if not blocks:
+            return []
         try:
             return await asyncio.gather(*(asyncio.to_thread(open_and_read, b) for b in blocks))
         except BlockNotFound:

@@ -11,7 +11,10 @@ _Result = TypeVar("_Result")
 
 async def run_all(reads: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:
     """Return the results in order; the first error, or being cancelled, cancels the rest and is raised."""
-    tasks = [asyncio.create_task(read) for read in reads]
+    coroutines = list(reads)
+    if len(coroutines) == 1:
+        return [await coroutines[0]]
+    tasks = [asyncio.create_task(read) for read in coroutines]
     try:
         return await asyncio.gather(*tasks)
     finally:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,7 +31,8 @@ from mimir_ingest.promql.plan_nodes import Plan, Select
 from mimir_ingest.promql.values import QueryResult
 from mimir_ingest.querier.block_reads import BlockReads
 from mimir_ingest.querier.concurrency import run_all
-from mimir_ingest.querier.heads import Heads
+from mimir_ingest.querier.cost import is_small
+from mimir_ingest.querier.heads import Heads, HeadsAnswer
 from mimir_ingest.querier.merge import merge_frames, merge_samples
 from mimir_ingest.querier.owner import names_of, values_of
 from mimir_ingest.querier.reading import Reading
@@ -137,7 +139,7 @@ class Querier:
             except TimeoutError as error:
                 raise QueryError("query timed out in query execution", error_type="timeout") from error
             prepared = self._clock()
-            result = await self._evaluate(plan, data, deadline)
+            result = await self._evaluate(plan, data, deadline, here=is_small(expression, plan, data))
             timings = QueryTimings(began - came, prepared - began, self._clock() - prepared)
             return QueryAnswer(result, timings, tuple(reading.warnings))
         finally:
@@ -152,17 +154,21 @@ class Querier:
         by_key = dict(zip(distinct, found, strict=True))
         return [by_key[key] for key in keys]
 
-    async def _evaluate(self, plan: Plan, data: list[SeriesSamples], deadline: float) -> QueryResult:
+    async def _evaluate(self, plan: Plan, data: list[SeriesSamples], deadline: float, *, here: bool) -> QueryResult:
+        """Evaluate a plan, on the event loop (`here`) or in a thread."""
         cancelled = threading.Event()
+        run = functools.partial(
+            evaluate,
+            plan,
+            data,
+            max_samples=self.limits.max_samples,
+            deadline=deadline,
+            cancelled=cancelled.is_set,
+        )
+        if here:
+            return run()
         try:
-            return await asyncio.to_thread(
-                evaluate,
-                plan,
-                data,
-                max_samples=self.limits.max_samples,
-                deadline=deadline,
-                cancelled=cancelled.is_set,
-            )
+            return await asyncio.to_thread(run)
         except asyncio.CancelledError:
             cancelled.set()
             raise
@@ -224,15 +230,10 @@ class Querier:
         They may have samples in the range. Raises what `Heads` raises, StorageError.
         """
 
-        async def one(reading: Reading, matchers: Sequence[Matcher]) -> list[LabelFrame]:
-            heads = await self._heads.label_frame(tenant, reading, matchers, start_ms, end_ms)
+        def ask(reading: Reading, matchers: Sequence[Matcher]) -> Awaitable[HeadsAnswer[LabelFrame]]:
+            return self._heads.label_frame(tenant, reading, matchers, start_ms, end_ms)
 
-            def read(reader: BlockReader) -> LabelFrame:
-                return reader.select_labels(matchers, start_ms, end_ms - 1)
-
-            return [*await self._blocks.read(tenant, heads, start_ms, end_ms, read), *heads.found]
-
-        frames = await self._read_each(tenant, reading, selectors, one)
+        frames = await self._read_labels(tenant, reading, selectors, start_ms, end_ms, ask, lambda frame: frame)
         return await asyncio.to_thread(merge_frames, frames)
 
     async def label_names(
@@ -246,15 +247,11 @@ class Querier:
     ) -> list[str]:
         """Return the label names of those series, ascending."""
 
-        async def one(reading: Reading, matchers: Sequence[Matcher]) -> list[list[str]]:
-            heads = await self._heads.label_names(tenant, reading, matchers, start_ms, end_ms)
+        def ask(reading: Reading, matchers: Sequence[Matcher]) -> Awaitable[HeadsAnswer[list[str]]]:
+            return self._heads.label_names(tenant, reading, matchers, start_ms, end_ms)
 
-            def read(reader: BlockReader) -> list[str]:
-                return names_of(reader.select_labels(matchers, start_ms, end_ms - 1))
-
-            return [*await self._blocks.read(tenant, heads, start_ms, end_ms, read), *heads.found]
-
-        return sorted(set().union(*await self._read_each(tenant, reading, selectors, one)))
+        lists = await self._read_labels(tenant, reading, selectors, start_ms, end_ms, ask, names_of)
+        return sorted(set().union(*lists))
 
     async def label_values(
         self,
@@ -268,15 +265,36 @@ class Querier:
     ) -> list[str]:
         """Return the values of a label of those series, ascending."""
 
-        async def one(reading: Reading, matchers: Sequence[Matcher]) -> list[list[str]]:
-            heads = await self._heads.label_values(tenant, reading, name, matchers, start_ms, end_ms)
+        def ask(reading: Reading, matchers: Sequence[Matcher]) -> Awaitable[HeadsAnswer[list[str]]]:
+            return self._heads.label_values(tenant, reading, name, matchers, start_ms, end_ms)
 
-            def read(reader: BlockReader) -> list[str]:
-                return values_of(reader.select_labels(matchers, start_ms, end_ms - 1), name)
+        def of_frame(frame: LabelFrame) -> list[str]:
+            return values_of(frame, name)
+
+        lists = await self._read_labels(tenant, reading, selectors, start_ms, end_ms, ask, of_frame)
+        return sorted(set().union(*lists))
+
+    async def _read_labels(
+        self,
+        tenant: str,
+        reading: Reading | None,
+        selectors: Sequence[Sequence[Matcher]],
+        start_ms: int,
+        end_ms: int,
+        ask: Callable[[Reading, Sequence[Matcher]], Awaitable[HeadsAnswer[_Part]]],
+        of_frame: Callable[[LabelFrame], _Part],
+    ) -> list[_Part]:
+        """Return what the heads say when asked for each selector, and the same of each block's label sets."""
+
+        async def one(reading: Reading, matchers: Sequence[Matcher]) -> list[_Part]:
+            heads = await ask(reading, matchers)
+
+            def read(reader: BlockReader) -> _Part:
+                return of_frame(reader.select_labels(matchers, start_ms, end_ms - 1))
 
             return [*await self._blocks.read(tenant, heads, start_ms, end_ms, read), *heads.found]
 
-        return sorted(set().union(*await self._read_each(tenant, reading, selectors, one)))
+        return await self._read_each(tenant, reading, selectors, one)
 
     async def lags(self, tenant: str) -> dict[str, list[PartitionLag] | IngestError]:
         """Return, for each healthy owner of the tenant's partitions, how far it is behind in them, or why not."""

@@ -29,6 +29,9 @@ CHUNK_SAMPLES = 180
 MIN_MS, MAX_MS = -(1 << 63), (1 << 63) - 1
 """An unbounded range of time."""
 
+_COMPARED_REFS = 4
+"""why: comparing takes a tenth of the pass over three columns that finds any number of refs."""
+
 _SLICE_SAMPLES = 1 << 20
 """why: bounds the decoded columns of a merge to about 50 MB, whatever the segments' size."""
 
@@ -328,6 +331,10 @@ def _pick_staged(
     m = len(staged.refs)
     if not m or not len(refs):
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
+    if len(refs) <= _COMPARED_REFS:
+        at = np.sort(np.concatenate([np.flatnonzero(staged.refs == ref) for ref in refs]))
+        staged = Staged(staged.refs[at], staged.timestamps[at], staged.values[at])
+        m = len(at)
     position_of = np.full(series_count, -1, np.int32)
     position_of[refs] = np.arange(len(refs), dtype=np.int32)
     where, ts, values = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.float64)

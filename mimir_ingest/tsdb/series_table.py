@@ -240,6 +240,37 @@ class TableView:
             candidates = self._filter(candidates, sets[i : i + _FILTER_MATCHERS])
         return candidates
 
+    def find_few(self, matchers: Sequence[Matcher], most: int) -> np.ndarray | None:
+        """Return what `select` does, if that are at most `most` series and equalities lead to them at once, else None.
+
+        Takes some hundredths of a millisecond, whatever the size of the table.
+        """
+        if not matchers or not all(m.type is MatchType.EQUAL and m.value for m in matchers):
+            return None
+        wanted = {self.found_pairs[m.name, m.value] for m in matchers}
+        if min(wanted) < 0:
+            return np.empty(0, np.int32)
+        postings = self.cache.postings
+        indexed = min(postings.series_count, self.series_count)
+        if self.series_count - indexed > _UNINDEXED_SERIES:
+            return None
+        counts = {pair: postings.count(np.array([pair])) for pair in wanted}
+        driver = min(counts, key=counts.__getitem__)
+        if counts[driver] > most:
+            return None
+        known = postings.union(np.array([driver])).tolist()
+        starts = self.series_pair_starts
+        rest = np.flatnonzero(self.series_pairs[starts[indexed] : starts[self.series_count]] == driver)
+        new = np.searchsorted(starts[indexed : self.series_count + 1], rest + starts[indexed], "right") - 1 + indexed
+        if len(known) + len(new) > most:
+            return None
+        found = [
+            ref
+            for ref in (*known, *new.tolist())
+            if ref < self.series_count and wanted.issubset(self.series_pairs[starts[ref] : starts[ref + 1]].tolist())
+        ]
+        return np.array(found, np.int32)
+
     def _accepted_pairs(self, matcher: Matcher, name: int) -> np.ndarray:
         """Return int64[n]: the pairs of the matcher's name whose value it accepts."""
         if matcher.type is MatchType.EQUAL:

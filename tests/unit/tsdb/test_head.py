@@ -15,6 +15,7 @@ from mimir_ingest.kernels.head import METRIC_SERIES_LIMIT, REPEATED
 from mimir_ingest.model.batch import STALE_NAN_BITS, WriteBatch
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.tsdb.head import Head
+from mimir_ingest.tsdb.segment import Staged, _pick_staged
 from mimir_ingest.tsdb.series_limits import SeriesLimits
 from tests.reference.head import REASONS, PlainHead, bits
 from tests.support.batches import write_batch
@@ -156,6 +157,11 @@ def test_matchers_select_what_they_match_one_by_one(rows, matchers):
     frames = head.view(matchers).label_frames(matchers, 0, 10)
     assert {tuple(sorted(d.items())) for f in frames for d in f.to_dicts()} == wanted
     assert not head.view(matchers).label_frames(matchers, 2, 10)
+    few = head.view(matchers).find_few(matchers, 1)
+    if few is not None:
+        assert len(wanted) <= 1
+        answers = head.view(matchers).select(matchers, *FOREVER, found=few)
+        assert {tuple(sorted(d.items())) for a in answers for d in a.labels.to_dicts()} == wanted
 
 
 def test_postings_answer_like_the_scan_of_what_they_do_not_cover():
@@ -170,6 +176,26 @@ def test_postings_answer_like_the_scan_of_what_they_do_not_cover():
             known = rows[: head.table.count]
             wanted = {r[0]["i"] for r in known if all(m.matches(r[0][m.name]) for m in matchers)}
             assert {dict(k)["i"] for k in contents(head, matchers)} == wanted
+        for i in (7, 4000, head.table.count - 1):
+            matchers = [Matcher(MatchType.EQUAL, "i", str(i)), Matcher(MatchType.EQUAL, "__name__", "m")]
+            (found,) = head.view(matchers).find_few(matchers, 32)
+            assert found.tolist() == [i]
+        matchers.append(Matcher(MatchType.EQUAL, "mod", str((i + 1) % 7)))
+        assert [len(found) for found in head.view(matchers).find_few(matchers, 32)] == [0]
+        assert head.view(matchers[1:]).find_few(matchers[1:], 32) is None
+
+
+@pytest.mark.parametrize("refs", [[3], [0, 2], [1, 2, 3, 5], [0, 1, 2, 3, 4, 5], [6]])
+def test_staged_samples_of_few_series_are_picked_as_of_many(refs):
+    rng = np.random.default_rng(1)
+    staged = Staged(rng.integers(0, 7, 500).astype(np.int32), rng.integers(0, 100, 500), rng.random(500))
+    where, timestamps, values = _pick_staged(staged, np.array(refs, np.int32), 7, 20, 80)
+    wanted = [
+        (refs.index(ref), at, value)
+        for ref, at, value in zip(staged.refs.tolist(), staged.timestamps.tolist(), staged.values.tolist(), strict=True)
+        if ref in refs and 20 <= at < 80
+    ]
+    assert list(zip(where.tolist(), timestamps.tolist(), values.tolist(), strict=True)) == wanted
 
 
 def test_a_table_of_mostly_forgotten_series_is_rebuilt_and_answers_the_same():
