@@ -51,8 +51,8 @@ from mimir_ingest.querier.owner import LocalOwner
 from mimir_ingest.querier.owners import PartitionOwners
 from mimir_ingest.querier.ring_view import RingView
 from mimir_ingest.querier.service import Querier
-from mimir_ingest.wire.record import RecordSettings
 from mimir_ingest.tls import client_tls
+from mimir_ingest.wire.record import RecordSettings
 from partitions.lifecycler import InstanceLifecycler, PartitionLifecycler
 from partitions.model import InstanceDesc
 from partitions.watch import RingWatcher
@@ -181,6 +181,7 @@ class _Builder:
         self._watcher, self._identity = watcher, identity
         self._runtime = runtime
         self._limits_for = wiring.distributor_limits(settings, runtime.for_tenant)
+        self._trackers_of = wiring.custom_trackers(runtime.for_tenant)
         self._shard_size_of = lambda tenant: runtime.for_tenant(tenant).ingestion_partitions_tenant_shard_size
         self._distributor_metrics: DistributorMetrics | None = None
         self._door: SeriesDoor | None = None
@@ -233,6 +234,7 @@ class _Builder:
             max_exemplars=lambda tenant: partition_share(
                 self._limits_for(tenant).max_global_exemplars_per_user, len(self._watcher.ring.active_partitions)
             ),
+            trackers_of=self._trackers_of,
             **wiring.ingester_options(self._settings),
         )
         self._owned = lambda: len(ingester.owned)

@@ -22,9 +22,12 @@ from mimir_ingest.distributor.admission import InstanceLimits
 from mimir_ingest.distributor.ha_election import HaLimits
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.service import DistributorOptions
+from mimir_ingest.ingester.active_series import CustomTrackers
 from mimir_ingest.ingester.instance_limits import IngesterLimits
+from mimir_ingest.ingester.knobs import TrackingKnobs
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.model.relabel import Relabelling, parse_rules
+from mimir_ingest.promql.parser import parse_metric_selector
 from mimir_ingest.querier.service import QueryLimits
 from mimir_ingest.wire.otlp_labels import OtlpSettings
 from mimir_ingest.wire.otlp_names import strategy_of
@@ -155,7 +158,23 @@ def ingester_options(settings: Settings) -> dict[str, Any]:
         "append_timeout_s": kafka.write_timeout.seconds,
         "strong_read_timeout_s": kafka.wait_strong_read_consistency_timeout.seconds,
         "ship_concurrency": tsdb.ship_concurrency,
+        "tracking": TrackingKnobs(
+            metrics_enabled=settings.ingester.active_series_metrics_enabled,
+            update_period_s=settings.ingester.active_series_metrics_update_period.seconds,
+            idle_timeout_s=settings.ingester.active_series_metrics_idle_timeout.seconds,
+            rate_period_s=settings.ingester.rate_update_period.seconds,
+        ),
     }
+
+
+def custom_trackers(limits_for: Callable[[str], Limits]) -> Callable[[str], CustomTrackers]:
+    """Return a function from tenant to its trackers of active series, built once for each set of limits."""
+    return _once_each(limits_for, _custom_trackers)
+
+
+def _custom_trackers(limits: Limits) -> CustomTrackers:
+    selectors = {**limits.active_series_custom_trackers, **limits.active_series_additional_custom_trackers}
+    return {name: parse_metric_selector(selector) for name, selector in selectors.items()}
 
 
 def distributor_options(settings: Settings) -> DistributorOptions:

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from mimir_ingest import __version__
 from mimir_ingest.api.access import Authenticate, Only, tenant_paths
 from mimir_ingest.api.build_info import build_info
+from mimir_ingest.api.cardinality import cardinality_router
 from mimir_ingest.api.config import config_router
 from mimir_ingest.api.consistency import read_level
 from mimir_ingest.api.credentials import CredentialChecker
@@ -187,9 +188,7 @@ def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list
     running = frozenset(name for name, component in names.items() if component is not None)
     routers = [
         index_router(
-            standard_groups(
-                running, runtime_config=parts.runtime.configured, ha_tracker=parts.ha_tracker is not None
-            ),
+            standard_groups(running, runtime_config=parts.runtime.configured, ha_tracker=parts.ha_tracker is not None),
             push_path=prefix + PUSH_PATH if parts.distributor else None,
             query_path=prefix + prometheus if parts.querier else None,
         ),
@@ -208,6 +207,9 @@ def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list
         routers.append(ingester_router(parts.ingester, parts.membership, parts.services))
         routers.append(downscale_router(parts.downscale, parts.services))
     if parts.querier is not None:
+        routers.append(
+            cardinality_router(parts.querier, prefix=prometheus, tenants=tenants, limits_for=parts.runtime.for_tenant)
+        )
         routers.append(ingestion_lag_router(parts.querier, tenant_of=tenants.tenant_of, now_ms=parts.now_ms))
     if settings.server.register_instrumentation:
         routers.append(metrics_router(parts.registry))

@@ -5,6 +5,8 @@
     GET  /api/v1/label/{name}/values   also POST
     POST /api/v1/metadata              metric families, also GET
     POST /api/v1/exemplars             exemplars of a selector, also GET
+    POST /api/v1/census                counts of series, as columns, also GET
+    GET  /api/v1/tenants               series and rates of every tenant here
     GET  /api/v1/ingestion_lag         how far each partition owned here is behind the log
 
 Headers choose partitions and say what an answer has to contain, and an answer's headers say what it does contain
@@ -33,6 +35,7 @@ from mimir_ingest.api.read import RemoteRead
 from mimir_ingest.api.render import JSON, success
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.errors import IngestError, InvalidRequest
+from mimir_ingest.ingester.census import CensusAsk, CensusKind
 from mimir_ingest.ingester.head_answer import PartitionCut
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.model.matchers import Matcher
@@ -43,8 +46,10 @@ from mimir_ingest.querier.internal_protocol import (
     PARTITIONS_HEADER,
     PREFIX,
     answer_headers,
+    encode_census,
     encode_error,
     encode_exemplars,
+    encode_tenants,
 )
 from mimir_ingest.querier.merge import merge_frames, merge_samples
 from mimir_ingest.querier.owner import HeadAsk, LocalOwner, OwnerAnswer
@@ -153,6 +158,24 @@ class _LabelApi:
         answer = await self._owner.exemplars(_selected(ask, params))
         return encode_exemplars(answer.found[0]), answer
 
+    async def census(self, ask: HeadAsk, params: Params, request: Request) -> tuple[bytes, OwnerAnswer]:
+        answer = await self._owner.census(_selected(ask, params), _census_ask(params))
+        return await asyncio.to_thread(encode_census, answer.found[0]), answer
+
+
+def _census_ask(params: Params) -> CensusAsk:
+    """Return what a census is to count. Raises InvalidRequest."""
+    names = params.all("label_names[]")
+    try:
+        return CensusAsk(
+            CensusKind(params.get("kind")),
+            params.get("active") == "true",
+            frozenset(names) if names else None,
+            int(params.get("max_bytes") or "0"),
+        )
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+
 
 def _selected(ask: HeadAsk, params: Params) -> HeadAsk:
     """Add selector and range. Raises QueryError, and InvalidRequest for several selectors."""
@@ -180,7 +203,7 @@ def build_internal_application(ingester: Ingester, *, max_samples: int, timeout_
     plain_routing(pages)
     api = _LabelApi(ingester)
 
-    def route(path: str, handler: _Handler) -> None:
+    def route(path: str, handler: _Handler, render: Callable[[bytes], Response] = success) -> None:
         async def endpoint(request: Request) -> Response:
             try:
                 ask = _ask_of(request.scope, _TENANTS.tenant_of(request), ingester)
@@ -191,7 +214,7 @@ def build_internal_application(ingester: Ingester, *, max_samples: int, timeout_
                 return _failed(request, error)
             except TimeoutError:
                 return _failed(request, IngestError("timed out", error_id="owner-unavailable"))
-            response = success(data)
+            response = render(data)
             response.headers.update(answer_headers(answer.next_offsets, _cut_offsets(answer.cuts)))
             return response
 
@@ -204,11 +227,16 @@ def build_internal_application(ingester: Ingester, *, max_samples: int, timeout_
             return _failed(request, error)
         return success(orjson.dumps([asdict(lag) for lag in lags]))
 
+    async def tenants() -> Response:
+        return success(encode_tenants(ingester.tenant_totals()))
+
     route("/series", api.series)
     route("/labels", api.labels)
     route("/label/{name}/values", api.label_values)
     route("/metadata", api.metadata)
     route("/exemplars", api.exemplars)
+    route("/census", api.census, lambda data: Response(data, media_type="application/octet-stream"))
+    pages.add_api_route(PREFIX + "/tenants", tenants, methods=["GET"])
     pages.add_api_route(PREFIX + "/ingestion_lag", ingestion_lag, methods=["GET"])
     return CleanPath(Router([Route(PREFIX + "/read", frozenset({"POST"}), read)], fallback=pages))
 

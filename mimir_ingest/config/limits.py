@@ -16,7 +16,9 @@ from typing import Any
 
 from mimir_ingest.config.durations import Duration
 from mimir_ingest.config.keys import Key, KeyRegistry
+from mimir_ingest.errors import QueryError
 from mimir_ingest.model.relabel import parse_rules
+from mimir_ingest.promql.parser import parse_metric_selector
 from mimir_ingest.wire.otlp_names import STRATEGIES
 
 MIN_SHORTENED_BYTES = 71
@@ -131,6 +133,20 @@ class Limits:
     """Experimental PromQL functions that may be used, comma-separated."""
     enabled_promql_extended_range_selectors: str
     """Extended range selectors that may be used, comma-separated."""
+    active_series_custom_trackers: Mapping[str, str]
+    """Name to selector: active series of the tenant that are counted apart, in metrics of that name."""
+    active_series_additional_custom_trackers: Mapping[str, str]
+    """More of these, on top of the others; of equal names these count."""
+    cardinality_analysis_enabled: bool
+    """Whether the tenant may ask the cardinality endpoints."""
+    cardinality_analysis_max_results: int
+    """Items that one answer of these may list."""
+    label_values_max_cardinality_label_names_per_request: int
+    """Label names that one request for label values may name."""
+    label_names_and_values_results_max_size_bytes: int
+    """Bytes of the label names and values that such an answer may be counted from."""
+    active_series_results_max_size_bytes: int
+    """Bytes of the label sets that one request for active series may give."""
 
     values: Mapping[str, Any] = field(repr=False)
     """All limits by key below `limits.`, in the registry's order, those without an attribute included."""
@@ -185,6 +201,7 @@ def limit_problems(values: Mapping[str, Any]) -> list[str]:
             f"limits.max_label_value_length is {length}; with limits.label_value_length_over_limit_strategy {strategy} "
             f"it must be at least {MIN_SHORTENED_BYTES}, the length of what replaces a value"
         )
+    problems += _tracker_problems(values)
     problems += _translation_problems(values)
     problems += _replica_problems(values)
     try:
@@ -213,6 +230,18 @@ def _replica_problems(values: Mapping[str, Any]) -> list[str]:
             f"limits.{names[2]} is {failover}; it must be at least 1s more than limits.{names[0]} ({update}) and "
             f"limits.{names[1]} ({jitter}) together"
         )
+    return problems
+
+
+def _tracker_problems(values: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with trackers of active series: selectors that do not parse."""
+    problems = []
+    for name in ("active_series_custom_trackers", "active_series_additional_custom_trackers"):
+        for tracker, selector in (values.get(name) or {}).items():
+            try:
+                parse_metric_selector(selector)
+            except QueryError as error:
+                problems.append(f'limits.{name}: tracker "{tracker}" has no selector, {selector!r}: {error.message}')
     return problems
 
 

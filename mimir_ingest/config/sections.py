@@ -243,6 +243,12 @@ class IngesterSection(Section):
     ring: IngesterRingSection
     partition_ring: PartitionRingSection
     metadata_retain_period: Annotated[Span, said("How long metric metadata is kept after it was last received.")]
+    rate_update_period: Annotated[Span, said("How often the ingestion rates of statistics pages are updated.")]
+    active_series_metrics_enabled: Annotated[bool, said("Count active series in metrics.")]
+    active_series_metrics_update_period: Annotated[Span, said("How often active series are counted.")]
+    active_series_metrics_idle_timeout: Annotated[
+        Span, said("How long after its last sample (as the log has it) a series is active.")
+    ]
     instance_limits: IngesterLimitsSection
     ignore_series_limit_for_metric_names: Annotated[
         str, said("Metrics without a limit of their series, comma-separated. Read where pushes are taken.")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from mimir_ingest.errors import IngestError
+from mimir_ingest.ingester.ingestion_rates import IngestionRates
 from mimir_ingest.ingester.metadata import TakenMetadata
 from mimir_ingest.ingester.partition import Applied, PartitionState
 from mimir_ingest.kernels.head import (
@@ -45,6 +46,7 @@ class ConsumptionMetrics:
     def __init__(
         self,
         metrics: IngesterMetrics,
+        rates: IngestionRates,
         *,
         groups: MetricGroups | None = None,
         group_label: Callable[[str], str] = lambda _: "",
@@ -52,6 +54,7 @@ class ConsumptionMetrics:
     ) -> None:
         """`group_label` names the label by which a tenant groups what is discarded; empty: none."""
         self._metrics = metrics
+        self._rates = rates
         self._groups, self._group_label = groups or MetricGroups(0), group_label
         self._wall_s = wall_s
 
@@ -80,6 +83,7 @@ class ConsumptionMetrics:
             metrics.missed_records.inc(applied.missed)
         for tenant, counts in applied.outcomes.items():
             metrics.ingested_samples.labels(tenant).inc(int(counts[ACCEPTED]))
+            self._rates.add(partition, tenant, int(counts[ACCEPTED]), applied.rule_samples.get(tenant, 0))
         for tenant, batch, counts in applied.rejected:
             self._rejected(tenant, batch, counts)
         metrics.held_samples.labels(str(partition)).set(state.held_count)
@@ -185,3 +189,4 @@ class ConsumptionMetrics:
         """A partition is not owned any more: gauges that tell its state go."""
         for gauge in (self._metrics.held_samples, self._metrics.head_bytes, self._metrics.last_consumed_offset):
             gauge.remove(str(partition))
+        self._rates.forget(partition)

@@ -17,6 +17,20 @@ STRONG_READ_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
+class TrackingKnobs:
+    """How active series and ingestion rates are told; defaults are Mimir's."""
+
+    metrics_enabled: bool = True
+    """Whether active series have gauges; they are known in any case."""
+    update_period_s: float = 60.0
+    """Between two updates of these gauges."""
+    idle_timeout_s: float = 1200.0
+    """How long after its last sample a series is active."""
+    rate_period_s: float = 15.0
+    """Between two updates of the ingestion rates."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConsumerKnobs:
     """What a consumer is told about pace, places and patience."""
 

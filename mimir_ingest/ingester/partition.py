@@ -29,7 +29,7 @@ from mimir_ingest.ingester.cut import CutRequest, CutSummary
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.kernels.head import ACCEPTED, OUTCOME_COLUMNS, REJECTED
 from mimir_ingest.log.contract import Record
-from mimir_ingest.model.batch import MetadataColumns, WriteBatch
+from mimir_ingest.model.batch import SOURCE_OTLP, SOURCE_RULE, MetadataColumns, WriteBatch
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.tsdb.head import Head
 from mimir_ingest.tsdb.head_view import HeadView
@@ -64,6 +64,8 @@ class Applied:
     """A cut point was reached while a cut is in flight: no more records are applied until that one is finished."""
     outcomes: dict[str, np.ndarray] = field(default_factory=dict)
     """Tenant → samples by outcome (kernels/head.py)."""
+    rule_samples: dict[str, int] = field(default_factory=dict)
+    """Tenant → accepted samples that recording rules have sent."""
     rejected: list[tuple[str, WriteBatch, np.ndarray]] = field(default_factory=list)
     """(Tenant, record's batch, samples by outcome) of records of which samples were rejected."""
     metadata: list[tuple[str, MetadataColumns]] = field(default_factory=list)
@@ -270,6 +272,7 @@ class PartitionState:
         head = self.heads.get(tenant)
         if head is None:
             head = self.heads[tenant] = Head(tenant, seal_samples=self._seal_samples)
+        head.activity.begin(self.record_time_ms, otlp=batch.source == SOURCE_OTLP)
         counts = head.append(
             batch,
             offset=record.offset,
@@ -282,6 +285,8 @@ class PartitionState:
         self._held_count += int(counts[ACCEPTED])
         known = applied.outcomes.setdefault(tenant, np.zeros(OUTCOME_COLUMNS, np.int64))
         known += counts
+        if batch.source == SOURCE_RULE:
+            applied.rule_samples[tenant] = applied.rule_samples.get(tenant, 0) + int(counts[ACCEPTED])
         if counts[REJECTED].any():
             applied.rejected.append((tenant, batch, counts))
 

@@ -18,14 +18,24 @@ from typing import TypeVar
 from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import LogUnavailable
+from mimir_ingest.ingester.active_series import ActiveSeriesGauges, CustomTrackers, count_active
+from mimir_ingest.ingester.census import CensusAsk, CensusPart, TenantTotals, count_partition, join_parts, total_tenants
 from mimir_ingest.ingester.consumer import PartitionConsumer
 from mimir_ingest.ingester.consumption import ConsumptionMetrics
 from mimir_ingest.ingester.exemplars import ExemplarStore, SeriesExemplars
 from mimir_ingest.ingester.head_answer import HeadAnswer, PartitionCut, describe, released_cut, state_of
 from mimir_ingest.ingester.head_gauges import HeadGauges
-from mimir_ingest.ingester.knobs import STALLED_AFTER_S, STRONG_READ_TIMEOUT_S, TRIM_DELAY_S, ConsumerKnobs
+from mimir_ingest.ingester.ingestion_rates import IngestionRates
+from mimir_ingest.ingester.knobs import (
+    STALLED_AFTER_S,
+    STRONG_READ_TIMEOUT_S,
+    TRIM_DELAY_S,
+    ConsumerKnobs,
+    TrackingKnobs,
+)
 from mimir_ingest.ingester.lag import PartitionLag, read_lag
 from mimir_ingest.ingester.metadata import FamilyMetadata, MetadataLimits, MetadataStore
+from mimir_ingest.ingester.partition import PartitionState
 from mimir_ingest.ingester.read_gate import ALL_OWNED, Demand, ReadGate
 from mimir_ingest.ingester.reader_health import explain_unready
 from mimir_ingest.ingester.settings import PartitionSettings
@@ -71,6 +81,8 @@ class Ingester:
         max_exemplars: Callable[[str], int] = lambda _: 0,
         groups: MetricGroups | None = None,
         group_label: Callable[[str], str] = lambda _: "",
+        tracking: TrackingKnobs | None = None,
+        trackers_of: Callable[[str], CustomTrackers] = lambda _: {},
         fetch_max_bytes: int = 8 << 20,
         fetch_max_wait_s: float = 1.0,
         append_timeout_s: float = 30.0,
@@ -79,6 +91,7 @@ class Ingester:
         apply_threads: int = 2,
         query_threads: int = 4,
         ship_concurrency: int = 1,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._log = partition_log
         self._bucket = bucket
@@ -97,7 +110,11 @@ class Ingester:
             append_timeout_s=append_timeout_s,
             stalled_after_s=stalled_after_s,
         )
-        self._metrics = ConsumptionMetrics(metrics, groups=groups, group_label=group_label)
+        self._tracking = tracking or TrackingKnobs()
+        self._trackers_of, self._wall_ms = trackers_of, wall_ms
+        self._rates = IngestionRates(period_s=self._tracking.rate_period_s, now_s=time.monotonic())
+        self._active_series = ActiveSeriesGauges(metrics.active_series)
+        self._metrics = ConsumptionMetrics(metrics, self._rates, groups=groups, group_label=group_label)
         self._metadata = MetadataStore(retain_s=metadata_retain_s, limits_of=metadata_limits)
         self._exemplars = ExemplarStore(max_exemplars)
         self._apply_pool = ThreadPoolExecutor(apply_threads, "ingest")
@@ -112,13 +129,15 @@ class Ingester:
         self._changing = asyncio.Lock()
         self._told = False
         self._closed = False
-        self._upkeep_task: asyncio.Task[None] | None = None
+        self._upkeep_tasks: list[asyncio.Task[None]] = []
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin the upkeep; nothing is consumed before `own`."""
-        self._upkeep_task = asyncio.create_task(self._upkeep(), name="ingester-upkeep")
+        self._upkeep_tasks = [asyncio.create_task(self._upkeep(), name="ingester-upkeep")]
+        if self._tracking.metrics_enabled:
+            self._upkeep_tasks.append(asyncio.create_task(self._show_active(), name="active-series"))
 
     async def own(self, partitions: Collection[int]) -> None:
         """Consume exactly these partitions; the log must be started.
@@ -173,10 +192,10 @@ class Ingester:
         """Stop consuming, keep snapshots, refuse queries from now on. Idempotent."""
         self._closed = True
         async with self._changing:
-            upkeep, self._upkeep_task = self._upkeep_task, None
-            if upkeep is not None:
-                upkeep.cancel()
-                await asyncio.wait([upkeep])
+            upkeep, self._upkeep_tasks = self._upkeep_tasks, []
+            for task in upkeep:
+                task.cancel()
+            await asyncio.gather(*upkeep, return_exceptions=True)
             await self._ended([c for p, c in self._consumers.items() if p in self._runs])
         for pool in (self._apply_pool, self._query_pool, self._ship_pool):
             pool.shutdown(wait=False, cancel_futures=True)
@@ -324,6 +343,29 @@ class Ingester:
             self._query_pool, self._exemplars.select, tenant, matchers, start_ms, end_ms, asked
         )
 
+    async def census(
+        self, tenant: str, matchers: Sequence[Matcher], ask: CensusAsk, *, demand: Demand = ALL_OWNED
+    ) -> CensusPart:
+        """Count a tenant's series in memory; those that satisfy all matchers in detail.
+
+        Raises LogUnavailable for a partition that cannot be read, ReadConsistencyUnmet, QueryError for an answer over
+        its bound.
+        """
+        consumers = await self._admit(demand)
+        since_ms = self._active_since_ms()
+        parts = await self._ask(consumers, lambda c: count_partition(state_of(c), tenant, matchers, ask, since_ms))
+        return join_parts(parts, self._rates.of(tenant, [c.partition for c in consumers]), ask.kind)
+
+    def _active_since_ms(self) -> int:
+        return self._wall_ms() - round(self._tracking.idle_timeout_s * 1000)
+
+    def tenant_totals(self) -> dict[str, TenantTotals]:
+        """Return tenant → series and rates in the partitions consumed here, whether or not they have caught up."""
+        return total_tenants(self._states(), self._rates)
+
+    def _states(self) -> dict[int, PartitionState]:
+        return {p: c.state for p, c in sorted(self._consumers.items()) if c.state is not None}
+
     async def _admit(self, demand: Demand) -> list[PartitionConsumer]:
         if self._closed or not self._told:
             raise LogUnavailable(f"the ingester cannot answer: {self.ready_reason()}")
@@ -385,8 +427,17 @@ class Ingester:
     async def _upkeep(self) -> None:
         gauges = HeadGauges(self._metrics)
         while True:
-            await asyncio.sleep(_UPKEEP_S)
+            await asyncio.sleep(min(_UPKEEP_S, self._tracking.rate_period_s))
             self._metadata.purge(now_s=time.monotonic())
+            self._rates.tick(time.monotonic())
             states = {partition: consumer.state for partition, consumer in self._consumers.items()}
             self._exemplars.keep({p: frozenset(list(state.heads)) for p, state in states.items() if state})
             gauges.update(states, metadata_count=self._metadata.count())
+
+    async def _show_active(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._tracking.update_period_s)
+            states, since_ms = [*self._states().values()], self._active_since_ms()
+            counts = await loop.run_in_executor(self._query_pool, count_active, states, self._trackers_of, since_ms)
+            self._active_series.show(counts)

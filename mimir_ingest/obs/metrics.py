@@ -15,6 +15,8 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from mimir_ingest.obs.active_series_metrics import ActiveSeriesMetrics
+
 REQUEST_SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)
 """Upper bounds (seconds) of request durations; those of Mimir's server library."""
 
@@ -365,6 +367,7 @@ class IngesterMetrics:
     requests_failed: Counter
     prepare_shutdown_requested: Gauge
     strong_reads: StrongReadMetrics
+    active_series: ActiveSeriesMetrics
 
     @classmethod
     def create(
@@ -473,4 +476,5 @@ class IngesterMetrics:
                 "ingester_prepare_shutdown_requested", "1: the next shutdown ships everything and leaves for good."
             ),
             strong_reads=strong_reads or StrongReadMetrics.create(registry),
+            active_series=ActiveSeriesMetrics.create(registry),
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol
 
 from mimir_ingest.errors import IngestError
+from mimir_ingest.ingester.census import CensusAsk, CensusPart
 from mimir_ingest.ingester.exemplars import SeriesExemplars
 from mimir_ingest.ingester.head_answer import PartitionCut
 from mimir_ingest.ingester.lag import PartitionLag
@@ -72,6 +73,11 @@ class Heads(Protocol):
         self, tenant: str, reading: Reading, matchers: Sequence[Matcher], start_ms: int, end_ms: int
     ) -> HeadsAnswer[list[SeriesExemplars]]:
         """Return the exemplars of the series that satisfy all matchers."""
+
+    async def census(
+        self, tenant: str, reading: Reading, matchers: Sequence[Matcher], what: CensusAsk
+    ) -> HeadsAnswer[CensusPart]:
+        """Count the series in memory that satisfy all matchers, each partition once."""
 
     async def lags(self, tenant: str) -> dict[str, list[PartitionLag] | IngestError]:
         """Return, for each healthy owner of the tenant's partitions, how far it is behind in them, or why not."""

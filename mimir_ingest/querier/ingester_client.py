@@ -18,6 +18,7 @@ import aiohttp
 import orjson
 
 from mimir_ingest.errors import AnswerCorrupt, IngestError, InvalidRequest, OwnerUnavailable
+from mimir_ingest.ingester.census import CensusAsk, CensusPart, TenantTotals
 from mimir_ingest.ingester.exemplars import SeriesExemplars
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
@@ -30,8 +31,10 @@ from mimir_ingest.querier.internal_protocol import (
     PREFIX,
     TENANT_HEADER,
     ask_headers,
+    decode_census,
     decode_error,
     decode_exemplars,
+    decode_tenants,
     read_answer_headers,
 )
 from mimir_ingest.querier.owner import HeadAsk, OwnerAnswer
@@ -167,6 +170,27 @@ class RemoteOwner:
     async def exemplars(self, ask: HeadAsk) -> OwnerAnswer[list[SeriesExemplars]]:
         """See `Owner`."""
         return await self._json(ask, "/exemplars", decode_exemplars)
+
+    async def census(self, ask: HeadAsk, what: CensusAsk) -> OwnerAnswer[CensusPart]:
+        """See `Owner`."""
+        form = [("kind", what.kind), ("active", str(what.active).lower()), ("max_bytes", str(what.max_bytes))]
+        form += [("label_names[]", name) for name in sorted(what.names or ())]
+        form.append(("match[]", _selector(ask.matchers)))
+
+        async def take(response: aiohttp.ClientResponse) -> OwnerAnswer[CensusPart]:
+            next_offsets, cut_offsets = self._headers(ask, response)
+            part = decode_census(await response.read(), what.kind)
+            return OwnerAnswer([part], next_offsets, cut_offsets=cut_offsets)
+
+        return await self._request("POST", "/census", take, headers=ask_headers(ask), data=form)
+
+    async def tenant_totals(self) -> dict[str, TenantTotals]:
+        """See `Owner`."""
+
+        async def take(response: aiohttp.ClientResponse) -> dict[str, TenantTotals]:
+            return self._parse(await response.read(), decode_tenants)
+
+        return await self._request("GET", "/tenants", take)
 
     async def lags(self, tenant: str) -> list[PartitionLag]:
         """See `Owner`."""

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import orjson
 
-from mimir_ingest.errors import ClientError, IngestError, OwnerError, OwnerUnavailable, QueryError
+from mimir_ingest.errors import AnswerCorrupt, ClientError, IngestError, OwnerError, OwnerUnavailable, QueryError
+from mimir_ingest.ingester.census import CensusKind, CensusPart, TenantTotals
 from mimir_ingest.ingester.exemplars import Exemplar, SeriesExemplars
+from mimir_ingest.ingester.ingestion_rates import Rates
 from mimir_ingest.querier.owner import HeadAsk
+from mimir_ingest.tsdb.columns_file import ColumnsFileCorrupt, decode_columns, encode_columns
+from mimir_ingest.tsdb.tally import Counted
 from mimir_ingest.wire.offsets_header import CUTS, READ_CONSISTENCY_OFFSETS, decode_offsets, encode_offsets
 from partitions.errors import PartitionError
 
@@ -22,6 +27,7 @@ TENANT_HEADER = "X-Scope-OrgID"
 PARTITIONS_HEADER = "X-Mimir-Partitions"
 """Partitions to read, `0,3`; without it all that are owned."""
 MAX_DELAY_HEADER = "X-Read-Consistency-Max-Delay"
+_CENSUS = "census"
 
 
 def ask_headers(ask: HeadAsk) -> dict[str, str]:
@@ -68,6 +74,38 @@ def decode_exemplars(rows: list) -> list[SeriesExemplars]:
         SeriesExemplars(row["series"], [Exemplar(labels, float(value), at) for at, value, labels in row["exemplars"]])
         for row in rows
     ]
+
+
+def encode_census(part: CensusPart) -> bytes:
+    """Return a census as a columns file (docs/format/internal-listener.md)."""
+    counted = part.counted
+    meta = {"series": part.series, "api_rate": part.rates.api, "rule_rate": part.rates.rule}
+    columns = {"labels": counted.labels, "offsets": counted.offsets, "counts": counted.counts.reshape(-1)}
+    return encode_columns(_CENSUS, 1, meta, columns)
+
+
+def decode_census(body: bytes, kind: CensusKind) -> CensusPart:
+    """Read what `encode_census` wrote. Raises AnswerCorrupt."""
+    try:
+        file = decode_columns(body, kind=_CENSUS, versions=(1,))
+        offsets, labels = file.columns["offsets"], file.columns["labels"]
+        counts = file.columns["counts"].reshape(len(offsets) - 1, kind.columns[0])
+        series, rates = int(file.meta["series"]), Rates(float(file.meta["api_rate"]), float(file.meta["rule_rate"]))
+    except (ColumnsFileCorrupt, KeyError, TypeError, ValueError) as error:
+        raise AnswerCorrupt(f"a census of an unexpected form: {error}") from error
+    if offsets[0] != 0 or offsets[-1] != len(labels) or (np.diff(offsets) < 0).any():
+        raise AnswerCorrupt("a census whose offsets do not ascend over its labels")
+    return CensusPart(series, rates, Counted(labels, offsets, counts))
+
+
+def encode_tenants(totals: Mapping[str, TenantTotals]) -> bytes:
+    """Return tenants' series and rates as JSON."""
+    return orjson.dumps({tenant: [t.series, t.rates.api, t.rates.rule] for tenant, t in totals.items()})
+
+
+def decode_tenants(rows: Mapping[str, Sequence]) -> dict[str, TenantTotals]:
+    """Read what `encode_tenants` wrote, parsed. Raises ValueError or TypeError."""
+    return {tenant: TenantTotals(int(n), Rates(float(a), float(r))) for tenant, (n, a, r) in rows.items()}
 
 
 def encode_error(error: IngestError | PartitionError) -> bytes:

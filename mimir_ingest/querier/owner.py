@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from mimir_ingest.errors import LogUnavailable
+from mimir_ingest.ingester.census import CensusAsk, CensusPart, TenantTotals
 from mimir_ingest.ingester.exemplars import SeriesExemplars
 from mimir_ingest.ingester.head_answer import PartitionCut
 from mimir_ingest.ingester.lag import PartitionLag
@@ -86,6 +87,12 @@ class Owner(Protocol):
     async def exemplars(self, ask: HeadAsk) -> OwnerAnswer[list[SeriesExemplars]]:
         """Return the exemplars of the series that satisfy all matchers."""
 
+    async def census(self, ask: HeadAsk, what: CensusAsk) -> OwnerAnswer[CensusPart]:
+        """Count the series that satisfy all matchers. Raises QueryError for an answer over its bound."""
+
+    async def tenant_totals(self) -> dict[str, TenantTotals]:
+        """Return tenant → series and rates in all its partitions."""
+
     async def lags(self, tenant: str) -> list[PartitionLag]:
         """Return how far each of its partitions is behind the log."""
 
@@ -153,6 +160,15 @@ class LocalOwner:
         """See `Owner`."""
         found = await self._ingester.exemplars(ask.tenant, ask.matchers, ask.start_ms, ask.end_ms, demand=ask.demand)
         return OwnerAnswer([found], self._ingester.next_offsets(ask.partitions))
+
+    async def census(self, ask: HeadAsk, what: CensusAsk) -> OwnerAnswer[CensusPart]:
+        """See `Owner`."""
+        found = await self._ingester.census(ask.tenant, ask.matchers, what, demand=ask.demand)
+        return OwnerAnswer([found], self._ingester.next_offsets(ask.partitions))
+
+    async def tenant_totals(self) -> dict[str, TenantTotals]:
+        """See `Owner`."""
+        return self._ingester.tenant_totals()
 
     async def lags(self, tenant: str) -> list[PartitionLag]:
         """See `Owner`."""

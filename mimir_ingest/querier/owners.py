@@ -19,6 +19,7 @@ from typing import Any, Generic
 import structlog
 
 from mimir_ingest.errors import IngestError, OwnerUnavailable
+from mimir_ingest.ingester.census import CensusAsk, CensusPart
 from mimir_ingest.ingester.drain import Drain, DrainProbe
 from mimir_ingest.ingester.exemplars import SeriesExemplars
 from mimir_ingest.ingester.lag import PartitionLag
@@ -146,6 +147,12 @@ class PartitionOwners:
         return await self._read_all(
             tenant, reading, lambda owner, ask: owner.exemplars(ask), matchers, start_ms, end_ms
         )
+
+    async def census(
+        self, tenant: str, reading: Reading, matchers: Sequence[Matcher], what: CensusAsk
+    ) -> HeadsAnswer[CensusPart]:
+        """Count the series in memory that satisfy all matchers, each partition once."""
+        return await self._read_all(tenant, reading, lambda owner, ask: owner.census(ask, what), matchers)
 
     async def lags(self, tenant: str) -> dict[str, list[PartitionLag] | IngestError]:
         """Return, for each healthy owner of the tenant's partitions, how far it is behind in them, or why not."""

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.errors import IngestError, QueryError
+from mimir_ingest.ingester.census import CensusAsk, CensusPart
 from mimir_ingest.ingester.exemplars import SeriesExemplars, merge_exemplars
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
@@ -338,6 +339,15 @@ class Querier:
             return [series for part in heads.found for series in part]
 
         return merge_exemplars(await self._read_each(tenant, reading, selectors, one))
+
+    async def census(
+        self, tenant: str, matchers: Sequence[Matcher], what: CensusAsk, *, reading: Reading | None = None
+    ) -> list[CensusPart]:
+        """Return what the heads count of the series that satisfy all matchers. Raises what `Heads` raises."""
+        reading = reading or Reading()
+        async with self._deadline():
+            await self._heads.prepare(tenant, reading)
+            return (await self._heads.census(tenant, reading, matchers, what)).found
 
     async def metadata(self, tenant: str, *, reading: Reading | None = None) -> dict[str, list[FamilyMetadata]]:
         """Return metric families, ascending, with what the heads know of them. Raises what `Heads` raises."""

@@ -55,3 +55,16 @@ class FrozenHead:
     """What of each range is cut, by range number (a range's samples begin at number * range)."""
     held: dict[int, Held]
     """What of each range is held after the cut."""
+
+
+def count_held(held: dict[int, Held], timestamps: np.ndarray, extremes: np.ndarray, range_ms: int, offset: int) -> None:
+    """Add a record's accepted samples to those held.
+
+    `timestamps` is int64[m] (ms), m at least 1; `extremes` (int64[2]) are their smallest and largest.
+    """
+    numbers, sizes = [int(extremes[0]) // range_ms], [len(timestamps)]
+    if numbers[0] != int(extremes[1]) // range_ms:
+        numbers, sizes = (c.tolist() for c in np.unique(timestamps // range_ms, return_counts=True))
+    for number, size in zip(numbers, sizes, strict=True):
+        known = held.get(number, Held(0, offset))
+        held[number] = Held(known.samples + size, known.first_offset)

@@ -35,8 +35,10 @@ from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.model.byte_table import grown
 from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.tsdb.activity import Activity
+from mimir_ingest.tsdb.census import Census
 from mimir_ingest.tsdb.delta_totals import DeltaTotals, TotalsOfSeries
-from mimir_ingest.tsdb.frozen_head import FrozenHead, Held, Retained
+from mimir_ingest.tsdb.frozen_head import FrozenHead, Held, Retained, count_held
 from mimir_ingest.tsdb.head_view import HeadView
 from mimir_ingest.tsdb.histogram_segment import StagedHistograms, staged_with
 from mimir_ingest.tsdb.segment import (
@@ -86,6 +88,7 @@ class Head:
         self._last_ts = np.empty(0, np.int64)
         self._last_value = np.empty(0, np.float64)
         self._dead_count = 0
+        self.activity = Activity()
         self._metrics: MetricCounts | None = None
         """Known series by metric; None until a limit asks for it."""
         self._totals = DeltaTotals()
@@ -109,7 +112,7 @@ class Head:
         """Bytes of memory taken by labels, staged samples and segments."""
         staged = self._staged.refs.nbytes + self._staged.timestamps.nbytes + self._staged.values.nbytes
         staged += sum(part.values.nbytes for part in self._staged_histograms)
-        staged += self._totals.nbytes
+        staged += self._totals.nbytes + self.activity.nbytes
         return self.table.nbytes + staged + sum(s.nbytes for s in (*self.segments, *self.frozen))
 
     def floors(self, range_ms: int, window_ms: int) -> tuple[int, int]:
@@ -196,11 +199,13 @@ class Head:
         )
         times = [staged.timestamps[at : at + accepted]]
         self._staged_count = at + accepted
+        self.activity.note(staged.refs[at : at + accepted])
         if histograms is not None and histograms.sample_count:
             times.append(self._stage_histograms(histograms, deltas, refs, bounds, counts))
         if counts[ACCEPTED]:
             self.max_ts = max(self.max_ts, int(counts[MAX_ACCEPTED]))
-            self._count_held(times[0] if len(times) == 1 else np.concatenate(times), counts, range_ms, offset)
+            all_times = times[0] if len(times) == 1 else np.concatenate(times)
+            count_held(self.held, all_times, counts[MIN_ACCEPTED : MAX_ACCEPTED + 1], range_ms, offset)
         return counts
 
     def _stage_histograms(
@@ -236,6 +241,7 @@ class Head:
             refs_out, ts_out = refs_out[:accepted], ts_out[:accepted]
             values = self._totals.stored(histograms, deltas, refs_out, rows[:accepted])
             part = StagedHistograms(refs_out, ts_out, values)
+            self.activity.note(refs_out, buckets=np.diff(values.bucket_offsets[::2]))
             self._staged_histograms = staged_with(self._staged_histograms, part)
             self._staged_histogram_count += accepted
         return ts_out[:accepted]
@@ -310,6 +316,7 @@ class Head:
         self._last_ts = grown(self._last_ts, self.table.count)
         self._last_value = grown(self._last_value, self.table.count)
         self._last_ts[before : self.table.count] = NO_SAMPLE
+        self.activity.reserve(before, self.table.count)
         distinct, where = np.unique(refs, return_index=True)
         new = self._last_ts[distinct] == NO_SAMPLE
         distinct, where = distinct[new], where[new]
@@ -325,14 +332,6 @@ class Head:
         staged = self._staged
         if len(staged.refs) < size:
             self._staged = Staged(grown(staged.refs, size), grown(staged.timestamps, size), grown(staged.values, size))
-
-    def _count_held(self, timestamps: np.ndarray, counts: np.ndarray, range_ms: int, offset: int) -> None:
-        numbers, sizes = [int(counts[MIN_ACCEPTED]) // range_ms], [len(timestamps)]
-        if numbers[0] != int(counts[MAX_ACCEPTED]) // range_ms:
-            numbers, sizes = (c.tolist() for c in np.unique(timestamps // range_ms, return_counts=True))
-        for number, size in zip(numbers, sizes, strict=True):
-            held = self.held.get(number, Held(0, offset))
-            self.held[number] = Held(held.samples + size, held.first_offset)
 
     def _staged_now(self) -> Staged:
         staged, count = self._staged, self._staged_count
@@ -372,6 +371,11 @@ class Head:
             parts.append((self.table.view(matchers), current, self._staged_now(), MAX_MS))
         return HeadView(tuple(parts))
 
+    def census(self, matchers: Sequence[Matcher]) -> Census:
+        """Return what counts of series that satisfy some of these matchers need. Any thread."""
+        with self.lock:
+            return Census(self.table.view(matchers), self._last_ts, self.activity.columns)
+
     def freeze(self, before_ms: int, range_ms: int) -> FrozenHead:
         """Begin a cut of everything before `before_ms` (a range's start, or a bound): forget old series, hand over.
 
@@ -385,6 +389,7 @@ class Head:
                 old = last_ts < min(before_ms, *self.floors(range_ms, self.window_ms))
                 forgotten = old & (last_ts != NO_SAMPLE)
                 last_ts[forgotten] = NO_SAMPLE
+                self.activity.forget(forgotten)
                 self._totals.forget(np.flatnonzero(forgotten))
                 count = int(forgotten.sum())
                 self.live_count -= count
@@ -448,6 +453,7 @@ class Head:
             self._staged = Staged(new_refs[staged.refs], staged.timestamps.copy(), staged.values.copy())
             self._staged_histograms = tuple(replace(p, refs=new_refs[p.refs]) for p in staged.histograms)
             self._last_ts, self._last_value = last_ts[kept], self._last_value[kept]
+            self.activity = self.activity.renumbered(kept)
             self._totals = DeltaTotals.of(self._totals.take(kept))
             self._dead_count = int((self._last_ts == NO_SAMPLE).sum())
 
@@ -480,6 +486,7 @@ class Head:
         text, offsets, hashes = labels
         head.table.intern(text, offsets[:-1], offsets[1:], hashes)
         head._last_ts, head._last_value = last_ts.copy(), last_value.copy()
+        head.activity = Activity.restored(last_ts)
         if totals is not None:
             head._totals = DeltaTotals.of(totals)
         head._dead_count = int((last_ts == NO_SAMPLE).sum())
