@@ -37,6 +37,7 @@ from mimir_ingest.api.otlp import OtlpEdge
 from mimir_ingest.api.partition_ring import partition_ring_router
 from mimir_ingest.api.push import PushApplication
 from mimir_ingest.api.query import QueryApi
+from mimir_ingest.api.query_admission import fetch_limits
 from mimir_ingest.api.query_routes import query_routes
 from mimir_ingest.api.read import ReadApplication
 from mimir_ingest.api.ready import ready_router
@@ -152,7 +153,11 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
         push = PushApplication(parts.distributor, remote_write, tenants=tenants, retry_after=retry_after)
         routes.append(Route(PUSH_PATH, post, push))
         options = parts.settings.distributor
-        otlp = OtlpEdge(max_bytes=options.max_otlp_request_size, settings_for=parts.otlp_settings)
+        otlp = OtlpEdge(
+            max_bytes=options.max_otlp_request_size,
+            settings_for=parts.otlp_settings,
+            translation_headers=parts.settings.api.otlp_translation_headers_enabled,
+        )
         metrics = PushApplication(parts.distributor, otlp, tenants=tenants, retry_after=retry_after)
         routes.append(Route(OTLP_PATH, post, metrics))
         if options.influx_endpoint_enabled:
@@ -162,7 +167,10 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
     if parts.querier is not None:
         runtime = parts.runtime
         read = ReadApplication(
-            parts.querier, tenants=tenants, level_of=lambda tenant: read_level(runtime.for_tenant(tenant))
+            parts.querier,
+            tenants=tenants,
+            level_of=lambda tenant: read_level(runtime.for_tenant(tenant)),
+            fetch_limits_of=lambda tenant: fetch_limits(runtime.for_tenant(tenant)),
         )
         routes.append(Route(f"{prometheus}/api/v1/read", post, read))
         api = QueryApi(parts.querier, limits_for=runtime.for_tenant, now_ms=parts.now_ms)

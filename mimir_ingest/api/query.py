@@ -15,6 +15,7 @@ from fastapi import Request, Response
 
 from mimir_ingest.api.exemplars import exemplar_range, exemplars_json, selectors_of
 from mimir_ingest.api.params import Params, bad_parameter, parse_duration, parse_limit, range_params, series_range
+from mimir_ingest.api.query_admission import Listing, admit_listing, admit_query
 from mimir_ingest.api.render import JSON, clean, limited, result_json, stats_json, success
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import (
@@ -26,11 +27,11 @@ from mimir_ingest.errors import (
 from mimir_ingest.model.labels import go_quote
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.promql.ast_json import to_json
-from mimir_ingest.promql.features import find_disabled_feature
 from mimir_ingest.promql.nodes import Expr, ValueType
 from mimir_ingest.promql.parser import parse_expr, parse_metric_selector
 from mimir_ingest.promql.prettier import prettify
 from mimir_ingest.promql.values import Matrix, Vector
+from mimir_ingest.querier.query_limits import clamp_count
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.service import Querier, QueryAnswer
 from partitions.errors import PartitionError
@@ -39,6 +40,8 @@ MAX_ANNOTATIONS = 10
 """Warnings and infos in one answer; Mimir's and Prometheus's bound."""
 INLINE_POINTS = 5_000
 """Points of a result that are rendered on the event loop. why: they take 1 ms, and a thread costs 0.1 ms."""
+NOTHING = '{"resultType":"matrix","result":[]}'
+"""The answer of a query all of whose time range is too old, instant or range."""
 TRUNCATED = "results truncated due to limit"
 
 
@@ -147,28 +150,28 @@ class QueryApi:
     ) -> Response:
         params = asked.params
         limits = self.limits_for(asked.tenant)
-        disabled = find_disabled_feature(
-            expression,
-            enabled_functions=limits.values["enabled_promql_experimental_functions"],
-            enabled_extended_range_selectors=limits.values["enabled_promql_extended_range_selectors"],
+        admitted = admit_query(
+            limits, text, expression, start_ms=start_ms, end_ms_incl=end_ms_incl, now_ms=self._now_ms()
         )
-        if disabled:
-            raise bad_parameter("query", disabled.not_enabled)
         timeout_s = params.duration_ns("timeout") / 1e9 if params.get("timeout") else None
         try:
             lookback_ms = parse_duration(params.get("lookback_delta") or "0") // 1_000_000
         except ValueError as error:
             text = f"error parsing lookback delta duration: {error}"
             raise QueryError(text, error_type="bad_data") from error
+        if admitted is None:
+            return success(NOTHING)
         answer = await self._querier.query(
             asked.tenant,
             expression,
-            start_ms=start_ms,
-            end_ms_incl=end_ms_incl,
+            start_ms=admitted.start_ms,
+            end_ms_incl=admitted.end_ms_incl,
             step_ms=step_ms,
             lookback_ms=lookback_ms if lookback_ms > 0 else None,
             timeout_s=timeout_s,
             reading=asked.reading,
+            tenant_limits=admitted.limits,
+            earliest_ms=admitted.earliest_ms,
         )
         value = answer.result.value
         if isinstance(value, Vector | Matrix) and len(value.values) > INLINE_POINTS:
@@ -180,38 +183,50 @@ class QueryApi:
         params = asked.params
         if not params.all("match[]"):
             raise QueryError("no match[] parameter provided", error_type="bad_data")
-        limit = params.limit()
-        start, end = series_range(params)
+        limits = self.limits_for(asked.tenant)
+        listing = self._listing(asked, limits, limits.max_series_query_limit, "max-series-query-limit")
         try:
             selectors = [parse_selector(text) for text in params.all("match[]")]
         except QueryError as error:
             raise bad_parameter("match[]", error.message) from error
-        frame = await self._querier.label_frame(asked.tenant, selectors, start, end + 1, reading=asked.reading)
+        if listing.times is None:
+            return success("[]")
+        frame = await self._querier.label_frame(asked.tenant, selectors, *listing.times, reading=asked.reading)
         sets = [{k: clean(v) for k, v in s.items()} for s in frame.to_dicts()]
-        return _limited_list(sets, limit, asked.reading)
+        return _limited_list(sets, listing, asked.reading)
+
+    def _listing(self, asked: ApiRequest, limits: Limits, most: int, flag: str) -> Listing:
+        """Read `limit`, `start` and `end`, and hold them against the tenant's limits. Raises QueryError."""
+        limit, (start_ms, end_ms_incl) = asked.params.limit(), series_range(asked.params)
+        clamped = clamp_count(limit, most, f"querier.{flag}")
+        return admit_listing(limits, limit, clamped, start_ms=start_ms, end_ms_incl=end_ms_incl, now_ms=self._now_ms())
 
     async def labels(self, asked: ApiRequest) -> Response:
         """`/labels`: names in use."""
         params = asked.params
-        limit = params.limit()
-        start, end = series_range(params)
+        limits = self.limits_for(asked.tenant)
+        listing = self._listing(asked, limits, limits.max_label_names_limit, "max-label-names-limit")
         selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
+        if listing.times is None:
+            return success("[]")
         with _as_execution() if len(selectors) < 2 else contextlib.nullcontext():
-            names = await self._querier.label_names(asked.tenant, selectors, start, end + 1, reading=asked.reading)
-        return _limited_list([clean(name) for name in names], limit, asked.reading)
+            names = await self._querier.label_names(asked.tenant, selectors, *listing.times, reading=asked.reading)
+        return _limited_list([clean(name) for name in names], listing, asked.reading)
 
     async def label_values(self, asked: ApiRequest) -> Response:
         """`/label/{name}/values`: values in use."""
         params = asked.params
         name = path_label_name(asked.http)
-        limit = params.limit()
-        start, end = series_range(params)
+        limits = self.limits_for(asked.tenant)
+        listing = self._listing(asked, limits, limits.max_label_values_limit, "max-label-values-limit")
         selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
+        if listing.times is None:
+            return success("[]")
         with _as_execution():
             values = await self._querier.label_values(
-                asked.tenant, name, selectors, start, end + 1, reading=asked.reading
+                asked.tenant, name, selectors, *listing.times, reading=asked.reading
             )
-        return _limited_list(sorted(map(clean, values)), limit, asked.reading)
+        return _limited_list(sorted(map(clean, values)), listing, asked.reading)
 
     async def query_exemplars(self, asked: ApiRequest) -> Response:
         """`/query_exemplars`: exemplars of the expression's selectors; 204 when it has none."""
@@ -291,10 +306,12 @@ def _path_text(request: Request) -> str:
     return unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")
 
 
-def _limited_list(items: list, limit: int, reading: Reading) -> Response:
-    warnings = reading.warnings
-    if limit and len(items) > limit:
-        items, warnings = items[:limit], [*warnings, TRUNCATED]
+def _limited_list(items: list, listing: Listing, reading: Reading) -> Response:
+    """Return at most as many items as were asked for and as the tenant may have, with warnings."""
+    warnings = [*reading.warnings, *listing.warnings]
+    items = items[: listing.enforced or None]
+    if listing.limit and len(items) > listing.limit:
+        items, warnings = items[: listing.limit], [*warnings, TRUNCATED]
     return success(orjson.dumps(items), warnings=warnings)
 
 

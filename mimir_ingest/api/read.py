@@ -30,7 +30,7 @@ from mimir_ingest.api.params import MAX_TIME_MS, MIN_TIME_MS
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.errors import IngestError, QueryError, RequestTooLarge, TenantError
 from mimir_ingest.model.matchers import Matcher
-from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.model.samples import FetchLimits, SampleBudget, SeriesSamples
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.service import Querier
 from mimir_ingest.wire import snappy
@@ -69,6 +69,10 @@ def read_status(error: IngestError | PartitionError) -> int:
     return 400 if error.blame == "client" and error.http_status < 500 else 500
 
 
+FetchLimitsOf = Callable[[str], FetchLimits]
+"""A tenant's bounds on what a query reads."""
+
+
 class ReadSession(Protocol):
     """The reads of one request."""
 
@@ -98,12 +102,13 @@ class ReadSource(Protocol):
 class QuerierSource:
     """Everything that a tenant has, from heads and bucket."""
 
-    def __init__(self, querier: Querier, readings: ReadingOpener) -> None:
-        self._querier, self._readings = querier, readings
+    def __init__(self, querier: Querier, readings: ReadingOpener, fetch_limits_of: FetchLimitsOf) -> None:
+        self._querier, self._readings, self._fetch_limits_of = querier, readings, fetch_limits_of
 
     def open(self, tenant: str, scope: Scope) -> ReadSession:
         """See `ReadSource`."""
-        return _QuerierSession(self._querier, tenant, self._readings.open(tenant, scope["headers"]))
+        reading = self._readings.open(tenant, scope["headers"])
+        return _QuerierSession(self._querier, tenant, reading, self._fetch_limits_of(tenant))
 
     def error_answer(self, error: IngestError | PartitionError) -> Answer:
         """Return the message as text."""
@@ -111,13 +116,15 @@ class QuerierSource:
 
 
 class _QuerierSession:
-    def __init__(self, querier: Querier, tenant: str, reading: Reading) -> None:
-        self._querier, self._tenant, self._reading = querier, tenant, reading
+    def __init__(self, querier: Querier, tenant: str, reading: Reading, fetch: FetchLimits) -> None:
+        self._querier, self._tenant, self._reading, self._fetch = querier, tenant, reading, fetch
         self.max_samples, self.timeout_s = querier.limits.max_samples, querier.limits.timeout_s
         self.headers_last = reading.consistency.report
 
     async def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
-        return await self._querier.select(self._tenant, matchers, start_ms, end_ms, reading=self._reading)
+        return await self._querier.select(
+            self._tenant, matchers, start_ms, end_ms, reading=self._reading, fetch=self._fetch
+        )
 
     def headers(self) -> dict[str, str]:
         return answer_headers(self._reading)
@@ -236,10 +243,15 @@ class ReadApplication(RemoteRead):
     """Remote read for tenants."""
 
     def __init__(
-        self, querier: Querier, *, tenants: TenantResolver, level_of: Callable[[str], str] = lambda tenant: "eventual"
+        self,
+        querier: Querier,
+        *,
+        tenants: TenantResolver,
+        level_of: Callable[[str], str] = lambda tenant: "eventual",
+        fetch_limits_of: FetchLimitsOf = lambda tenant: FetchLimits(),
     ) -> None:
-        """`level_of` gives the read consistency of a tenant's requests that name none."""
-        super().__init__(QuerierSource(querier, ReadingOpener(level_of)), tenants=tenants)
+        """`level_of` gives the read consistency of a tenant's requests that name none, `fetch_limits_of` its limits."""
+        super().__init__(QuerierSource(querier, ReadingOpener(level_of), fetch_limits_of), tenants=tenants)
 
 
 async def _again(answers: Sequence[SeriesSamples]) -> AsyncGenerator[SeriesSamples, None]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from mimir_ingest.config.durations import Duration
 from mimir_ingest.config.keys import Key, KeyRegistry
+from mimir_ingest.model.blocked_queries import parse_blocked_queries
 from mimir_ingest.errors import QueryError
 from mimir_ingest.model.relabel import parse_rules
 from mimir_ingest.promql.parser import parse_metric_selector
@@ -129,6 +130,32 @@ class Limits:
     """Store OTLP metrics of delta temporality as they are; else they are refused."""
     otel_created_timestamp_zero_ingestion_enabled: bool
     """Write a zero at the start of an OTLP counter or histogram, if it lies at most 5 minutes before the sample."""
+    max_fetched_chunks_per_query: int
+    """Chunks that a query reads, from heads and blocks."""
+    max_fetched_series_per_query: int
+    """Distinct series that a query reads."""
+    max_fetched_chunk_bytes_per_query: int
+    """Bytes of the chunks that a query reads."""
+    max_query_lookback: Duration
+    """How old the data may be that queries read; older parts of a query's time range are left out."""
+    compactor_blocks_retention_period: Duration
+    """How old the data may be that queries read, as max_query_lookback; a compactor deletes what is older."""
+    max_partial_query_length: Duration
+    """Longest time range that a selector of a query reads, windows and look-back included."""
+    max_total_query_length: Duration
+    """Longest time from a query's start to its end."""
+    max_labels_query_length: Duration
+    """Longest time range of requests for series, label names and label values; the older part is left out."""
+    max_series_query_limit: int
+    """Label sets that a request for series gets."""
+    max_label_names_limit: int
+    """Names that a request for label names gets."""
+    max_label_values_limit: int
+    """Values that a request for label values gets."""
+    max_query_expression_size_bytes: int
+    """Bytes of a query's expression."""
+    blocked_queries: Sequence[Mapping[str, Any]]
+    """Queries that are refused: rules with a pattern, whether it is a regular expression (regex), and a reason."""
     enabled_promql_experimental_functions: str
     """Experimental PromQL functions that may be used, comma-separated."""
     enabled_promql_extended_range_selectors: str
@@ -208,6 +235,10 @@ def limit_problems(values: Mapping[str, Any]) -> list[str]:
         parse_rules(values.get("metric_relabel_configs") or ())
     except (ValueError, TypeError) as error:
         problems.append(f"limits.metric_relabel_configs: {error}")
+    try:
+        parse_blocked_queries(values.get("blocked_queries"))
+    except (ValueError, TypeError) as error:
+        problems.append(f"limits.blocked_queries: {error}")
     problems += [
         f"limits.{name} is {value}; it cannot be negative"
         for name, value in values.items()

@@ -100,14 +100,74 @@ def without_empty_series(samples: SeriesSamples) -> SeriesSamples:
     return SeriesSamples(samples.labels.take(filled), offsets, samples.timestamps, samples.values, histograms)
 
 
-class SampleBudget:
-    """How many samples a query may still read. Readers take from it before they decode; any number of threads may."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchLimits:
+    """A tenant's bounds on what one query reads; 0 is none."""
 
-    def __init__(self, samples: int) -> None:
-        """Begin with `samples`; 0 or less is no bound."""
+    max_series: int = 0
+    max_chunks: int = 0
+    max_chunk_bytes: int = 0
+
+
+_ADVICE = (
+    "Consider reducing the time range and/or number of series selected by the query. One way to reduce the number of "
+    "selected series is to add more label matchers to the query. Otherwise, to adjust the related per-tenant limit, "
+    "configure -querier.{flag}, or contact your service administrator."
+)
+
+
+def _over_limit(text: str, error_id: str, flag: str) -> QueryError:
+    """Return the error of a passed limit, with Mimir's text. Source: spec http-api.md 15."""
+    return QueryError(f"{text} (err-mimir-{error_id}). {_ADVICE.format(flag=flag)}")
+
+
+class SampleBudget:
+    """How much a query may still read. Readers take from it before they decode; any number of threads may."""
+
+    def __init__(self, samples: int, fetch: FetchLimits | None = None) -> None:
+        """Begin with `samples`, 0 or less is no bound, and a tenant's limits."""
         self._limit = samples
+        self._fetch = fetch or FetchLimits()
         self._taken = 0
+        self._chunks = self._chunk_bytes = 0
         self._lock = threading.Lock()
+
+    @property
+    def limits_series(self) -> bool:
+        """Whether readers have to tell how many series they found."""
+        return self._fetch.max_series > 0
+
+    def check_series(self, count: int) -> None:
+        """Raise QueryError if `count` distinct series are too many.
+
+        Each reader tells its own, so what several have is seen when they are merged.
+        """
+        limit = self._fetch.max_series
+        if 0 < limit < count:
+            raise _over_limit(
+                f"the query exceeded the maximum number of series (limit: {limit} series)",
+                "max-series-per-query",
+                "max-fetched-series-per-query",
+            )
+
+    def take_chunks(self, count: int, size_bytes: int) -> None:
+        """Count chunks that are going to be read, and their bytes. Raises QueryError if they are too many."""
+        fetch = self._fetch
+        with self._lock:
+            self._chunks += count
+            self._chunk_bytes += size_bytes
+            if 0 < fetch.max_chunks < self._chunks:
+                raise _over_limit(
+                    f"the query exceeded the maximum number of chunks (limit: {fetch.max_chunks} chunks)",
+                    "max-chunks-per-query",
+                    "max-fetched-chunks-per-query",
+                )
+            if 0 < fetch.max_chunk_bytes < self._chunk_bytes:
+                raise _over_limit(
+                    f"the query exceeded the aggregated chunks size limit (limit: {fetch.max_chunk_bytes} bytes)",
+                    "max-chunks-bytes-per-query",
+                    "max-fetched-chunk-bytes-per-query",
+                )
 
     def take(self, samples: int) -> None:
         """Count samples that are going to be held. Raises QueryError (execution) if they are too many."""
@@ -116,35 +176,49 @@ class SampleBudget:
             if 0 < self._limit < self._taken:
                 raise QueryError(TOO_MANY_SAMPLES)
 
-    def give_back(self, samples: int) -> None:
-        """Count samples that are not held any more."""
+    def give_back(self, samples: int, chunks: int, chunk_bytes: int) -> None:
+        """Count what is not held any more."""
         with self._lock:
             self._taken -= samples
+            self._chunks -= chunks
+            self._chunk_bytes -= chunk_bytes
 
     def attempt(self) -> BudgetAttempt:
         """Return a part for a read that may fail and be repeated elsewhere."""
-        return BudgetAttempt(self)
+        return BudgetAttempt(self, self._fetch)
 
 
 class BudgetAttempt(SampleBudget):
     """What one try at a read takes from a query's budget; `abandon` gives it back."""
 
-    def __init__(self, whole: SampleBudget) -> None:
-        super().__init__(0)
+    def __init__(self, whole: SampleBudget, fetch: FetchLimits) -> None:
+        super().__init__(0, fetch)
         self._whole = whole
         self._abandoned = False
 
     def take(self, samples: int) -> None:
         """Count samples, also with the whole. Raises QueryError if they are too many or the try was given up."""
         with self._lock:
-            if self._abandoned:
-                raise QueryError("the read was given up", error_type="canceled")
+            self._check()
             self._taken += samples
             self._whole.take(samples)
+
+    def take_chunks(self, count: int, size_bytes: int) -> None:
+        """Count chunks, also with the whole. Raises QueryError if they are too many or the try was given up."""
+        with self._lock:
+            self._check()
+            self._chunks += count
+            self._chunk_bytes += size_bytes
+            self._whole.take_chunks(count, size_bytes)
+
+    def _check(self) -> None:
+        if self._abandoned:
+            raise QueryError("the read was given up", error_type="canceled")
 
     def abandon(self) -> None:
         """Give everything back; readers that are still at work stop at their next samples. Idempotent."""
         with self._lock:
             self._abandoned = True
-            taken, self._taken = self._taken, 0
-        self._whole.give_back(taken)
+            taken = self._taken, self._chunks, self._chunk_bytes
+            self._taken = self._chunks = self._chunk_bytes = 0
+        self._whole.give_back(*taken)

@@ -15,7 +15,7 @@ import numpy as np
 from mimir_ingest.kernels.merge import merge_order, merge_series
 from mimir_ingest.model.histograms import GAUGE, RESET_UNKNOWN, HistogramSamples
 from mimir_ingest.model.labels import LabelFrame
-from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 
 
 def merge_samples(sources: Sequence[SeriesSamples]) -> SeriesSamples:
@@ -78,3 +78,11 @@ def merge_frames(frames: Sequence[LabelFrame]) -> LabelFrame:
     frame = LabelFrame.concat(frames)
     distinct = frame.take(frame.group_ids()[1])
     return distinct.take(distinct.sort_order())
+
+
+def check_distinct_series(frames: Sequence[LabelFrame], budget: SampleBudget) -> None:
+    """Raise QueryError if the distinct series of all frames are more than the budget has."""
+    frames = [f for f in frames if f.n]
+    if frames:
+        frame = frames[0] if len(frames) == 1 else LabelFrame.concat(frames)
+        budget.check_series(len(frame.group_ids()[1]))

@@ -24,7 +24,7 @@ from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
-from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.model.samples import FetchLimits, SampleBudget, SeriesSamples
 from mimir_ingest.promql.engine import evaluate
 from mimir_ingest.promql.nodes import Expr
 from mimir_ingest.promql.plan import plan_query
@@ -34,12 +34,14 @@ from mimir_ingest.querier.block_reads import BlockReads
 from mimir_ingest.querier.concurrency import run_all
 from mimir_ingest.querier.cost import is_small
 from mimir_ingest.querier.heads import Heads, HeadsAnswer
-from mimir_ingest.querier.merge import merge_frames, merge_samples
+from mimir_ingest.querier.merge import check_distinct_series, merge_frames, merge_samples
 from mimir_ingest.querier.owner import names_of, values_of
+from mimir_ingest.querier.query_limits import UNLIMITED, TenantQueryLimits, check_partial_lengths
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.tsdb.block_reader import BlockReader
 
 _Part = TypeVar("_Part")
+_NO_TIME = -(1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,13 @@ class Querier:
         lookback_ms: int | None = None,
         timeout_s: float | None = None,
         reading: Reading | None = None,
+        tenant_limits: TenantQueryLimits = UNLIMITED,
+        earliest_ms: int | None = None,
     ) -> QueryAnswer:
         """Evaluate an expression at `start_ms`, `start_ms + step_ms`, … up to `end_ms_incl`.
 
-        `step_ms` 0 asks for the one instant `start_ms`. `reading` says what has to be seen, and is told what was.
+        `step_ms` 0 asks for the one instant `start_ms`. `reading` says what has to be seen, and is told what was; no
+        sample before `earliest_ms` is read.
         Cancelling the call stops the evaluation. Raises QueryError (limits, time-out, evaluation), what `Heads` raises,
         and StorageError (a block or the bucket cannot be read).
         """
@@ -133,10 +138,11 @@ class Querier:
                 lookback_ms=self.limits.lookback_ms if lookback_ms is None else lookback_ms,
                 default_subquery_step_ms=self.limits.subquery_step_ms,
             )
+            check_partial_lengths(plan.selects, tenant_limits.max_partial_length_ms)
             try:
                 async with asyncio.timeout(max(0.0, deadline - self._clock())):
                     await self._heads.prepare(tenant, reading)
-                    data = await self._select_each(tenant, reading, plan.selects)
+                    data = await self._select_each(tenant, reading, plan.selects, tenant_limits.fetch, earliest_ms)
             except TimeoutError as error:
                 raise QueryError("query timed out in query execution", error_type="timeout") from error
             prepared = self._clock()
@@ -146,12 +152,22 @@ class Querier:
         finally:
             self._slots.release()
 
-    async def _select_each(self, tenant: str, reading: Reading, selects: Sequence[Select]) -> list[SeriesSamples]:
+    async def _select_each(
+        self,
+        tenant: str,
+        reading: Reading,
+        selects: Sequence[Select],
+        fetch: FetchLimits,
+        earliest_ms: int | None,
+    ) -> list[SeriesSamples]:
         """Read what each of a plan's selects needs; equal ones are read once."""
-        budget = SampleBudget(self.limits.max_samples)
-        keys = [(s.matchers, s.start_ms, s.end_ms) for s in selects]
+        budget = SampleBudget(self.limits.max_samples, fetch)
+        first_ms = _NO_TIME if earliest_ms is None else earliest_ms
+        keys = [(s.matchers, max(s.start_ms, first_ms), s.end_ms) for s in selects]
         distinct = list(dict.fromkeys(keys))
         found = await run_all(self._select(tenant, reading, *key, budget=budget) for key in distinct)
+        if budget.limits_series:
+            await asyncio.to_thread(check_distinct_series, [samples.labels for samples in found], budget)
         by_key = dict(zip(distinct, found, strict=True))
         return [by_key[key] for key in keys]
 
@@ -182,15 +198,18 @@ class Querier:
         end_ms: int,
         *,
         reading: Reading | None = None,
+        fetch: FetchLimits | None = None,
     ) -> SeriesSamples:
         """Return the distinct series that satisfy all matchers, in label order, with their samples in the range.
 
-        Raises QueryError for more samples than `max_samples`, what `Heads` raises, StorageError.
+        Raises QueryError for more than `max_samples` or `fetch` allow, what `Heads` raises, StorageError.
         """
         reading = reading or Reading()
-        budget = SampleBudget(self.limits.max_samples)
+        budget = SampleBudget(self.limits.max_samples, fetch)
         await self._heads.prepare(tenant, reading)
-        return await self._select(tenant, reading, matchers, start_ms, end_ms, budget=budget, in_label_order=True)
+        found = await self._select(tenant, reading, matchers, start_ms, end_ms, budget=budget, in_label_order=True)
+        budget.check_series(found.series_count)
+        return found
 
     async def _select(
         self,
@@ -204,6 +223,8 @@ class Querier:
         in_label_order: bool = False,
     ) -> SeriesSamples:
         """Return the distinct series; a single source's series stay in its order unless told otherwise."""
+        if start_ms >= end_ms:
+            return SeriesSamples.empty()
         heads = await self._heads.select(tenant, reading, matchers, start_ms, end_ms, budget)
 
         def read(reader: BlockReader) -> SeriesSamples:

@@ -74,6 +74,9 @@ class BlockReader:
         more samples than the budget has, and what reading a segment raises.
         """
         entries = self._entries(matchers, start_ms, end_ms_incl)
+        if budget is not None:
+            budget.check_series(entries.labels.n)
+            budget.take_chunks(entries.chunks.shape[1], 0)
         data = read_chunks(entries.chunks[2], self._read_segment)
         floats = data.encodings == chunk_frames.ENCODING_XOR
         histograms = np.isin(data.encodings, chunk_frames.HISTOGRAM_ENCODINGS)
@@ -81,6 +84,7 @@ class BlockReader:
             encoding = int(data.encodings[~(floats | histograms)][0])
             raise QueryError(f"block {self.meta.ulid}: chunk encoding {encoding} is not supported")
         if budget is not None:
+            budget.take_chunks(0, int((data.ends - data.starts).sum()))
             whole = (entries.chunks[0] >= start_ms) & (entries.chunks[1] <= end_ms_incl)
             budget.take(int(self._count(data, whole & floats, entries).sum()))
             if histograms.any():

@@ -168,6 +168,10 @@ def read_histograms(
         if found:
             picked.append((segment, chunks[:found], where[:found]))
     if budget is not None and picked:
+        if budget.limits_series:
+            budget.check_series(np.count_nonzero(np.bincount(np.concatenate([where for _, _, where in picked]))))
+        size_bytes = sum(int((s.ends[chunks] - s.starts[chunks]).sum()) for s, chunks, _ in picked)
+        budget.take_chunks(sum(len(chunks) for _, chunks, _ in picked), size_bytes)
         budget.take(sum(_weight(segment, chunks) for segment, chunks, _ in picked))
     parts = [_decode(*one) for one in picked]
     for part in staged:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mimir_ingest.errors import InvariantViolated
-from mimir_ingest.kernels.head import group_samples, join_pieces, pick_chunks, pick_staged, plan_chunks
+from mimir_ingest.kernels.head import group_samples, pick_chunks, pick_staged, plan_chunks
 from mimir_ingest.kernels.histogram_plan import rank_among
-from mimir_ingest.kernels.xor_chunk import count_xor, decode_xor, encode_xor, explain_status, max_encoded_size
+from mimir_ingest.kernels.xor_chunk import count_xor, encode_xor, max_encoded_size
 from mimir_ingest.model.histogram_chunks import with_hints
 from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.labels import LabelFrame
@@ -22,6 +22,7 @@ from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.tsdb.histogram_segment import HistogramSegment, StagedHistograms, read_histograms
 from mimir_ingest.tsdb.histogram_segment import rewrite as rewrite_histograms
 from mimir_ingest.tsdb.histogram_segment import seal as seal_histograms
+from mimir_ingest.tsdb.pieces import PickedChunks, PickedSamples, Pieces, checked, concatenated
 
 CHUNK_SAMPLES = 180
 """why: 120 is Prometheus's target; series of 121 to 180 samples stay in one chunk and save 16 bytes."""
@@ -242,95 +243,47 @@ def read_samples(
     offsets, timestamps, values : int64[n + 1], int64[m] (ms), float64[m]
         Series i of the result has the samples `offsets[i]:offsets[i + 1]`, timestamps strictly ascending.
     """
-    positions, counts = [], []
-    picked: list[tuple[Segment, np.ndarray, np.ndarray]] = []
+    pieces = _pick(segments, staged, refs, series_count, start_ms, end_ms)
+    if budget is None:
+        return pieces.join(rank)
+    if budget.limits_series:
+        budget.check_series(int(np.count_nonzero(pieces.per_series())))
+    budget.take_chunks(
+        sum(len(c.starts) for c in pieces.chunks), sum(int((c.ends - c.starts).sum()) for c in pieces.chunks)
+    )
+    if pieces.samples <= 4 * _SLICE_SAMPLES:
+        budget.take(pieces.samples_inside)
+        return pieces.join()
+    # Only samples in the range are held for all series.
+    parts = []
+    for _, _, part in pieces.split(_SLICE_SAMPLES):
+        budget.take(part.samples_inside)
+        parts.append(part.join())
+    return concatenated(parts)
+
+
+def _pick(
+    segments: Sequence[Segment], staged: Staged, refs: np.ndarray, series_count: int, start_ms: int, end_ms: int
+) -> Pieces:
+    """Find what some series have in `[start_ms, end_ms)`; arguments as `read_samples` takes them."""
+    picked = []
     for segment in segments:
-        chunks, where = np.empty(len(segment.refs), np.int64), np.empty(len(segment.refs), np.int64)
-        found = pick_chunks(refs, segment.refs, segment.min_ts, segment.max_ts, start_ms, end_ms, chunks, where)
+        chunks, series = np.empty(len(segment.refs), np.int64), np.empty(len(segment.refs), np.int64)
+        found = pick_chunks(refs, segment.refs, segment.min_ts, segment.max_ts, start_ms, end_ms, chunks, series)
         if found:
             chunks = chunks[:found]
-            chunk_starts, chunk_counts = segment.starts[chunks], np.empty(found, np.int64)
-            _checked(count_xor(segment.data, chunk_starts, chunk_counts))
-            picked.append((segment, chunks, chunk_starts))
-            positions.append(where[:found])
-            counts.append(chunk_counts)
+            starts, counts = segment.starts[chunks], np.empty(found, np.int64)
+            checked(count_xor(segment.data, starts, counts))
+            whole = (segment.min_ts[chunks] >= start_ms) & (segment.max_ts[chunks] < end_ms)
+            picked.append(PickedChunks(segment.data, starts, segment.ends[chunks], counts, whole, series[:found]))
     late = _pick_staged(staged, refs, series_count, start_ms, end_ms)
-    positions.append(late[0])
-    counts.append(np.ones(len(late[0]), np.int64))
-    piece_counts, places = np.concatenate(counts), np.concatenate(positions)
-    if budget is not None:
-        total = int(piece_counts.sum())
-        if total > 4 * _SLICE_SAMPLES and len(refs) > 1:
-            per_ref = np.bincount(places, piece_counts, len(refs))
-            return _read_slices(segments, staged, refs, series_count, start_ms, end_ms, per_ref, budget)
-        budget.take(_count_inside(picked, start_ms, end_ms, piece_counts) + len(late[1]))
-    piece_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(piece_counts)])
-    total, at = int(piece_offsets[-1]), 0
-    ts, values = np.empty(total, np.int64), np.empty(total, np.float64)
-    for segment, chunks, chunk_starts in picked:
-        offsets = piece_offsets[at : at + len(chunks) + 1]
-        _checked(decode_xor(segment.data, chunk_starts, segment.ends[chunks], offsets, ts, values))
-        at += len(chunks)
-    ts[total - len(late[1]) :], values[total - len(late[1]) :] = late[1], late[2]
-    ts_out, values_out, spare_ts, spare_values = (np.empty(total, t) for t in "qdqd")
-    offsets_out = np.zeros(len(refs) + 1, np.int64)
-    order = np.empty(len(piece_offsets) - 1, np.int64)
-    written = join_pieces(
-        places if rank is None else rank[places], piece_offsets, ts, values, start_ms, end_ms,
-        order, offsets_out, ts_out, values_out, spare_ts, spare_values,
-    )  # fmt: skip
-    return offsets_out, ts_out[:written], values_out[:written]
+    return Pieces(len(refs), start_ms, end_ms, tuple(picked), late)
 
 
-def _count_inside(
-    picked: Sequence[tuple[Segment, np.ndarray, np.ndarray]], start_ms: int, end_ms: int, counts: np.ndarray
-) -> int:
-    """Return the samples of the chunks that lie in the range as a whole; `counts` are of all chunks picked."""
-    inside, at = 0, 0
-    for segment, chunks, _ in picked:
-        whole = (segment.min_ts[chunks] >= start_ms) & (segment.max_ts[chunks] < end_ms)
-        inside += int(counts[at : at + len(chunks)][whole].sum())
-        at += len(chunks)
-    return inside
-
-
-def _read_slices(
-    segments: Sequence[Segment],
-    staged: Staged,
-    refs: np.ndarray,
-    series_count: int,
-    start_ms: int,
-    end_ms: int,
-    per_ref: np.ndarray,
-    budget: SampleBudget,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read as `read_samples` does, some series at a time, so that only samples in the range are held for all."""
-    running = np.cumsum(per_ref)
-    offsets, parts = [np.zeros(1, np.int64)], []
-    first = total = 0
-    while first < len(refs):
-        before = running[first - 1] if first else 0
-        last = max(first + 1, int(np.searchsorted(running, before + _SLICE_SAMPLES, side="right")))
-        own, ts, values = read_samples(
-            segments, staged, refs[first:last], series_count, start_ms, end_ms, budget=budget
-        )
-        offsets.append(own[1:] + total)
-        parts.append((ts, values))
-        total += len(ts)
-        first = last
-    return (
-        np.concatenate(offsets),
-        np.concatenate([ts for ts, _ in parts]),
-        np.concatenate([values for _, values in parts]),
-    )
-
-
-def _pick_staged(
-    staged: Staged, refs: np.ndarray, series_count: int, start_ms: int, end_ms: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _pick_staged(staged: Staged, refs: np.ndarray, series_count: int, start_ms: int, end_ms: int) -> PickedSamples:
     m = len(staged.refs)
     if not m or not len(refs):
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
+        return PickedSamples(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
     if len(refs) <= _COMPARED_REFS:
         at = np.sort(np.concatenate([np.flatnonzero(staged.refs == ref) for ref in refs]))
         staged = Staged(staged.refs[at], staged.timestamps[at], staged.values[at])
@@ -339,14 +292,7 @@ def _pick_staged(
     position_of[refs] = np.arange(len(refs), dtype=np.int32)
     where, ts, values = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.float64)
     found = pick_staged(staged.refs, staged.timestamps, staged.values, position_of, start_ms, end_ms, where, ts, values)
-    return where[:found], ts[:found], values[:found]
-
-
-def _checked(status: int) -> int:
-    if status < 0:
-        chunk, reason = explain_status(status)
-        raise InvariantViolated(f"chunk {chunk} of a head segment does not decode: {reason}")
-    return status
+    return PickedSamples(where[:found], ts[:found], values[:found])
 
 
 def present_refs(segments: Sequence[Segment], staged: Staged) -> np.ndarray:
@@ -364,7 +310,7 @@ def rewrite(
     per_ref = np.zeros(series_count, np.int64)
     for segment in segments:
         counts = np.empty(len(segment.refs), np.int64)
-        _checked(count_xor(segment.data, segment.starts, counts))
+        checked(count_xor(segment.data, segment.starts, counts))
         np.add.at(per_ref, segment.refs, counts)
     running = np.cumsum(per_ref[refs])
     parts: list[Segment] = []

@@ -60,6 +60,7 @@ class FrameReader:
         self._budget = budget
         self._range = start_ms, end_ms
         self._rest = b""
+        self._series_count = 0
         self._labels = _PairTable()
         self._pairs: list[np.ndarray] = []
         self._pair_counts: list[np.ndarray] = []
@@ -88,11 +89,19 @@ class FrameReader:
             self._take_chunks(data, chunks.reshape(-1, CHUNK_COLUMNS)[: counts[2]], ends[:, 1])
 
     def _take_labels(self, data: np.ndarray, spans: np.ndarray, ends: np.ndarray) -> None:
-        self._pairs.append(self._labels.intern(data, *(np.ascontiguousarray(column) for column in spans.T)))
+        pairs = self._labels.intern(data, *(np.ascontiguousarray(column) for column in spans.T))
+        if self._budget.limits_series:
+            numbers = np.empty(len(ends), np.int64)
+            number_series(np.concatenate([np.zeros(1, np.int64), ends]), pairs, numbers)
+            # The first one may go on with the last one of the piece before.
+            self._series_count += int(numbers[-1]) + (0 if self._pairs else 1)
+            self._budget.check_series(self._series_count)
+        self._pairs.append(pairs)
         self._pair_counts.append(np.diff(ends, prepend=0))
 
     def _take_chunks(self, data: np.ndarray, spans: np.ndarray, ends: np.ndarray) -> None:
         starts, chunk_ends, kinds = (np.ascontiguousarray(column) for column in spans.T)
+        self._budget.take_chunks(len(starts), int((chunk_ends - starts).sum()))
         floats, histograms = kinds == ENCODING_XOR, np.isin(kinds, HISTOGRAM_ENCODINGS)
         unknown = kinds[~(floats | histograms)]
         if len(unknown):

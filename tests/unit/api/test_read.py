@@ -47,7 +47,7 @@ class KnownQuerier:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def select(self, tenant, matchers, start_ms, end_ms, *, reading):
+    async def select(self, tenant, matchers, start_ms, end_ms, *, reading, fetch):
         self.asked.append((tenant, [str(m) for m in matchers], start_ms, end_ms))
         number = len(self.asked)
         self.running += 1

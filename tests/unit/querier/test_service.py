@@ -12,10 +12,11 @@ from mimir_ingest.bucket.publish import publish_block
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import BlockNotFound, QueryError
 from mimir_ingest.model.matchers import Matcher, MatchType
-from mimir_ingest.model.samples import TOO_MANY_SAMPLES
+from mimir_ingest.model.samples import TOO_MANY_SAMPLES, FetchLimits
 from mimir_ingest.promql.parser import parse_expr
 from mimir_ingest.querier.heads import HeadsAnswer
 from mimir_ingest.querier.listings import BlockListings
+from mimir_ingest.querier.query_limits import TenantQueryLimits
 from mimir_ingest.querier.service import Querier, QueryLimits
 from tests.support.blocks import build, make_samples
 
@@ -110,3 +111,55 @@ async def test_what_is_held_of_tenants_that_do_not_exist_is_bounded(bucket):
     assert len(listings._tenants) == 3
     assert set(catalog._listings) == {"team-a", "nobody-17", "nobody-18", "nobody-19"}
     assert len(catalog.blocks("team-a", *EVER)) == 1
+
+
+AT = {"start_ms": 250_000, "end_ms_incl": 250_000, "step_ms": 0}
+
+
+@pytest.mark.parametrize(
+    ("expression", "series"), [("a", 1), ("a + a offset 1s", 1), ("a + on() b", 2), ('{__name__=~"a|b"} + on() a', 2)]
+)
+async def test_distinct_series_of_all_selectors_are_counted(bucket, expression, series):
+    publish(bucket, 1.0)
+    publish(bucket, 1.0, name="b", cut_offset=43)
+    publish(bucket, 2.0, cut_offset=44)
+    querier = make_querier(BlockCatalog(bucket))
+
+    async def ask(most: int) -> None:
+        limits = TenantQueryLimits(fetch=FetchLimits(max_series=most))
+        await querier.query("team-a", parse_expr(expression), **AT, tenant_limits=limits)
+
+    if series == 1 or "{" not in expression:
+        await ask(series)
+    if series > 1:
+        with pytest.raises(QueryError, match=r"err-mimir-max-series-per-query"):
+            await ask(series - 1)
+
+
+async def test_chunks_of_all_blocks_are_counted(bucket):
+    for i in range(3):
+        publish(bucket, 1.0, cut_offset=42 + i)
+    querier = make_querier(BlockCatalog(bucket))
+    fetch = FetchLimits(max_chunks=5)
+    with pytest.raises(QueryError, match=r"err-mimir-max-chunks-per-query"):
+        await querier.select("team-a", ALL, *EVER, fetch=fetch)
+    assert (await querier.select("team-a", ALL, *EVER, fetch=FetchLimits(max_chunks=6))).series_count == 1
+
+
+async def test_no_sample_before_the_earliest_time_is_read(bucket):
+    publish(bucket, 1.0)
+    querier = make_querier(BlockCatalog(bucket))
+
+    async def count(earliest_ms: int | None) -> list[float]:
+        answer = await querier.query("team-a", parse_expr("count_over_time(a[10m])"), **AT, earliest_ms=earliest_ms)
+        return answer.result.value.values.tolist()
+
+    assert [await count(t) for t in (None, 100_000, 199_000, 300_000)] == [[200.0], [100.0], [1.0], []]
+
+
+async def test_a_selector_over_the_partial_length_is_refused_before_anything_is_read(bucket):
+    querier = make_querier(BlockCatalog(bucket))
+    limits = TenantQueryLimits(max_partial_length_ms=600_000)
+    await querier.query("team-a", parse_expr("rate(a[10m])"), **AT, tenant_limits=limits)
+    with pytest.raises(QueryError, match=r"err-mimir-max-query-length"):
+        await querier.query("team-a", parse_expr("rate(a[11m])"), **AT, tenant_limits=limits)

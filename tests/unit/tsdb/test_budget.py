@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mimir_ingest.errors import QueryError
-from mimir_ingest.model.samples import TOO_MANY_SAMPLES, SampleBudget
-from mimir_ingest.tsdb import segment
+from mimir_ingest.model.samples import TOO_MANY_SAMPLES, FetchLimits, SampleBudget
+from mimir_ingest.tsdb import pieces, segment
 from mimir_ingest.tsdb.segment import Staged, build_segment, read_samples
 
 SERIES, LENGTH = 50, 400
@@ -36,9 +36,9 @@ def test_slices_give_what_one_read_gives(segments, monkeypatch, start_ms, end_ms
 @pytest.mark.parametrize("slice_samples", [1 << 20, 700])
 def test_more_than_the_budget_is_refused_before_it_is_decoded(segments, monkeypatch, slice_samples):
     decoded = []
-    decode = segment.decode_xor
+    decode = pieces.decode_xor
     monkeypatch.setattr(segment, "_SLICE_SAMPLES", slice_samples)
-    monkeypatch.setattr(segment, "decode_xor", lambda *args: decoded.append(args[3][-1] - args[3][0]) or decode(*args))
+    monkeypatch.setattr(pieces, "decode_xor", lambda *args: decoded.append(args[3][-1] - args[3][0]) or decode(*args))
     refs = np.arange(SERIES, dtype=np.int32)
     read_samples(segments, Staged.empty(), refs, SERIES, 0, 10_000, budget=SampleBudget(2 * SERIES * LENGTH))
     assert sum(decoded) == 2 * SERIES * LENGTH
@@ -46,3 +46,24 @@ def test_more_than_the_budget_is_refused_before_it_is_decoded(segments, monkeypa
     with pytest.raises(QueryError, match=TOO_MANY_SAMPLES):
         read_samples(segments, Staged.empty(), refs, SERIES, 0, 10_000, budget=SampleBudget(5000))
     assert sum(decoded) <= 5000
+
+
+@pytest.mark.parametrize(
+    "limits", [FetchLimits(max_chunks=99), FetchLimits(max_chunk_bytes=99), FetchLimits(max_series=49)]
+)
+def test_more_chunks_or_series_than_a_tenant_may_read_are_refused_before_any_is_decoded(segments, monkeypatch, limits):
+    monkeypatch.setattr(pieces, "decode_xor", lambda *_: pytest.fail("decoded"))
+    refs = np.arange(SERIES, dtype=np.int32)
+    with pytest.raises(QueryError, match="err-mimir-max-"):
+        read_samples(segments, Staged.empty(), refs, SERIES, 0, 10_000, budget=SampleBudget(0, limits))
+
+
+def test_chunks_and_series_up_to_the_limit_are_read(segments):
+    refs = np.arange(SERIES, dtype=np.int32)
+    chunks = sum(len(s.refs) for s in segments)
+    limits = FetchLimits(max_chunks=chunks, max_series=SERIES)
+    found = read_samples(segments, Staged.empty(), refs, SERIES, 0, 10_000, budget=SampleBudget(0, limits))
+    assert found[0][-1] == 2 * SERIES * LENGTH
+    # Of series without chunks in the range none counts.
+    few = FetchLimits(max_series=1)
+    read_samples(segments, Staged.empty(), refs, SERIES, -10, -5, budget=SampleBudget(0, few))

@@ -1,0 +1,109 @@
+"""A tenant's limits applied to a request of the query API, before anything is read. Pure.
+
+Source: spec http-api.md 6.1 (time clamps, experimental PromQL), 15 (texts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mimir_ingest.api.params import bad_parameter
+from mimir_ingest.config.limits import Limits
+from mimir_ingest.model.blocked_queries import parse_blocked_queries
+from mimir_ingest.model.samples import FetchLimits
+from mimir_ingest.promql.features import find_disabled_feature
+from mimir_ingest.promql.nodes import Expr
+from mimir_ingest.promql.printer import format_expr
+from mimir_ingest.querier.query_limits import (
+    TenantQueryLimits,
+    check_blocked,
+    check_expression_size,
+    check_total_length,
+    clamp_labels_range,
+    clamp_range,
+    earliest_ms,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A query that may run, for the times that may be asked."""
+
+    start_ms: int
+    end_ms_incl: int
+    earliest_ms: int | None
+    """Time before which no sample is read; None: there is none."""
+    limits: TenantQueryLimits
+
+
+def admit_query(
+    limits: Limits, text: str, expression: Expr, *, start_ms: int, end_ms_incl: int, now_ms: int
+) -> Admitted | None:
+    """Return what a tenant may ask, None if all of its time range is too old.
+
+    Raises QueryError (400): an expression too long or blocked, a time range too long, a feature that the tenant does
+    not have.
+    """
+    check_expression_size(text, limits.max_query_expression_size_bytes)
+    check_total_length(start_ms, end_ms_incl, limits.max_total_query_length.ms)
+    if limits.blocked_queries:
+        # Mimir compares with the expression as it prints it; rules often hold what somebody typed.
+        check_blocked((format_expr(expression), text), parse_blocked_queries(limits.blocked_queries))
+    disabled = find_disabled_feature(
+        expression,
+        enabled_functions=_names(limits.enabled_promql_experimental_functions),
+        enabled_extended_range_selectors=_names(limits.enabled_promql_extended_range_selectors),
+    )
+    if disabled:
+        raise bad_parameter("query", disabled.not_enabled)
+    earliest = _earliest_ms(limits, now_ms)
+    clamped = clamp_range(start_ms, end_ms_incl, earliest)
+    if clamped is None:
+        return None
+    return Admitted(
+        *clamped,
+        earliest,
+        TenantQueryLimits(fetch=fetch_limits(limits), max_partial_length_ms=limits.max_partial_query_length.ms),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a request for series, label names or label values may have."""
+
+    times: tuple[int, int] | None
+    """`[start, end)` (ms); None: all that was asked for is too old."""
+    limit: int
+    """Items asked for at most; 0 is no bound."""
+    enforced: int
+    """Items that the tenant gets at most; 0 is no bound."""
+    warnings: tuple[str, ...]
+
+
+def admit_listing(
+    limits: Limits, limit: int, clamped: tuple[int, str | None], *, start_ms: int, end_ms_incl: int, now_ms: int
+) -> Listing:
+    """Return what a tenant may have that asks for `limit` items; `clamped` is what `clamp_count` makes of that."""
+    enforced, warning = clamped
+    window = clamp_range(start_ms, end_ms_incl, _earliest_ms(limits, now_ms))
+    if window is None:
+        return Listing(None, limit, 0, ())
+    start, end = clamp_labels_range(*window, now_ms=now_ms, max_length_ms=limits.max_labels_query_length.ms)
+    return Listing((start, end + 1), limit, enforced if warning else 0, () if warning is None else (warning,))
+
+
+def fetch_limits(limits: Limits) -> FetchLimits:
+    """Return a tenant's bounds on what a query reads."""
+    return FetchLimits(
+        max_series=limits.max_fetched_series_per_query,
+        max_chunks=limits.max_fetched_chunks_per_query,
+        max_chunk_bytes=limits.max_fetched_chunk_bytes_per_query,
+    )
+
+
+def _earliest_ms(limits: Limits, now_ms: int) -> int | None:
+    return earliest_ms(now_ms, limits.max_query_lookback.ms, limits.compactor_blocks_retention_period.ms)
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(part.strip() for part in text.split(","))
