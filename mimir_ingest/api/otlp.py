@@ -8,6 +8,7 @@ all.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from mimir_ingest.api.errors import Answer, error_answer
 from mimir_ingest.distributor.formats import OtlpMetrics, WriteFormat
@@ -16,9 +17,14 @@ from mimir_ingest.errors import IngestError, InvalidRequest, RequestTooLarge, Te
 from mimir_ingest.wire.content_encoding import ENCODINGS
 from mimir_ingest.wire.otlp_body import response_body, status_body
 from mimir_ingest.wire.otlp_labels import OtlpSettings
+from mimir_ingest.wire.otlp_names import STRATEGIES, strategy_of
 from partitions.errors import PartitionError
 
 _PROTOBUF, _JSON = "application/x-protobuf", "application/json"
+_SUFFIXES_HEADER, _STRATEGY_HEADER = b"x-mimir-otlp-addsuffixes", b"x-mimir-otlp-translationstrategy"
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+"""A boolean as Go reads it."""
 _RETRYABLE = (502, 503, 504)
 """5xx codes on which exporters send again."""
 
@@ -31,12 +37,18 @@ _PRECONDITIONS = frozenset({"err-mimir-tenant-too-many-ha-clusters"})
 class OtlpEdge:
     """Reads what OpenTelemetry's exporters send to `/otlp/v1/metrics`."""
 
-    def __init__(self, *, max_bytes: int, settings_for: Callable[[str], OtlpSettings]) -> None:
-        """`settings_for` gives a tenant's translation; asked once a request."""
+    def __init__(
+        self, *, max_bytes: int, settings_for: Callable[[str], OtlpSettings], translation_headers: bool = False
+    ) -> None:
+        """`settings_for` gives a tenant's translation; with `translation_headers` a request may change it."""
         self._max_bytes, self._settings_for = max_bytes, settings_for
+        self._translation_headers = translation_headers
 
     def open(self, tenant: str, headers: Mapping[bytes, bytes], query: bytes) -> WriteFormat:
-        """Return how to read the body. Raises InvalidRequest (415) for an encoding or a type that is unknown."""
+        """Return how to read the body.
+
+        Raises InvalidRequest: 415 for an encoding or a type that is unknown, 400 for a translation that is.
+        """
         encoding = headers.get(b"content-encoding", b"").decode("latin-1")
         if encoding and encoding not in ENCODINGS:
             raise InvalidRequest(
@@ -48,7 +60,10 @@ class OtlpEdge:
             raise InvalidRequest(
                 f"unsupported content type: {content_type}, supported: [{_JSON}, {_PROTOBUF}]", http_status=415
             )
-        return OtlpMetrics(self._max_bytes, self._settings_for(tenant), encoding, content_type == _JSON)
+        settings = self._settings_for(tenant)
+        if self._translation_headers:
+            settings = _as_asked(settings, headers)
+        return OtlpMetrics(self._max_bytes, settings, encoding, content_type == _JSON)
 
     def stored(self, result: PushResult, written: WriteFormat, headers: Mapping[bytes, bytes]) -> Answer:
         """Return 200, with what was refused; 400 when all of it was."""
@@ -75,6 +90,21 @@ class OtlpEdge:
             status = 503
         json = _is_json(headers)
         return _answer(status, status_body(code, error.message, json=json), json=json)
+
+
+def _as_asked(settings: OtlpSettings, headers: Mapping[bytes, bytes]) -> OtlpSettings:
+    """Return a tenant's translation with the strategy that the request's headers ask for. Raises InvalidRequest."""
+    strategy = headers.get(_STRATEGY_HEADER, b"").decode("latin-1")
+    if strategy:
+        if strategy not in STRATEGIES:
+            raise InvalidRequest(f"unsupported OTLP translation strategy: {strategy}, supported: {list(STRATEGIES)}")
+        return replace(settings, strategy=strategy)
+    suffixes = headers.get(_SUFFIXES_HEADER, b"").decode("latin-1")
+    if not suffixes:
+        return settings
+    if suffixes not in _TRUE | _FALSE:
+        raise InvalidRequest(f"{_SUFFIXES_HEADER.decode()} is neither true nor false: {suffixes}")
+    return replace(settings, strategy=strategy_of(STRATEGIES[settings.strategy][0], suffixes in _TRUE))
 
 
 def _is_json(headers: Mapping[bytes, bytes]) -> bool:

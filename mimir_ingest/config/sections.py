@@ -36,6 +36,7 @@ class ApiSection(Section):
     skip_label_count_validation_header_enabled: Annotated[
         bool, said("Let a push skip the label count limit with the header X-Mimir-SkipLabelCountValidation: true.")
     ]
+    otlp_translation_headers_enabled: bool
     prometheus_http_prefix: Annotated[str, said("Path prefix of Prometheus's query API.")]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from mimir_ingest.distributor.formats import WriteFormat
+from mimir_ingest.distributor.formats import OtlpMetrics, WriteFormat
 from mimir_ingest.distributor.plan import PlannedWrite
 from mimir_ingest.distributor.rate_limit import RATE_LIMITED
 from mimir_ingest.obs.metrics import DistributorMetrics
@@ -56,12 +56,21 @@ class TenantCounters:
         self.samples_in.inc(samples)
         self.samples_per_request.observe(samples)
         metrics.uncompressed_request_body_size_bytes.labels(self.tenant, written.handler).observe(decompressed)
+        if isinstance(written, OtlpMetrics):
+            metrics.otlp_requests_by_content_type.labels(written.content_type).inc()
+        if written.version == "influx":
+            metrics.influx_requests.labels(self.tenant).inc()
+            metrics.influx_uncompressed_request_body_size_bytes.labels(self.tenant).observe(decompressed)
         if compressed:
             metrics.request_body_compression_ratio.observe(decompressed / compressed)
         if metadata:
             metrics.metadata_in.labels(self.tenant).inc(metadata)
         if (points := write.data_points) is not None:
             metrics.otlp_requests.labels(self.tenant).inc()
+            for name, lengths in points.array_lengths.items():
+                observe = metrics.otlp_array_lengths.labels(name).observe
+                for length in lengths:
+                    observe(length)
             if points.unconverted_metrics:
                 metrics.discarded_samples.labels(self.tenant, "", OTLP_PARSE_ERROR).inc(points.unconverted_metrics)
         if write.exemplar_count:

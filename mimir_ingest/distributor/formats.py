@@ -127,6 +127,11 @@ class OtlpMetrics:
     handler: str = "otlp"
     version: str = "otlp"
 
+    @property
+    def content_type(self) -> str:
+        """The body's media type."""
+        return "application/json" if self.json else "application/x-protobuf"
+
     def check_size(self, size: int, *, compressed: bool) -> None:
         """Raise RequestTooLarge with Mimir's text, which calls every size uncompressed."""
         if size > self.max_bytes:

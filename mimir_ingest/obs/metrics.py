@@ -131,6 +131,10 @@ class DistributorMetrics:
 
     requests_in: Counter
     otlp_requests: Counter
+    influx_requests: Counter
+    influx_uncompressed_request_body_size_bytes: Histogram
+    otlp_requests_by_content_type: Counter
+    otlp_array_lengths: Histogram
     samples_in: Counter
     non_ha_samples_received: Counter
     exemplars_in: Counter
@@ -176,6 +180,16 @@ class DistributorMetrics:
         return cls(
             requests_in=counter("distributor_requests_in", "Requests that came in.", "user", "version"),
             otlp_requests=counter("distributor_otlp_requests", "OTLP requests that could be read.", "user"),
+            influx_requests=counter("distributor_influx_requests", "Influx requests that could be read.", "user"),
+            influx_uncompressed_request_body_size_bytes=histogram(
+                "influx_uncompressed_request_body_size_bytes", "Size (bytes) of Influx bodies.", BYTES_BUCKETS, "user"
+            ),
+            otlp_requests_by_content_type=counter(
+                "distributor_otlp_requests_by_content_type", "The same by media type.", "content_type"
+            ),
+            otlp_array_lengths=histogram(
+                "otlp_array_lengths", "Elements of the lists in OTLP requests.", counts, "field"
+            ),
             samples_in=counter("distributor_samples_in", "Samples that came in, rejected ones included.", "user"),
             non_ha_samples_received=counter(
                 "distributor_non_ha_samples_received",
@@ -325,6 +339,7 @@ class IngesterMetrics:
     """Heads, their consumption of the partition log, and shipping (spec: ingest storage, 5.10 and 9.11)."""
 
     memory_series: Gauge
+    local_limits: Gauge
     memory_users: Gauge
     memory_metadata: Gauge
     memory_series_created: Counter
@@ -396,6 +411,7 @@ class IngesterMetrics:
         reader = "ingest_storage_reader_"
         return cls(
             memory_series=gauge("ingester_memory_series", "Series in memory."),
+            local_limits=gauge("ingester_local_limits", "A tenant's limits in this process; 0 is none.", "limit", "user"),
             memory_users=gauge("ingester_memory_users", "Tenants with series in memory."),
             memory_metadata=gauge("ingester_memory_metadata", "Metadata items in memory."),
             memory_series_created=counter("ingester_memory_series_created", "Series that were created.", "user"),

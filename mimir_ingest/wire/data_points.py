@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,6 +22,8 @@ class DataPoints:
     """Metrics with such data points, or without any."""
     error: str | None = None
     """Why, for the sender."""
+    array_lengths: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """How long each list of a kind was in the request: resource_metrics, scope_metrics, metrics."""
 
     def take(self, index: np.ndarray) -> DataPoints:
         """Return the data points of the series at `index` (int64[k]); all of them still count as received."""

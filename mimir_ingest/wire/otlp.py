@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics
 
 from mimir_ingest.model.batch import MetadataColumns
@@ -57,8 +58,18 @@ def decode(body: bytes, settings: OtlpSettings, *, json: bool) -> DecodedWrite:
             into.unconverted,
             into.unconverted_metrics,
             _joined(into.errors) if into.errors else None,
+            _array_lengths(request),
         ),
     )
+
+
+def _array_lengths(request: ExportMetricsServiceRequest) -> dict[str, list[int]]:
+    resources = request.resource_metrics
+    return {
+        "resource_metrics": [len(resources)],
+        "scope_metrics": [len(one.scope_metrics) for one in resources],
+        "metrics": [len(scope.metrics) for one in resources for scope in one.scope_metrics],
+    }
 
 
 def _add_resource(into: Conversion, resource_metrics: ResourceMetrics, most: int) -> int:

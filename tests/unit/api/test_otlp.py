@@ -39,6 +39,7 @@ from tests.support.otlp_corpus import (
 )
 from tests.support.push_target import NOW_MS as TARGET_NOW_MS
 from tests.support.push_target import PushTarget
+from tests.support.random_batches import starts_of
 
 JSON = {"Content_Type": "application/json"}
 OK_BODY = request(gauge("up", point({"a": "b"}, asDouble=2)), resource=SERVICE).SerializeToString()
@@ -102,9 +103,16 @@ async def test_a_request_is_stored_and_answered_in_its_own_encoding(encoding, co
             assert [batch.source for _, batch in target.batches()] == [2]
             assert target.stored_metadata()[0][1] == (2, b"up", b"", b"")
             families = ("cortex_distributor_requests_in", "cortex_distributor_otlp_requests")
+            media_type = answer.headers["Content-Type"]
             assert target.counters(*families) == {
                 "cortex_distributor_requests_in_total{version=otlp}": 1,
                 "cortex_distributor_otlp_requests_total": 1,
+                f"cortex_distributor_otlp_requests_by_content_type_total{{content_type={media_type}}}": 1,
+            }
+            lists = target.counters("cortex_distributor_otlp_array_lengths_sum")
+            assert lists == {
+                f"cortex_distributor_otlp_array_lengths_sum{{field={name}}}": 1
+                for name in ("resource_metrics", "scope_metrics", "metrics")
             }
 
 
@@ -261,7 +269,7 @@ async def test_a_request_without_a_tenant_is_the_text_of_every_route():
         assert (answer.status_code, answer.text) == (401, "no org id\n")
 
 
-async def test_zeros_stand_at_the_start_of_counters_only():
+async def test_counters_only_carry_their_start():
     start = {"startTimeUnixNano": (NOW_MS - 60_000) * 1_000_000}
     old = {"startTimeUnixNano": (NOW_MS - 300_001) * 1_000_000}
     same = {"startTimeUnixNano": NOW_MS * 1_000_000}
@@ -276,28 +284,55 @@ async def test_zeros_stand_at_the_start_of_counters_only():
     ]
     async with PushTarget(edge=edge(created_timestamp_zero_ingestion=True)) as target:
         assert (await target.post(request(*metrics).SerializeToString())).content == b""
-        found = {tuple(value.decode() for _, value in labels): samples for labels, samples in stored(target)}
-        zero = (NOW_MS - 60_000, 0.0)
-        assert found == {
-            ("g",): [(NOW_MS, 1.0)],
-            ("ud",): [(NOW_MS, 2.0)],
-            ("t",): [zero, (NOW_MS, 3.0)],
-            ("t", "1"): [(NOW_MS, 4.0)],
-            ("t", "2"): [(NOW_MS, 5.0)],
-            ("h_count",): [zero, (NOW_MS, 2.0)],
-            ("h_bucket", "1"): [zero, (NOW_MS, 1.0)],
-            ("h_bucket", "+Inf"): [zero, (NOW_MS, 2.0)],
-            ("s_count",): [zero, (NOW_MS, 6.0)],
-            ("s_sum",): [zero, (NOW_MS, 7.0)],
-            ("s", "0.5"): [(NOW_MS, 1.0)],
+        ((_, batch),) = target.batches()
+        names = [tuple(value.decode() for _, value in labels) for labels, _ in stored(target)]
+        began = NOW_MS - 60_000
+        assert dict(zip(names, starts_of(batch), strict=True)) == {
+            ("g",): [0],
+            ("ud",): [0],
+            ("t",): [began],
+            ("t", "1"): [0],
+            ("t", "2"): [0],
+            ("h_count",): [began],
+            ("h_bucket", "1"): [began],
+            ("h_bucket", "+Inf"): [began],
+            ("s_count",): [began],
+            ("s_sum",): [began],
+            ("s", "0.5"): [0],
             ("e",): [],
         }
-        held = [batch.histograms for _, batch in target.batches() if batch.histogram_count]
-        assert held[0].timestamps.tolist() == [NOW_MS - 60_000, NOW_MS]
-        assert [(row.count, row.zero_threshold) for row in as_rows(held[0].values)] == [
-            (0, ZERO_THRESHOLD),
-            (2, ZERO_THRESHOLD),
-        ]
+        assert batch.histograms.starts.tolist() == [began]
+        assert [(row.count, row.zero_threshold) for row in as_rows(batch.histograms.values)] == [(2, ZERO_THRESHOLD)]
+
+
+@pytest.mark.parametrize(
+    ("headers", "name"),
+    [
+        ({}, b"a_b"),
+        ({"X_Mimir_OTLP_AddSuffixes": "true"}, b"a_b_seconds_total"),
+        ({"X_Mimir_OTLP_AddSuffixes": "0"}, b"a_b"),
+        ({"X_Mimir_OTLP_TranslationStrategy": "NoUTF8EscapingWithSuffixes"}, b"a.b_seconds_total"),
+        ({"X_Mimir_OTLP_TranslationStrategy": "NoTranslation", "X_Mimir_OTLP_AddSuffixes": "true"}, b"a.b"),
+    ],
+)
+async def test_a_request_chooses_its_names_where_it_may(headers, name):
+    body = request(total("a.b", GOOD, unit="s")).SerializeToString()
+    asking = OtlpEdge(max_bytes=1000, settings_for=lambda _: OtlpSettings(), translation_headers=True)
+    limits = DistributorLimits(name_validation_scheme="utf8")
+    for allowed, wanted in ((asking, name), (edge(), b"a_b")):
+        async with PushTarget(limits, edge=allowed) as target:
+            assert (await target.post(body, **headers)).status_code == 200
+            assert dict(stored(target)[0][0])[b"__name__"] == wanted
+
+
+@pytest.mark.parametrize("header", ["X_Mimir_OTLP_AddSuffixes", "X_Mimir_OTLP_TranslationStrategy"])
+async def test_a_choice_of_names_that_is_none_is_a_400(header):
+    asking = OtlpEdge(max_bytes=1000, settings_for=lambda _: OtlpSettings(), translation_headers=True)
+    async with PushTarget(edge=asking) as target:
+        answer = await target.post(OK_BODY, **{header: "maybe"})
+        assert (answer.status_code, status_of(answer)[1]) == (400, 400)
+        assert "maybe" in status_of(answer)[2]
+        assert stored(target) == []
 
 
 async def test_no_recorded_value_is_the_staleness_marker_bit_for_bit():
