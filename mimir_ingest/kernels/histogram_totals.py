@@ -13,13 +13,14 @@ from mimir_ingest.kernels._jit import i64, i64_in, i64_out, inline, kernel
 from mimir_ingest.kernels.histogram_check import CUSTOM_SCHEMA, MIN_SCHEMA
 from mimir_ingest.kernels.histogram_columns import histograms_in, histograms_out
 from mimir_ingest.kernels.histogram_plan import is_stale
-from mimir_ingest.kernels.words import as_bits
+from mimir_ingest.kernels.words import as_bits, as_float64
 
 MAX_SPAN = 160
 """Buckets from the first to the last of a side. why: OpenTelemetry's default, so that a total of deltas has the
 resolution that the same observations would have had as a cumulative histogram."""
 
 _UNKNOWN, _RESET = np.uint8(0), np.uint8(1)
+_NAN = np.uint64(0x7FF8000000000001)
 
 
 @inline
@@ -131,7 +132,8 @@ def _put_sum(a, row_a, b, row_b, out, to, schema):
     out.is_float[to] = a.is_float[row_a] or b.is_float[row_b]
     out.zero_count[to] = a.zero_count[row_a] + b.zero_count[row_b]
     out.count[to] = a.count[row_a] + b.count[row_b]
-    out.sum[to] = a.sum[row_a] + b.sum[row_b]
+    total = a.sum[row_a] + b.sum[row_b]
+    out.sum[to] = total if total == total else as_float64(_NAN)
     shift_a, shift_b = np.int64(a.schema[row_a]) - schema, np.int64(b.schema[row_b]) - schema
     for side in range(2):
         first = at = out.bucket_offsets[2 * to + side]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.metrics import Observation
@@ -28,6 +30,7 @@ from tests.support.program import Program
 RESOURCE = Resource(
     {"service.name": "shop", "service.namespace": "eu", "service.instance.id": "i-1", "host.name": "h", "k": "v"}
 )
+TENANT = {"X-Scope-OrgID": "sdk"}
 _KINDS = (Counter, UpDownCounter, Histogram, ObservableCounter, ObservableUpDownCounter, ObservableGauge)
 ALL_CUMULATIVE = dict.fromkeys(_KINDS, AggregationTemporality.CUMULATIVE)
 ALL_DELTA = dict.fromkeys(_KINDS, AggregationTemporality.DELTA)
@@ -41,7 +44,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
         "-ingest-storage.read-consistency=strong",
         "-distributor.otel-created-timestamp-zero-ingestion-enabled=true",
     )
-    with Program(tmp_path_factory.mktemp("otlp"), *flags).start() as running:
+    with Program(tmp_path_factory.mktemp("otlp"), *flags, multitenancy=True).start() as running:
+        running.http.headers.update(TENANT)
         yield running
 
 
@@ -54,7 +58,7 @@ class Sender:
         self.provider = MeterProvider([self.reader], RESOURCE, views=[exponential])
         self.meter = self.provider.get_meter("lib", "1.0")
         endpoint = f"{program.url}/otlp/v1/metrics"
-        self.exporter = OTLPMetricExporter(endpoint, timeout=20, compression=compression)
+        self.exporter = OTLPMetricExporter(endpoint, headers=TENANT, timeout=20, compression=compression)
 
     def send(self) -> MetricExportResult:
         return self.exporter.export(self.reader.get_metrics_data())
@@ -162,10 +166,107 @@ def test_growth_is_seen_from_the_first_export_on(program: Program) -> None:
     assert math.isclose(*_values(program, "histogram_sum(payload)").values(), 15)
 
 
-def test_deltas_are_refused_by_number_and_the_rest_is_stored(program: Program) -> None:
+def test_deltas_are_added_up_from_the_first_export_on(program: Program) -> None:
     sender = Sender(program, ALL_DELTA)
-    sender.meter.create_counter("delta").add(1)
-    sender.meter.create_gauge("beside.delta").set(4)
-    assert sender.send() is MetricExportResult.SUCCESS
-    assert list(_values(program, "beside_delta").values()) == [4]
-    assert _values(program, "delta_total") == {}
+    counter = sender.meter.create_counter("delta")
+    level = sender.meter.create_up_down_counter("delta.level")
+    for i in range(3):
+        counter.add(5)
+        level.add(1 - i)
+        time.sleep(0.05)
+        assert sender.send() is MetricExportResult.SUCCESS
+    growth = "last_over_time(delta_total[1m]) - on(job, instance, host_name) min_over_time(delta_total[1m])"
+    assert list(_values(program, growth).values()) == [15]
+    assert list(_values(program, "delta_level").values()) == [0]
+    # One more where the first delta began; the others began where one ended.
+    assert list(_values(program, "count_over_time(delta_total[1m])").values()) == [4]
+    types = program.http.get("/prometheus/api/v1/metadata").json()["data"]
+    assert [types[name][0]["type"] for name in ("delta_total", "delta_level")] == ["counter", "gauge"]
+
+
+STEP_S, EXPORTS = 240, 36
+EQUAL = {
+    "rate of a counter": "rate(both_requests_total{T}[20m])",
+    "increase of a counter": "increase(both_requests_total{T}[17m])",
+    "increase of an observed counter": "increase(both_cpu_seconds_total{T}[20m])",
+    "resets of a counter": "resets(both_requests_total{T}[20m])",
+    "an up-down counter": "both_queue{T}",
+    "an observed up-down counter": "both_threads{T}",
+    "a gauge": "both_load{T}",
+    "quantile of a classic histogram": "histogram_quantile(0.9, rate(both_duration_seconds_bucket{T}[20m]))",
+    "sum of a classic histogram": "increase(both_duration_seconds_sum{T}[20m])",
+    "quantile of a native histogram": "histogram_quantile(0.9, rate(payload{T}[20m]))",
+    "count of a native histogram": "histogram_count(increase(payload{T}[20m]))",
+    "sum of a native histogram": "histogram_sum(increase(payload{T}[20m]))",
+}
+
+
+class BothWays:
+    """One meter whose state goes out both ways, as exported at chosen times."""
+
+    def __init__(self) -> None:
+        self.readers = {
+            "delta": InMemoryMetricReader(preferred_temporality=ALL_DELTA),
+            "cumulative": InMemoryMetricReader(preferred_temporality=ALL_CUMULATIVE),
+        }
+        exponential = View(instrument_name="payload", aggregation=ExponentialBucketHistogramAggregation())
+        self.meter = MeterProvider([*self.readers.values()], RESOURCE, views=[exponential]).get_meter("lib")
+
+    def bodies(self, *, began_s: int, before_s: int, now_s: int) -> list[bytes]:
+        """Collect; return requests whose points have these times, and the temporality as an attribute."""
+        made = []
+        for name, reader in self.readers.items():
+            message = encode_metrics(reader.get_metrics_data())
+            for metric in message.resource_metrics[0].scope_metrics[0].metrics:
+                for point in getattr(metric, metric.WhichOneof("data")).data_points:
+                    point.attributes.add(key="T").value.string_value = name
+                    point.time_unix_nano = now_s * 10**9
+                    point.start_time_unix_nano = (before_s if name == "delta" else began_s) * 10**9
+            made.append(message.SerializeToString())
+        return made
+
+
+def test_every_instrument_is_equal_both_ways_over_ranges_a_cut_and_a_kill(program: Program) -> None:
+    # A tenant of its own: one that has samples of now takes none that are two hours old.
+    tenant, both, rng = "both", BothWays(), random.Random(1)
+    meter, state = both.meter, {"cpu": 0.0, "threads": 0}
+    requests, queue = meter.create_counter("both.requests"), meter.create_up_down_counter("both.queue")
+    duration, payload = meter.create_histogram("both.duration", unit="s"), meter.create_histogram("payload")
+    load = meter.create_gauge("both.load")
+    meter.create_observable_counter("both.cpu", [lambda options: [Observation(state["cpu"])]], unit="s")
+    meter.create_observable_up_down_counter("both.threads", [lambda options: [Observation(state["threads"])]])
+    # Over two hours, so that the exports of any run pass from one block range to the next.
+    began_s = int(time.time()) - (EXPORTS + 1) * STEP_S
+    for i in range(EXPORTS):
+        state["cpu"] += rng.random()
+        state["threads"] += rng.randrange(-2, 3)
+        load.set(rng.random())
+        requests.add(rng.randrange(10))
+        queue.add(rng.randrange(-3, 4))
+        for _ in range(20):
+            duration.record(rng.lognormvariate(3, 2))
+            payload.record(rng.lognormvariate(0, 2))
+        times = {"began_s": began_s, "before_s": began_s + i * STEP_S, "now_s": began_s + (i + 1) * STEP_S}
+        for body in both.bodies(**times):
+            answer = program.http.post(
+                "/otlp/v1/metrics",
+                content=body,
+                headers={"Content-Type": "application/x-protobuf", "X-Scope-OrgID": tenant},
+            )
+            assert (answer.status_code, answer.content) == (200, b"")
+        if i == EXPORTS // 3:
+            assert program.http.post("/ingester/flush", params={"wait": "true"}).status_code == 204
+        if i == EXPORTS * 2 // 3:
+            program.kill()
+            program.start()
+    span = {"start_ms": began_s * 1000, "end_ms": (began_s + EXPORTS * STEP_S) * 1000, "step_s": 111, "tenant": tenant}
+    for what, expression in EQUAL.items():
+        ways = [
+            program.query_range(expression.replace("{T}", f'{{T="{name}"}}'), **span)
+            for name in ("delta", "cumulative")
+        ]
+        (one,), (other,) = ways
+        assert [t for t, _ in one["values"]] == [t for t, _ in other["values"]], what
+        assert len(one["values"]) > 60, what
+        found, wanted = ([float(value) for _, value in each["values"]] for each in (one, other))
+        assert found == pytest.approx(wanted, rel=1e-9, abs=1e-9, nan_ok=True), what

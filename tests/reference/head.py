@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import struct
 
-from tests.support.histograms import STALE_BITS, Row, stored
+from tests.reference import histogram_totals as totals
+from tests.support.histograms import STALE_BITS, Row, from_bits, stored
+
+NAN = from_bits(totals.NAN_BITS)
 
 REASONS = (
     "accepted",
@@ -45,9 +48,11 @@ class PlainHead:
         self.samples: dict[tuple, dict[int, float]] = {}
         """Held, first of equal timestamps."""
         self.shipped: dict[tuple, dict[int, float]] = {}
+        self.totals: dict[tuple, float | Row] = {}
+        """(Series, kind) → what its deltas come to."""
 
     def append(self, rows, *, newest_ms: int, limits, window_ms: int, log: list | None = None) -> dict[str, int]:
-        """Take (labels, samples) rows; return samples by outcome. `log` gets the time of each accepted one."""
+        """Take rows (tests.support.batches); return samples by outcome. `log` gets the time of each accepted one."""
         counts = dict.fromkeys(REASONS, 0)
         in_order = self.max_ts - self.range_ms // 2
         out_of_order = self.max_ts - window_ms
@@ -55,9 +60,9 @@ class PlainHead:
         self.window_ms = window_ms
         judge = in_order, out_of_order, newest_ms, window_ms
         over_metric = set()
-        for labels, samples in rows:
+        for labels, samples, *_ in rows:
             key = tuple(sorted(labels.items()))
-            passing = [t for t, v in samples if consistent(v) and self._passes(-math.inf, t, *judge)]
+            passing = [t for t, v, *_ in samples if consistent(v) and self._passes(-math.inf, t, *judge)]
             if not passing or key in self.last or (limits.max_series and len(self.last) >= limits.max_series):
                 continue
             name = labels.get("__name__", "")
@@ -68,39 +73,74 @@ class PlainHead:
             self.last[key] = (-math.inf, 0.0)
         # Floats of the whole record come before its histograms.
         for kind in (float, Row):
-            for labels, samples in rows:
+            for labels, samples, *delta in rows:
                 key = tuple(sorted(labels.items()))
-                for t, v in samples:
+                is_delta = any(delta)
+                for t, v, *start in samples:
                     if not isinstance(v, kind):
                         continue
-                    outcome = self._judge(key, t, v, *judge) if consistent(v) else "invalid-histogram"
+                    outcome = self._judge(key, t, v, is_delta, *judge) if consistent(v) else "invalid-histogram"
                     if outcome == "series-limit" and key in over_metric:
                         outcome = "metric-series-limit"
                     counts[outcome] += 1
                     if outcome != "accepted":
                         continue
-                    highest = max(highest, t)
-                    if log is not None:
-                        log.append(t)
+                    oldest = min(in_order, out_of_order) if is_delta and window_ms > 0 else in_order
+                    before = self._before(key, v, is_delta)
+                    taken = [(t, self._stored(key, v) if is_delta else v)]
+                    if start and start[0] > 0 and oldest <= start[0] < t and start[0] > self.last[key][0]:
+                        taken.insert(0, (start[0], before))
+                        counts["accepted"] += 1
                     if t > self.last[key][0]:
-                        self.last[key] = (t, v)
+                        self.last[key] = (t, v if isinstance(v, Row) else taken[-1][1])
                     held = self.samples.setdefault(key, {})
-                    if isinstance(v, float) and isinstance(held.get(t), Row):
-                        held[t] = v  # a float stands before a histogram
-                    held.setdefault(t, v)
+                    for at, value in taken:
+                        highest = max(highest, at)
+                        if log is not None:
+                            log.append(at)
+                        if isinstance(value, float) and isinstance(held.get(at), Row):
+                            held[at] = value  # a float stands before a histogram
+                        held.setdefault(at, value)
         self.max_ts = highest
         return counts
+
+    def _before(self, key: tuple, value: float | Row, is_delta: bool) -> float | Row:
+        """Return what stands where counting began: zero, or what the deltas came to before."""
+        held = self.totals.get((key, type(value))) if is_delta else None
+        if held is not None:
+            return held
+        return totals.empty(stored(value)) if isinstance(value, Row) else 0.0
+
+    def _stored(self, key: tuple, delta: float | Row) -> float | Row:
+        """Add a delta up; return what is stored."""
+        place = key, type(delta)
+        held = self.totals.get(place)
+        if bits(delta) == STALE_BITS or (isinstance(delta, Row) and delta.sum_bits == STALE_BITS):
+            return delta
+        if isinstance(delta, Row):
+            total = totals.first(stored(delta)) if held is None else totals.add(held, stored(delta))
+            finite = totals.finite(total)
+        else:
+            total = delta + (held or 0.0)
+            total = total if total == total else NAN
+            finite = math.isfinite(total)
+        self.totals.pop(place, None)
+        if finite:
+            self.totals[place] = total
+        return total
 
     @staticmethod
     def _passes(last, t, in_order, out_of_order, newest_ms, window_ms) -> bool:
         return t <= newest_ms and ((t >= in_order and t > last) or (window_ms > 0 and t >= out_of_order))
 
-    def _judge(self, key, t, v, in_order, out_of_order, newest_ms, window_ms) -> str:
+    def _judge(self, key, t, v, is_delta, in_order, out_of_order, newest_ms, window_ms) -> str:
         known = key in self.last
         last = self.last[key][0] if known else -math.inf
         if t > newest_ms:
             return "too-far-in-future"
         passes = self._passes(last, t, in_order, out_of_order, newest_ms, window_ms)
+        if known and is_delta and t <= last:
+            return "repeated" if t == last else "out-of-order"
         if known and t == last and (t >= in_order or passes):
             return "repeated" if bits(v) == bits(self.last[key][1]) else "new-value"
         if not passes:
@@ -119,4 +159,5 @@ class PlainHead:
             self.samples[key] = {t: v for t, v in samples.items() if t >= before_ms}
         floor = self.max_ts - max(self.range_ms // 2, self.window_ms)
         self.last = {k: s for k, s in self.last.items() if s[0] >= floor or s[0] >= before_ms}
+        self.totals = {place: total for place, total in self.totals.items() if place[0] in self.last}
         return taken

@@ -34,7 +34,7 @@ class PlainPartition:
             if self.dirty or any(self.held.values()):
                 self._cut(offset + 1, 1 << 60, rows)
             return
-        if not any(samples for _, samples in rows):
+        if not any(samples for _, samples, *_ in rows):
             return
         self.dirty = True
         head = self.heads.setdefault(tenant, PlainHead(self.range_ms))

@@ -94,15 +94,16 @@ def random_log(seed: int, length: int = 150) -> tuple[list[Record], list]:
             for _ in range(rng.randrange(8)):
                 labels = {"__name__": rng.choice("mnop"), "i": str(rng.randrange(6))}
                 late = rng.choice([0, 0, 0, 0, 3000, -20_000, 40_000, 90_000])
-                native = rng.random() < 0.4
+                native, delta, started = rng.random() < 0.4, rng.random() < 0.2, rng.random() < 0.3
                 samples = [
                     (
                         at - late + 100 * j + rng.randrange(3),
                         random_histogram(rng) if native else rng.choice([1.0, 2.5, stale, float("nan")]),
+                        at - late - rng.choice([1, 100, 2000]) if started else 0,
                     )
                     for j in range(rng.randrange(4))
                 ]
-                rows.append((labels, samples))
+                rows.append((labels, samples, delta))
             records.append(data_record(offset, tenant, rows, at_ms=at, settings=settings))
             plain.append((offset, at, tenant, rows, settings))
         offset += 1 if rng.random() < 0.95 else 3

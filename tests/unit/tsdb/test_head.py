@@ -43,8 +43,9 @@ HISTOGRAMS = [
 ]
 """The last one contradicts itself."""
 VALUES = st.sampled_from([0.0, -0.0, 1.5, float("nan"), STALE, 1e300]) | st.sampled_from(HISTOGRAMS)
-SAMPLES = st.lists(st.tuples(TIMES, VALUES), max_size=4)
-ROWS = st.lists(st.tuples(LABELS, SAMPLES), max_size=6)
+SAMPLES = st.lists(st.tuples(TIMES, VALUES) | st.tuples(TIMES, VALUES, st.just(0) | TIMES), max_size=4)
+DELTAS = st.sampled_from([False, False, True])
+ROWS = st.lists(st.tuples(LABELS, SAMPLES) | st.tuples(LABELS, SAMPLES, DELTAS), max_size=6)
 LIMITS = st.builds(SeriesLimits, st.sampled_from([0, 2, 5]), st.sampled_from([0, 1, 2]), st.sampled_from([(), (b"q",)]))
 STEPS = st.lists(
     st.one_of(
@@ -91,6 +92,7 @@ def restarted(head: Head) -> Head:
         window_ms=head.window_ms,
         held=head.held,
         segments=head.segments,
+        totals=head.delta_totals(),
         seal_samples=4,
     )
 
