@@ -56,17 +56,17 @@ def ring_database(storage: IngestStorageSection) -> Path:
 
 def make_ring_store(storage: IngestStorageSection) -> RingStore:
     """Return the ring store that goes with the log, not yet started. Raises LogUnavailable for unusable TLS or SASL."""
-    return _make_store(storage, ring_topic(storage), ring_database(storage))
+    return _make_store(storage, ring_topic(storage), "-ingest-storage.kafka.ring-topic", ring_database(storage))
 
 
 def make_election_store(storage: IngestStorageSection) -> RingStore:
     """Return the HA tracker's store, as `make_ring_store`: a place of its own, which only distributors read."""
-    return _make_store(
-        storage, f"{storage.kafka.topic}-ha-tracker", Path(storage.embedded.path) / ELECTIONS_FILE
-    )
+    topic = storage.kafka.ha_tracker_topic or f"{storage.kafka.topic}-ha-tracker"
+    database = Path(storage.embedded.path) / ELECTIONS_FILE
+    return _make_store(storage, topic, "-ingest-storage.kafka.ha-tracker-topic", database)
 
 
-def _make_store(storage: IngestStorageSection, topic: str, database: Path) -> RingStore:
+def _make_store(storage: IngestStorageSection, topic: str, topic_flag: str, database: Path) -> RingStore:
     if storage.log == "kafka":
         from mimir_ingest.log.kafka_security import build_client_arguments
         from partitions.kv.kafka import KafkaRingStore
@@ -75,6 +75,7 @@ def _make_store(storage: IngestStorageSection, topic: str, database: Path) -> Ri
         return KafkaRingStore(
             kafka.address,
             topic,
+            topic_flag=topic_flag,
             client_arguments=build_client_arguments(wiring.kafka_security(kafka)),
             client_id=kafka.client_id or "mimir-ingest",
         )

@@ -262,6 +262,7 @@ class KafkaSection(Section):
     address: Annotated[str, said("Kafka's seed brokers, host:port, comma-separated.")]
     topic: Annotated[str, said("Topic that samples are written to and read from.")]
     ring_topic: str
+    ha_tracker_topic: str
     client_id: Annotated[str, said("Client id sent to Kafka.")]
     client_rack: str
     dial_timeout: Annotated[Span, said("Time allowed to open a connection to a broker.")]

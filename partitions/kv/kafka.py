@@ -59,6 +59,7 @@ class KafkaRingStore(RingStore):
     ----------
     addresses : seed brokers, `host:port`, comma-separated
     topic : name of the ring's topic
+    topic_flag : flag of this program that names it
     client_arguments : TLS and SASL, as keyword arguments of aiokafka's clients
     client_id : sent to Kafka with every request
     timeout_s : time for each answer, and for an append to be acknowledged
@@ -69,11 +70,12 @@ class KafkaRingStore(RingStore):
         addresses: str,
         topic: str,
         *,
+        topic_flag: str = "-ingest-storage.kafka.ring-topic",
         client_arguments: Mapping[str, Any] | None = None,
         client_id: str = "mimir-ingest-ring",
         timeout_s: float = 10.0,
     ) -> None:
-        self._topic = topic
+        self._topic, self._topic_flag = topic, topic_flag
         self._timeout_s = timeout_s
         self._arguments: dict[str, Any] = {
             **(client_arguments or {}),
@@ -182,7 +184,7 @@ class KafkaRingStore(RingStore):
         if (count := len(described["partitions"])) != 1:
             raise RingUnavailable(
                 f"Kafka topic {self._topic} has {count} partitions, the ring's topic has to have one; set another "
-                "-ingest-storage.kafka.ring-topic, or delete the topic while nothing runs",
+                f"{self._topic_flag}, or delete the topic while nothing runs",
                 retriable=False,
             )
         try:

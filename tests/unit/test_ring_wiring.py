@@ -3,11 +3,21 @@
 import socket
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from mimir_ingest.config.settings import load
-from mimir_ingest.ring_wiring import describe_ring_store, identity, instance_address, internal_host, make_ring_store
+from mimir_ingest.ring_wiring import (
+    describe_ring_store,
+    identity,
+    instance_address,
+    internal_host,
+    make_election_store,
+    make_ha_tracker,
+    make_ring_store,
+)
 from partitions.kv.kafka import KafkaRingStore
 from partitions.kv.sqlite import SqliteRingStore
+from partitions.watch import RingWatcher
 
 HOST = socket.gethostname()
 OWN = f"{HOST}:8080"
@@ -56,6 +66,30 @@ def test_kafka_keeps_the_ring_in_a_topic_beside_the_log_and_everybody_can_reach_
     named = settings(KAFKA, "-ingest-storage.kafka.topic=ingest", "-ingest-storage.kafka.ring-topic=rings")
     assert describe_ring_store(named.ingest_storage) == "the Kafka topic rings"
     assert internal_host(made) == ""
+
+
+def test_elections_are_kept_beside_the_ring_and_nobody_opens_them_unasked(tmp_path):
+    embedded, kafka = (
+        settings("-ingest-storage.embedded.path=/d"),
+        settings(KAFKA, "-ingest-storage.log=kafka", "-ingest-storage.kafka.topic=ingest"),
+    )
+    named = settings(KAFKA, "-ingest-storage.log=kafka", "-ingest-storage.kafka.ha-tracker-topic=elected")
+    assert str(make_election_store(embedded.ingest_storage)._path) == "/d/ha-tracker.sqlite"
+    assert make_election_store(kafka.ingest_storage)._topic == "ingest-ha-tracker"
+    assert make_election_store(named.ingest_storage)._topic == "elected"
+    assert make_ring_store(named.ingest_storage)._topic_flag == "-ingest-storage.kafka.ring-topic"
+    assert make_election_store(named.ingest_storage)._topic_flag == "-ingest-storage.kafka.ha-tracker-topic"
+    rings = RingWatcher(make_ring_store(embedded.ingest_storage), writer="d")
+    for flags, made in (([], False), (["-distributor.ha-tracker.enable=true"], True)):
+        tracker = make_ha_tracker(
+            settings(*flags),
+            identity(embedded, 8080),
+            rings,
+            lambda _: embedded.limits,
+            CollectorRegistry(),
+            now_ms=lambda: 0,
+        )
+        assert (tracker is not None) == made
 
 
 def test_address_and_port_in_the_ring_may_be_given():
