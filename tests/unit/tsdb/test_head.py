@@ -191,13 +191,14 @@ def test_postings_answer_like_the_scan_of_what_they_do_not_cover():
 def test_staged_samples_of_few_series_are_picked_as_of_many(refs):
     rng = np.random.default_rng(1)
     staged = Staged(rng.integers(0, 7, 500).astype(np.int32), rng.integers(0, 100, 500), rng.random(500))
-    where, timestamps, values = _pick_staged(staged, np.array(refs, np.int32), 7, 20, 80)
+    picked = _pick_staged(staged, np.array(refs, np.int32), 7, 20, 80)
     wanted = [
         (refs.index(ref), at, value)
         for ref, at, value in zip(staged.refs.tolist(), staged.timestamps.tolist(), staged.values.tolist(), strict=True)
         if ref in refs and 20 <= at < 80
     ]
-    assert list(zip(where.tolist(), timestamps.tolist(), values.tolist(), strict=True)) == wanted
+    columns = (picked.series.tolist(), picked.timestamps.tolist(), picked.values.tolist())
+    assert list(zip(*columns, strict=True)) == wanted
 
 
 def test_a_table_of_mostly_forgotten_series_is_rebuilt_and_answers_the_same():
