@@ -176,6 +176,10 @@ class ConsumptionMetrics:
         for tenant, count in removed.items():
             self._metrics.memory_series_removed.labels(tenant).inc(count)
 
+    def local_limit(self, tenant: str, max_series: int) -> None:
+        """How many series of a tenant the partitions owned here take."""
+        self._metrics.local_limits.labels("max_global_series_per_user", tenant).set(max_series)
+
     def forget(self, tenants: Collection[str]) -> None:
         """Nothing is held of these tenants any more."""
         self._groups.forget(tenants)

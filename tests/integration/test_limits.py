@@ -660,6 +660,20 @@ def test_limits_follow_the_file_and_a_bad_one_changes_nothing(program: Program):
         eventually(lambda: limit_of("max_tenants"), 0, program)
     shown = yaml.safe_load(program.http.get("/runtime_config", params={"mode": "diff"}).text)
     assert shown["overrides"]["series-of-a-tenant"] == {"max_global_series_per_user": 2}
+    share = 'cortex_ingester_local_limits{limit="max_global_series_per_user",user="series-of-a-tenant"} 2.0'
+    eventually(lambda: share in program.http.get("/metrics").text, True, program)
     limits = program.http.get("/api/v1/user_limits", headers={"X-Scope-OrgID": "series-of-a-tenant"}).json()
-    assert limits["max_global_series_per_user"] == 2
-    assert limits["ingestion_rate"] == 10000
+    assert limits == {
+        "compactor_blocks_retention_period_seconds": 0,
+        "ingestion_rate": 10000,
+        "ingestion_burst_size": 200000,
+        "ingestion_burst_factor": 0,
+        "max_global_series_per_user": 2,
+        "max_global_series_per_metric": 0,
+        "max_global_exemplars_per_user": 0,
+        "max_fetched_chunks_per_query": 2000000,
+        "max_fetched_series_per_query": 0,
+        "max_fetched_chunk_bytes_per_query": 0,
+        "ruler_max_rules_per_rule_group": 20,
+        "ruler_max_rule_groups_per_tenant": 70,
+    }

@@ -28,6 +28,11 @@ async def test_lines_are_stored_and_answered_with_nothing(encoding):
         assert target.counters("cortex_distributor_requests_in") == {
             "cortex_distributor_requests_in_total{version=influx}": 1
         }
+        sizes = "cortex_distributor_influx_uncompressed_request_body_size_bytes_count"
+        assert target.counters("cortex_distributor_influx_requests", sizes) == {
+            "cortex_distributor_influx_requests_total": 1,
+            sizes: 1,
+        }
 
 
 @pytest.mark.parametrize(
