@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry
 
 from mimir_ingest import wiring
 from mimir_ingest.config.errors import ConfigError
+from mimir_ingest.config.limits import Limits
 from mimir_ingest.config.sections import DistributorRingSection, IngesterRingSection, IngestStorageSection
 from mimir_ingest.config.settings import Settings
-from mimir_ingest.config.limits import Limits
 from mimir_ingest.config.targets import components
 from mimir_ingest.distributor.ha_tracker import HaTracker
 from mimir_ingest.ingester.ownership_plan import OwnershipKnobs

@@ -1,4 +1,4 @@
-"""`/distributor/ha_tracker`: which replica of each cluster is elected (http-api 4.6). Only where the tracker is enabled."""
+"""`/distributor/ha_tracker`: which replica of each cluster is elected (http-api 4.6); there where the tracker is."""
 
 from __future__ import annotations
 

@@ -71,9 +71,9 @@ def test_kafka_keeps_the_ring_in_a_topic_beside_the_log_and_everybody_can_reach_
 def test_elections_are_kept_beside_the_ring_and_nobody_opens_them_unasked(tmp_path):
     embedded, kafka = (
         settings("-ingest-storage.embedded.path=/d"),
-        settings(KAFKA, "-ingest-storage.log=kafka", "-ingest-storage.kafka.topic=ingest"),
+        settings(KAFKA, "-ingest-storage.kafka.topic=ingest"),
     )
-    named = settings(KAFKA, "-ingest-storage.log=kafka", "-ingest-storage.kafka.ha-tracker-topic=elected")
+    named = settings(KAFKA, "-ingest-storage.kafka.topic=ingest", "-ingest-storage.kafka.ha-tracker-topic=elected")
     assert str(make_election_store(embedded.ingest_storage)._path) == "/d/ha-tracker.sqlite"
     assert make_election_store(kafka.ingest_storage)._topic == "ingest-ha-tracker"
     assert make_election_store(named.ingest_storage)._topic == "elected"
