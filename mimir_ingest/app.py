@@ -131,6 +131,7 @@ class Process:
             membership=parts.membership,
             downscale=parts.downscale,
             querier=parts.querier,
+            all_ingesters=parts.all_ingesters,
             now_ms=now_ms,
         )
 
@@ -170,7 +171,7 @@ class Process:
             case "distributor":
                 return partial(self._start_distributor, parts), partial(self._stop_distributor, parts)
             case "querier":
-                return parts.querier_client.start, parts.querier_client.close
+                return parts.ingester_client.start, parts.ingester_client.close
             case _:
                 return _nothing, _nothing
 
@@ -196,12 +197,14 @@ class Process:
         """Read the elections, take pushes, then join the ring, by whose members tenants' rates are divided."""
         if parts.ha_tracker is not None:
             await parts.ha_tracker.start()
+        await parts.ingester_client.start()
         await parts.distributor.start()
         await parts.distributor_instance.start(InstanceState.ACTIVE)
 
     async def _stop_distributor(self, parts: Parts) -> None:
         await parts.distributor_instance.close(unregister=True)
         await parts.distributor.close()
+        await parts.ingester_client.close()
         if parts.ha_tracker is not None:
             await parts.ha_tracker.close()
 

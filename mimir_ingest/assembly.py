@@ -44,6 +44,7 @@ from mimir_ingest.obs.metrics import (
 from mimir_ingest.obs.querier_metrics import IngesterClientMetrics
 from mimir_ingest.obs.ring_metrics import LifecyclerMetrics
 from mimir_ingest.obs.tenant_metrics import MetricGroups
+from mimir_ingest.querier.all_ingesters import AllIngesters
 from mimir_ingest.querier.checkpoint_cuts import CheckpointCuts
 from mimir_ingest.querier.demands import Demands
 from mimir_ingest.querier.ingester_client import IngesterClient
@@ -85,8 +86,10 @@ class Parts:
     """The ingester's life in the ring."""
     downscale: Downscale | None
     querier: Querier | None
-    querier_client: IngesterClient | None
-    """The querier's connections to ingesters."""
+    ingester_client: IngesterClient | None
+    """Connections to ingesters, of querier and distributor."""
+    all_ingesters: AllIngesters | None
+    """What the distributor's statistics ask."""
 
 
 def assemble(
@@ -125,19 +128,14 @@ def assemble(
             settings, identity, watcher, runtime.for_tenant, registry, now_ms=now_ms
         )
         distributor = builder.distributor(log, ha_tracker)
-    ingester = membership = downscale = querier = client = None
+    client = builder.ingester_client() if {"querier", "distributor"} & set(modules) else None
+    ingester = membership = downscale = querier = None
     if log and bucket:
         storage = _Storage(log, bucket, BlockCatalog(bucket), DrainProbe(log, bucket))
         if "ingester" in modules and internal_port is not None:
             ingester = builder.ingester(storage)
             membership, downscale = builder.membership(ingester, storage, internal_port)
         if "querier" in modules:
-            grpc_client = settings.ingester_client.grpc_client_config
-            client = IngesterClient(
-                IngesterClientMetrics.create(registry),
-                tls=client_tls(grpc_client),
-                server_name=grpc_client.tls_server_name,
-            )
             querier = builder.querier(storage, ingester, client)
     return Parts(
         identity=identity,
@@ -152,7 +150,8 @@ def assemble(
         membership=membership,
         downscale=downscale,
         querier=querier,
-        querier_client=client,
+        ingester_client=client,
+        all_ingesters=builder.all_ingesters(client, ingester) if client and distributor else None,
     )
 
 
@@ -310,6 +309,24 @@ class _Builder:
             flush_on_shutdown=settings.blocks_storage.tsdb.flush_blocks_on_shutdown,
         )
         return membership, downscale
+
+    def ingester_client(self) -> IngesterClient:
+        grpc_client = self._settings.ingester_client.grpc_client_config
+        return IngesterClient(
+            IngesterClientMetrics.create(self._registry),
+            tls=client_tls(grpc_client),
+            server_name=grpc_client.tls_server_name,
+        )
+
+    def all_ingesters(self, client: IngesterClient, ingester: Ingester | None) -> AllIngesters:
+        return AllIngesters(
+            lambda: self._watcher.desc,
+            client,
+            local_id=self._identity.ingester,
+            local=LocalOwner(ingester) if ingester else None,
+            heartbeat_timeout_ms=self._settings.ingester.ring.heartbeat_timeout.ms,
+            now_ms=now_ms,
+        )
 
     def querier(self, storage: _Storage, ingester: Ingester | None, client: IngesterClient) -> Querier:
         settings = self._settings

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from mimir_ingest import __version__
 from mimir_ingest.api.access import Authenticate, Only, tenant_paths
+from mimir_ingest.api.all_user_stats import all_user_stats_router
 from mimir_ingest.api.build_info import build_info
 from mimir_ingest.api.cardinality import cardinality_router
 from mimir_ingest.api.config import config_router
@@ -47,6 +48,7 @@ from mimir_ingest.api.runtime_config import runtime_config_router
 from mimir_ingest.api.services import services_router
 from mimir_ingest.api.status import status_router
 from mimir_ingest.api.tenant import TenantResolver
+from mimir_ingest.api.tenants import METRICS_PATH, tenants_router, tsdb_metrics
 from mimir_ingest.config.runtime import RuntimeConfigWatcher
 from mimir_ingest.config.settings import Settings
 from mimir_ingest.distributor.ha_tracker import HaTracker
@@ -57,6 +59,7 @@ from mimir_ingest.ingester.membership import Membership
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.obs.metrics import ServerMetrics
 from mimir_ingest.obs.services import ReadySince, ServiceRegistry
+from mimir_ingest.querier.all_ingesters import AllIngesters
 from mimir_ingest.querier.service import Querier
 from mimir_ingest.wire.otlp_labels import OtlpSettings
 from partitions.model import RingDesc
@@ -90,6 +93,8 @@ class Endpoints:
     """The ingester's life in the ring; it and its downscale are there with the ingester."""
     downscale: Downscale | None
     querier: Querier | None
+    all_ingesters: AllIngesters | None
+    """Where the distributor's statistics come from."""
     now_ms: Callable[[], int]
 
 
@@ -164,6 +169,8 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
             influx = InfluxEdge(max_bytes=options.max_influx_request_size, now_ms=parts.now_ms)
             lines = PushApplication(parts.distributor, influx, tenants=tenants, retry_after=retry_after)
             routes.append(Route(f"{PUSH_PATH}/influx/write", post, lines))
+    if parts.ingester is not None:
+        routes.append(Route(METRICS_PATH, frozenset({"GET"}), tsdb_metrics(parts.ingester, tenants=tenants)))
     if parts.querier is not None:
         runtime = parts.runtime
         read = ReadApplication(
@@ -214,6 +221,9 @@ def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list
     if parts.ingester is not None and parts.membership is not None and parts.downscale is not None:
         routers.append(ingester_router(parts.ingester, parts.membership, parts.services))
         routers.append(downscale_router(parts.downscale, parts.services))
+        routers.append(tenants_router(parts.ingester, limits_for=parts.runtime.for_tenant, now_ms=parts.now_ms))
+    if parts.all_ingesters is not None:
+        routers.append(all_user_stats_router(parts.all_ingesters, now_ms=parts.now_ms))
     if parts.querier is not None:
         routers.append(
             cardinality_router(parts.querier, prefix=prometheus, tenants=tenants, limits_for=parts.runtime.for_tenant)

@@ -37,6 +37,8 @@ class IndexGroup:
 def standard_groups(running: Collection[str], *, runtime_config: bool, ha_tracker: bool = False) -> list[IndexGroup]:
     """Return the groups of a process that runs these components: those of every process, then one a component."""
     distributor_links = (IndexLink("Ring status", "distributor/ring"),)
+    if "distributor" in running:
+        distributor_links += (IndexLink("Usage statistics", "distributor/all_user_stats"),)
     if ha_tracker:
         distributor_links += (IndexLink("HA tracker status", "distributor/ha_tracker"),)
     ingester_links = (
@@ -44,7 +46,10 @@ def standard_groups(running: Collection[str], *, runtime_config: bool, ha_tracke
         IndexLink("Partition ring status", "ingester/partition-ring"),
     )
     if "ingester" in running:
-        ingester_links += (IndexLink("Partitions consumed here", "ingester/partitions"),)
+        ingester_links += (
+            IndexLink("Ingester Tenants", "ingester/tenants"),
+            IndexLink("Partitions consumed here", "ingester/partitions"),
+        )
     groups = [
         IndexGroup("Overview", 1, (IndexLink("Services' status", "services"),)),
         IndexGroup(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.bucket.store import Bucket
@@ -40,12 +40,14 @@ from mimir_ingest.ingester.read_gate import ALL_OWNED, Demand, ReadGate
 from mimir_ingest.ingester.reader_health import explain_unready
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.ingester.shipping import CutShipper
+from mimir_ingest.ingester.tenant_facts import TenantFacts, describe_tenant, describe_tenants, read_published
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.obs.metrics import IngesterMetrics
 from mimir_ingest.obs.tenant_metrics import MetricGroups
+from mimir_ingest.tsdb.block_meta import MetaFile
 from mimir_ingest.wire.record import RecordSettings
 
 _Answer = TypeVar("_Answer")
@@ -363,6 +365,21 @@ class Ingester:
         """Return tenant → series and rates in the partitions consumed here, whether or not they have caught up."""
         return total_tenants(self._states(), self._rates)
 
+    async def tenant_facts(self) -> list[TenantFacts]:
+        """Return what is here of every tenant, ascending."""
+        return await self._in_thread(describe_tenants, self._states())
+
+    async def facts_of(self, tenant: str) -> TenantFacts | None:
+        """Return what is here of a tenant, None if nothing."""
+        return await self._in_thread(describe_tenant, self._states(), tenant)
+
+    async def published(self, facts: TenantFacts) -> list[tuple[MetaFile, int]]:
+        """Return a tenant's recent blocks that are in the bucket, and when (ms) they came. Raises StoreUnavailable."""
+        return await self._in_thread(read_published, self._bucket, facts.blocks)
+
+    async def _in_thread(self, function: Callable[..., _Answer], *args: Any) -> _Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._query_pool, function, *args)
+
     def _states(self) -> dict[int, PartitionState]:
         return {p: c.state for p, c in sorted(self._consumers.items()) if c.state is not None}
 
@@ -437,9 +454,8 @@ class Ingester:
                 self._metrics.local_limit(tenant, len(states) * self._default_record_settings(tenant).max_series)
 
     async def _show_active(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._tracking.update_period_s)
             states, since_ms = [*self._states().values()], self._active_since_ms()
-            counts = await loop.run_in_executor(self._query_pool, count_active, states, self._trackers_of, since_ms)
+            counts = await self._in_thread(count_active, states, self._trackers_of, since_ms)
             self._active_series.show(counts)

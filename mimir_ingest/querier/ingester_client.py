@@ -85,7 +85,9 @@ class IngesterClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        """Make the session."""
+        """Make the session; does nothing where there is one."""
+        if self._session is not None:
+            return
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=30.0, ssl=self._tls or True),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
