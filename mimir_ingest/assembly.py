@@ -184,7 +184,8 @@ class _Builder:
         self._shard_size_of = lambda tenant: runtime.for_tenant(tenant).ingestion_partitions_tenant_shard_size
         self._distributor_metrics: DistributorMetrics | None = None
         self._door: SeriesDoor | None = None
-        self._owned: Callable[[], int] = lambda: 0
+        self._owned: Callable[[], frozenset[int]] = frozenset
+        self._shard = ring_wiring.write_shards(watcher)
         self._groups = MetricGroups(settings.max_separate_metrics_groups_per_user)
         self._strong_reads = StrongReadMetrics.create(registry, topic=ring_wiring.topic(settings.ingest_storage))
         self._lifecycler_metrics = LifecyclerMetrics.create(registry)
@@ -195,7 +196,7 @@ class _Builder:
         return Distributor(
             log,
             ring=lambda: watcher.ring,
-            shard=ring_wiring.write_shards(watcher),
+            shard=self._shard,
             ring_confirmed_s=lambda: watcher.confirmed_s,
             limits_for=self._limits_for,
             metrics=self._distributor_metrics,
@@ -236,15 +237,17 @@ class _Builder:
             trackers_of=self._trackers_of,
             **wiring.ingester_options(self._settings),
         )
-        self._owned = lambda: len(ingester.owned)
+        self._owned = lambda: ingester.owned
         limits = wiring.ingester_limits(self._settings, self._runtime)
         self._door = SeriesDoor(ingester, limits, IngesterLimitMetrics.create(self._registry))
         return ingester
 
     def _metadata_limits(self, tenant: str) -> MetadataLimits:
         """Return how much metadata the partitions owned here keep; all of one family is in one partition."""
-        limits, partitions = self._limits_for(tenant), len(self._watcher.ring.active_partitions)
-        share = partition_share(limits.max_global_metadata_per_user, partitions) * max(self._owned(), 1)
+        limits = self._limits_for(tenant)
+        active = self._shard(tenant, limits.ingestion_partitions_tenant_shard_size).active_partitions
+        share = partition_share(limits.max_global_metadata_per_user, len(active))
+        share *= max(len(self._owned() & frozenset(active)), 1)
         return MetadataLimits(share, limits.max_global_metadata_per_metric)
 
     def distributor_instance(self, port: int) -> InstanceLifecycler:

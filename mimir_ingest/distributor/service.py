@@ -33,6 +33,7 @@ from mimir_ingest.distributor.plan import PlannedWrite, plan_write
 from mimir_ingest.distributor.rate_limit import RATE_LIMITED, RateLimiters
 from mimir_ingest.distributor.relabel import Relabeller
 from mimir_ingest.distributor.series_limits import OverLimits
+from mimir_ingest.distributor.validate import shortened_text
 from mimir_ingest.errors import IngestError, InvalidSeries, LimitExceeded, LogUnavailable
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.obs.metrics import DistributorMetrics, WriterMetrics
@@ -220,6 +221,7 @@ class Distributor:
         except LimitExceeded as error:
             self.admission.leave(push.size)
             if error.http_status == 429:
+                self.counters(tenant)  # why: what is counted of a tenant goes with its counters
                 self._metrics.discarded_requests.labels(tenant, RATE_LIMITED).inc()
             raise
         push.limits = limits
@@ -302,6 +304,8 @@ class Distributor:
 
         try:
             inline = len(body) <= INLINE_BODY_BYTES and size <= 16 * INLINE_BODY_BYTES
+            if self._over_limits is not None and limits.max_global_series_per_metric:
+                inline = False  # why: the head is asked at every push then, and may be busy or have to count first
             if limits.ha is None:
                 planned, received = await self._work(inline, lambda: plan(read(), None))
             else:
@@ -315,12 +319,8 @@ class Distributor:
         if planned.rejected:
             raise planned.rejected
         if planned.shortened:
-            _log.warning(
-                "label values over the limit were shortened",
-                user=tenant,
-                series=planned.shortened,
-                strategy=limits.label_value_length_over_limit_strategy,
-            )
+            strategy = limits.label_value_length_over_limit_strategy
+            _log.warning(shortened_text(strategy), user=tenant, series=planned.shortened)
         if not planned.records:
             return _result(planned, {}, received)
         self.admission.count_items(planned.samples + planned.histograms + planned.exemplars + planned.metadata)

@@ -322,6 +322,16 @@ def _too_many_labels(metric: bytes, label_bytes: bytes, count: int, limits: Dist
     )
 
 
+def shortened_text(strategy: str) -> str:
+    """Return what Mimir logs of label values that a strategy has shortened."""
+    became = {"truncate": "truncated and appended their hash value", "drop": "replaced by their hash value"}[strategy]
+    return with_tenant_flags(
+        f"received some series whose label value lengths exceed the limit; label values were {became}",
+        RULE_IDS[SeriesRule.LABEL_VALUE_TOO_LONG],
+        "validation.max-length-label-value",
+    )
+
+
 def shorten_value(value: bytes, limits: DistributorLimits) -> bytes:
     """Return a label value that fits: cut with its hash behind, or only its hash; unchanged if it fits or may not.
 
