@@ -28,6 +28,7 @@ from mimir_ingest.api.errors import (
     Scope,
     Send,
 )
+from mimir_ingest.api.negotiate import parse_weights
 
 GZIP_MIN_BYTES = 1400
 """Smaller bodies are not compressed; Mimir's bound."""
@@ -172,19 +173,7 @@ def plain_routing(application: FastAPI) -> None:
 
 def accepts(header: str) -> tuple[bool, bool]:
     """Return (whether gzip is accepted, whether the plain body is) by an `Accept-Encoding` header."""
-    weights: dict[str, float] = {}
-    for item in header.split(","):
-        coding, *parameters = (part.strip().lower() for part in item.split(";"))
-        weight = 1.0
-        for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip() == "q":
-                try:
-                    weight = float(value)
-                except ValueError:
-                    weight = 0.0
-        if coding:
-            weights[coding] = weight
+    weights = parse_weights(header)
     rest = weights.get("*")
     gzip = weights.get("gzip", weights.get("x-gzip", rest or 0.0)) > 0
     identity = weights.get("identity", 0.0 if rest == 0 else 1.0) > 0

@@ -14,6 +14,7 @@ import orjson
 from fastapi import Request, Response
 
 from mimir_ingest.api.exemplars import exemplar_range, exemplars_json, selectors_of
+from mimir_ingest.api.negotiate import ARROW, wants_arrow
 from mimir_ingest.api.params import Params, bad_parameter, parse_duration, parse_limit, range_params, series_range
 from mimir_ingest.api.query_admission import Listing, admit_listing, admit_query
 from mimir_ingest.api.render import JSON, clean, limited, result_json, stats_json, success
@@ -30,7 +31,7 @@ from mimir_ingest.promql.ast_json import to_json
 from mimir_ingest.promql.nodes import Expr, ValueType
 from mimir_ingest.promql.parser import parse_expr, parse_metric_selector
 from mimir_ingest.promql.prettier import prettify
-from mimir_ingest.promql.values import Matrix, Vector
+from mimir_ingest.promql.values import Matrix, Scalar, String, Vector
 from mimir_ingest.querier.query_limits import clamp_count
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.service import Querier, QueryAnswer
@@ -174,9 +175,10 @@ class QueryApi:
             earliest_ms=admitted.earliest_ms,
         )
         value = answer.result.value
-        if isinstance(value, Vector | Matrix) and len(value.values) > INLINE_POINTS:
-            return await asyncio.to_thread(_render, params, text, answer, limit)
-        return _render(params, text, answer, limit)
+        arrow = wants_arrow(asked.http.headers.get("accept", ""))
+        if arrow or (isinstance(value, Vector | Matrix) and len(value.values) > INLINE_POINTS):
+            return await asyncio.to_thread(_render, params, text, answer, limit, arrow=arrow)
+        return _render(params, text, answer, limit, arrow=False)
 
     async def series(self, asked: ApiRequest) -> Response:
         """`/series`: label sets that any of the selectors matches."""
@@ -273,23 +275,36 @@ class QueryApi:
         raise QueryError("not implemented", error_type="internal")
 
 
-def _render(params: Params, text: str, answer: QueryAnswer, limit: int) -> Response:
+def _render(params: Params, text: str, answer: QueryAnswer, limit: int, *, arrow: bool) -> Response:
     result = answer.result
     value, cut = limited(result.value, limit)
-    data = "{" + result_json(value)
     warnings, infos = result.annotations.render(text, limit=MAX_ANNOTATIONS)
     warnings = [*answer.warnings, *warnings]
     asked = params.get("stats")
-    if asked:
-        data += ',"stats":' + stats_json(result.stats, answer.timings)
-        if asked not in ("true", "all"):
-            warnings.append(
-                f"value {go_quote(asked)} for parameter "
-                '"stats" is deprecated and will be rejected in the next major release, use "true" or "all"'
-            )
+    stats = stats_json(result.stats, answer.timings) if asked else ""
+    if asked and asked not in ("true", "all"):
+        warnings.append(
+            f"value {go_quote(asked)} for parameter "
+            '"stats" is deprecated and will be rejected in the next major release, use "true" or "all"'
+        )
     if cut:
         warnings.append(TRUNCATED)
-    return success(data + "}", warnings=warnings, infos=infos)
+    if arrow:
+        return _arrow_response(value, warnings, infos, stats)
+    data = result_json(value) + (f',"stats":{stats}' if stats else "")
+    return success(f"{{{data}}}", warnings=warnings, infos=infos)
+
+
+def _arrow_response(
+    value: Vector | Matrix | Scalar | String, warnings: list[str], infos: list[str], stats: str
+) -> Response:
+    """Return a result as an Arrow stream; `stats` is JSON, or empty. Takes long the first time (see `arrow`)."""
+    from mimir_ingest.api.arrow import result_arrow
+
+    facts: dict[str, object] = {"warnings": warnings, "infos": infos}
+    if stats:
+        facts["stats"] = orjson.Fragment(stats)
+    return Response(result_arrow(value, facts), media_type=ARROW, headers={"Vary": "Accept"})
 
 
 def path_label_name(request: Request) -> str:
