@@ -17,7 +17,7 @@ import time
 import urllib.parse
 
 from benchmarks.systems import System, installed
-from benchmarks.workload import METRICS, Workload
+from benchmarks.workload import Workload
 
 
 def send(system: System, bodies: list[bytes], connections: int) -> list[float]:
@@ -62,12 +62,13 @@ def send(system: System, bodies: list[bytes], connections: int) -> list[float]:
 
 def wait_queryable(system: System, load: Workload, timeout_s: float = 120) -> None:
     """Return when the last round of every series can be queried."""
-    last_s = (load.start_ms + (load.rounds - 1) * load.step_ms) / 1000
-    expression = f"count(count_over_time({{__name__=~'http_requests_[0-{METRICS - 1}]_total'}}[1s]))"
+    expression = f"count(count_over_time({load.selector}[1s]))"
     deadline = time.monotonic() + timeout_s
     seen = "nothing"
     while time.monotonic() < deadline:
-        result = json.loads(system.get("/api/v1/query", query=expression, time=f"{last_s:.3f}"))["data"]["result"]
+        result = json.loads(system.get("/api/v1/query", query=expression, time=f"{load.end_ms / 1000:.3f}"))["data"][
+            "result"
+        ]
         if result:
             seen = result[0]["value"][1]
             if int(float(seen)) == load.series:

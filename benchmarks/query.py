@@ -1,8 +1,12 @@
 """Queries: latency over HTTP, one at a time and eight at once, beside the peers.
 
     python -m benchmarks.query [--series 20000] [--repeat 9] [--only sum_by_rate]
+    python -m benchmarks.query --scale 1000,10000,50000,200000 [--rounds 240]
 
-Every system holds the same hour of 15 s samples, 5,000 series a metric; no result cache is used.
+Every system holds the same hour of 15 s samples, 5,000 series a metric, and as many series of buckets; no result cache
+is used. A query's floor is decoding what it reads and one pass over it, in this process, in the same run.
+
+`--scale` asks this project alone for a sum of rates over all series, of which there are more and more.
 """
 
 from __future__ import annotations
@@ -12,84 +16,180 @@ import concurrent.futures
 import math
 import statistics
 import time
+from typing import NamedTuple
 
+from benchmarks.floor import floor_ms, segments_of
 from benchmarks.ingest import send, wait_queryable
-from benchmarks.systems import System, installed
-from benchmarks.workload import Workload
+from benchmarks.systems import System, installed, mimir_ingest
+from benchmarks.workload import METRICS, BucketWorkload, Workload
+
+_LOOKBACK_MS = 300_000
+
+
+class Query(NamedTuple):
+    """A query, and how many series it reads: all of a metric, all of the workload's, or one."""
+
+    kind: str
+    expression: str
+    reads: str = "metric"
+
 
 QUERIES = {
-    "instant_count_all": ("instant", 'count({__name__=~"http_requests_.*"})'),
-    "instant_sum_by": ("instant", "sum by (status_code) (http_requests_0_total)"),
-    "instant_sum_by_rate": ("instant", "sum by (status_code) (rate(http_requests_0_total[5m]))"),
-    "range_one_series": ("range", 'http_requests_0_total{pod="frontend-application-00000000-00000"}'),
-    "sum_by_rate": ("range", "sum by (status_code) (rate(http_requests_0_total[5m]))"),
-    "topk_max_over_time": ("range", "topk(5, max_over_time(http_requests_1_total[10m]))"),
-    "join_of_rates": (
+    "instant_count_all": Query("instant", 'count({__name__=~"http_requests_.*"})', "all"),
+    "instant_sum_by": Query("instant", "sum by (status_code) (http_requests_0_total)"),
+    "instant_sum_by_rate": Query("instant", "sum by (status_code) (rate(http_requests_0_total[5m]))"),
+    "range_one_series": Query("range", 'http_requests_0_total{pod="frontend-application-00000000-00000"}', "one"),
+    "sum_by_rate": Query("range", "sum by (status_code) (rate(http_requests_0_total[5m]))"),
+    "histogram_quantile": Query(
+        "range", "histogram_quantile(0.9, sum by (le) (rate(http_request_duration_seconds_bucket[5m])))"
+    ),
+    "topk_max_over_time": Query("range", "topk(5, max_over_time(http_requests_1_total[10m]))"),
+    "join_of_rates": Query(
         "range",
         "sum(rate(http_requests_0_total[5m]) / on(pod, instance) group_left() rate(http_requests_0_total[5m]))",
     ),
-    "avg_by_regexp": ("range", 'avg by (method) (http_requests_2_total{namespace=~"team-0[0-4].*"})'),
-    "avg_quantile_over_time": ("range", "avg(quantile_over_time(0.9, http_requests_3_total[10m]))"),
+    "avg_by_regexp": Query("range", 'avg by (method) (http_requests_2_total{namespace=~"team-0[0-4].*"})'),
+    "avg_quantile_over_time": Query("range", "avg(quantile_over_time(0.9, http_requests_3_total[10m]))"),
 }
 
+_SCALED = 'sum by (status_code) (rate({__name__=~"http_requests_.*"}[5m]))'
 
-def ask(system: System, kind: str, expression: str, start_s: int, end_s: int) -> float:
+
+class Figures(NamedTuple):
+    """What one query takes of one system."""
+
+    alone_ms: float
+    together_ms: float
+    cpu_ms: float
+
+
+def ask(system: System, query: Query, load: Workload) -> float:
     """Send one query; return its latency in ms."""
+    start_s, end_s = load.start_ms // 1000, load.end_ms // 1000
     began = time.perf_counter()
-    if kind == "instant":
-        system.get("/api/v1/query", query=expression, time=end_s, nocache=1)
+    if query.kind == "instant":
+        system.get("/api/v1/query", query=query.expression, time=end_s, nocache=1)
     else:
-        system.get("/api/v1/query_range", query=expression, start=start_s, end=end_s, step=15, nocache=1)
+        system.get("/api/v1/query_range", query=query.expression, start=start_s, end=end_s, step=15, nocache=1)
     return (time.perf_counter() - began) * 1000
 
 
-def measure(system: System, names: list[str], load: Workload, bodies: list[bytes], repeat: int) -> dict[str, tuple]:
-    """Load a system, then return per query (median ms alone, median ms of eight at once, CPU ms a request)."""
+def repeated(system: System, query: Query, load: Workload, repeat: int) -> Figures:
+    """Return medians of a query alone and of eight at once, and the CPU of a request alone."""
+    ask(system, query, load)
+    cpu = system.cpu_seconds()
+    alone = [ask(system, query, load) for _ in range(repeat)]
+    cpu = (system.cpu_seconds() - cpu) / repeat * 1000
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda _: ask(system, query, load), range(16)))
+    return Figures(statistics.median(alone), statistics.median(together), cpu)
+
+
+def measure(
+    system: System, names: list[str], loads: list[tuple[Workload, list[bytes]]], repeat: int
+) -> tuple[dict[str, Figures], float]:
+    """Load a system, then return its figures a query, and the most memory that it had (MiB)."""
     system.start()
     try:
-        send(system, bodies, 2)
-        wait_queryable(system, load)
+        for load, bodies in loads:
+            send(system, bodies, 2)
+            wait_queryable(system, load)
         time.sleep(2)
-        start_s = load.start_ms // 1000
-        end_s = start_s + (load.rounds - 1) * load.step_ms // 1000
-        figures = {}
-        for name in names:
-            kind, expression = QUERIES[name]
-            ask(system, kind, expression, start_s, end_s)
-            cpu = system.cpu_seconds()
-            alone = [ask(system, kind, expression, start_s, end_s) for _ in range(repeat)]
-            cpu = (system.cpu_seconds() - cpu) / repeat * 1000
-            with concurrent.futures.ThreadPoolExecutor(8) as pool:
-                together = list(pool.map(lambda _: ask(system, kind, expression, start_s, end_s), range(16)))  # noqa: B023
-            figures[name] = (statistics.median(alone), statistics.median(together), cpu)
-        return figures
+        figures = {name: repeated(system, QUERIES[name], loads[0][0], repeat) for name in names}
+        return figures, system.peak_memory_mib()
     finally:
         system.stop()
 
 
-def main() -> None:
+def floors(names: list[str], load: Workload, repeat: int) -> dict[str, float]:
+    """Return each query's floor (ms)."""
+    segments = segments_of(load, load.series)
+    counts = {"all": load.series, "metric": load.series // METRICS, "one": 1}
+    first_ms = {"instant": load.end_ms - _LOOKBACK_MS + 1, "range": load.start_ms - _LOOKBACK_MS}
+    return {
+        name: floor_ms(segments, counts[q.reads], first_ms[q.kind], load.end_ms + 1, repeat)
+        for name, q in QUERIES.items()
+        if name in names
+    }
+
+
+def compare(names: list[str], options: argparse.Namespace) -> None:
     """Measure every installed system and print a row a query."""
+    load = _workload(Workload, options.series, options.rounds)
+    buckets = _workload(BucketWorkload, options.series // METRICS, options.rounds)
+    loads = [(one, list(one.bodies())) for one in (load, buckets)]
+    systems = installed()
+    measured = {s.name: measure(s, names, loads, options.repeat) for s in systems}
+    floor = floors(names, load, options.repeat)
+    print(
+        f"{load.series} series and {buckets.series} buckets, {load.rounds} samples of 15 s each; "
+        "median ms alone / eight at once / CPU ms a request"
+    )
+    print(
+        f"{'':24}"
+        + "".join(f"{s.name:>28}" for s in systems)
+        + f"{'alone':>9}{'eight':>8}{'floor ms':>10}{'x floor':>9}"
+    )
+    for name in names:
+        row = {system: figures[name] for system, (figures, _) in measured.items()}
+        own = row.pop("mimir-ingest")
+        alone = own.alone_ms / min((f.alone_ms for f in row.values()), default=math.nan)
+        together = own.together_ms / min((f.together_ms for f in row.values()), default=math.nan)
+        print(
+            f"{name:24}"
+            + "".join(f"{f.alone_ms:>12.1f} /{f.together_ms:>7.1f} /{f.cpu_ms:>5.0f}" for f in (own, *row.values()))
+            + f"{alone:>8.2f}x{together:>7.2f}x{floor[name]:>10.1f}{own.alone_ms / floor[name]:>9.1f}"
+        )
+    print("alone, eight: mimir-ingest's time / the faster peer's")
+    print("peak memory: " + ", ".join(f"{name} {peak:.0f} MiB" for name, (_, peak) in measured.items()))
+
+
+def scale(sizes: list[int], options: argparse.Namespace) -> None:
+    """Ask for a sum of rates over more and more series; print a row a size."""
+    print(f"{_SCALED}, {options.rounds} samples of 15 s a series")
+    print(f"{'series':>9}{'samples':>12}{'median ms':>11}{'CPU ms':>9}{'CPU ns a sample':>17}{'peak MiB':>10}")
+    for size in sizes:
+        load = _workload(Workload, size, options.rounds)
+        system = mimir_ingest(["-querier.max-samples=1000000000"])
+        system.start()
+        try:
+            send(system, list(load.bodies()), 2)
+            wait_queryable(system, load)
+            time.sleep(2)
+            loaded = system.peak_memory_mib()
+            query = Query("range", _SCALED, "all")
+            ask(system, query, load)
+            cpu = system.cpu_seconds()
+            times = [ask(system, query, load) for _ in range(options.repeat)]
+            cpu = (system.cpu_seconds() - cpu) / options.repeat
+            print(
+                f"{size:>9}{load.samples:>12}{statistics.median(times):>11.1f}{cpu * 1000:>9.0f}"
+                f"{cpu / load.samples * 1e9:>17.1f}{system.peak_memory_mib():>10.0f} ({loaded:.0f} before)"
+            )
+        finally:
+            system.stop()
+
+
+def _workload(kind: type[Workload], series: int, rounds: int) -> Workload:
+    step_ms = 15_000
+    start_ms = (int(time.time()) - rounds * step_ms // 1000) * 1000
+    # Ten requests a round: a peer refuses a series' round that overtakes the one before on the other connection.
+    return kind(series, max(1, min(2000, series // 10)), rounds, step_ms, start_ms)
+
+
+def main() -> None:
+    """Compare systems, or measure this one at several sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=240)
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--only", action="append", choices=sorted(QUERIES))
+    parser.add_argument("--scale", help="numbers of series, comma-separated")
     options = parser.parse_args()
-    names = options.only or list(QUERIES)
-    rounds, step_ms = 240, 15_000
-    start_ms = (int(time.time()) - rounds * step_ms // 1000) * 1000
-    load = Workload(options.series, 2000, rounds, step_ms, start_ms)
-    bodies = list(load.bodies())
-    systems = installed()
-    figures = {s.name: measure(s, names, load, bodies, options.repeat) for s in systems}
-    print(f"{load.series} series, 1 h of 15 s samples; median ms alone / eight at once / CPU ms a request")
-    print(f"{'':24}" + "".join(f"{s.name:>28}" for s in systems) + f"{'alone / faster peer':>22}")
-    for name in names:
-        row = f"{name:24}" + "".join(
-            f"{alone:>12.1f} /{together:>7.1f} /{cpu:>5.0f}"
-            for alone, together, cpu in (f[name] for f in figures.values())
-        )
-        fastest = min((f[name][0] for s, f in figures.items() if s != "mimir-ingest"), default=math.nan)
-        print(row + f"{figures['mimir-ingest'][name][0] / fastest:>21.2f}x")
+    if options.scale:
+        scale([int(size) for size in options.scale.split(",")], options)
+    else:
+        compare(options.only or list(QUERIES), options)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
 
@@ -40,6 +39,9 @@ def series_labels(index: int) -> list[tuple[str, str]]:
     ]
 
 
+BUCKETS = ("0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "+Inf")
+
+
 @dataclass(frozen=True)
 class Workload:
     """`series` series, `per_request` of them in a body, one sample each a round."""
@@ -50,15 +52,31 @@ class Workload:
     step_ms: int
     start_ms: int
 
+    selector = f'{{__name__=~"http_requests_[0-{METRICS - 1}]_total"}}'
+    """What selects all series."""
+
     @property
     def samples(self) -> int:
         """All samples."""
         return self.series * self.rounds
 
+    @property
+    def end_ms(self) -> int:
+        """The last round's timestamp."""
+        return self.start_ms + (self.rounds - 1) * self.step_ms
+
+    def labels(self, index: int) -> list[tuple[str, str]]:
+        """Return a series' labels."""
+        return series_labels(index)
+
+    def value(self, index, turn):
+        """Return a series' sample of a round, or of arrays of both: counters that grow by a varying amount."""
+        return turn * (1 + index % 17) + (index * 31 + turn * 7) % 5
+
     def bodies(self):
-        """Yield compressed bodies, round by round: counters that grow by a varying amount."""
+        """Yield compressed bodies, round by round."""
         encoded = [
-            b"".join(_field(1, _field(1, n.encode()) + _field(2, v.encode())) for n, v in series_labels(i))
+            b"".join(_field(1, _field(1, n.encode()) + _field(2, v.encode())) for n, v in self.labels(i))
             for i in range(self.series)
         ]
         for turn in range(self.rounds):
@@ -66,7 +84,23 @@ class Workload:
             for first in range(0, self.series, self.per_request):
                 parts = []
                 for i in range(first, min(first + self.per_request, self.series)):
-                    value = math.floor(turn * (1 + i % 17) + (i * 31 + turn * 7) % 5)
-                    sample = b"\x09" + struct.pack("<d", float(value)) + timestamp
+                    sample = b"\x09" + struct.pack("<d", self.value(i, turn)) + timestamp
                     parts.append(_field(1, encoded[i] + _field(2, sample)))
                 yield bytes(cramjam.snappy.compress_raw(b"".join(parts)))
+
+
+@dataclass(frozen=True)
+class BucketWorkload(Workload):
+    """Classic histograms of ten buckets each."""
+
+    selector = "http_request_duration_seconds_bucket"
+
+    def labels(self, index: int) -> list[tuple[str, str]]:
+        """Return a bucket's labels."""
+        labels = dict(series_labels(index // len(BUCKETS)))
+        return sorted({**labels, "__name__": self.selector, "le": BUCKETS[index % len(BUCKETS)]}.items())
+
+    def value(self, index, turn):
+        """Return a bucket's count, which is no less than that of the bucket before."""
+        histogram, bucket = divmod(index, len(BUCKETS))
+        return (bucket + 1) * super().value(histogram, turn)
