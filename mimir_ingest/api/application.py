@@ -67,6 +67,8 @@ from partitions.watch import RingWatcher
 
 PUSH_PATH = "/api/v1/push"
 OTLP_PATH = "/otlp/v1/metrics"
+MAX_FORM_BYTES = 1 << 20
+"""Of requests to pages and control endpoints; 413 over it."""
 
 _log = structlog.get_logger()
 
@@ -186,7 +188,14 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
 
 
 def _pages(routers: list[APIRouter]) -> FastAPI:
-    pages = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, title="mimir-ingest", version=__version__)
+    pages = FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        title="mimir-ingest",
+        version=__version__,
+        max_body_size=MAX_FORM_BYTES,
+    )
     plain_routing(pages)
     pages.add_exception_handler(IngestError, _text_error)
     pages.add_exception_handler(Exception, _internal_error)

@@ -13,6 +13,7 @@ What they do is `ingester.downscale`'s. All but shutdown and the last answer 503
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -21,7 +22,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from mimir_ingest.api.params import Params
-from mimir_ingest.errors import IngestError
+from mimir_ingest.api.tenant import check_tenant
+from mimir_ingest.errors import IngestError, TenantError
 from mimir_ingest.ingester.downscale import Downscale, DownscaleRefused, PartitionDownscale
 from mimir_ingest.ingester.membership import Membership
 from mimir_ingest.ingester.service import Ingester
@@ -46,7 +48,11 @@ def ingester_router(ingester: Ingester, membership: Membership, services: Servic
         if state() is not ServiceState.RUNNING:
             return PlainTextResponse(f"ingester is not running (state: {state()})\n", status_code=503)
         params = Params.parse(request.scope["query_string"], await request.body())
-        await _logged(ingester.flush(params.all("tenant") or None, params.get("wait") == "true"), "flush failed")
+        try:
+            tenants = [check_tenant(tenant) for tenant in params.all("tenant")]
+        except TenantError as error:
+            return PlainTextResponse(f"{error.message}\n".encode("utf-8", "replace"), status_code=400)
+        await _logged(ingester.flush(tenants or None, params.get("wait") == "true"), "flush failed")
         return Response(status_code=204)
 
     async def shutdown() -> Response:
@@ -84,7 +90,7 @@ def downscale_router(downscale: Downscale, services: ServiceRegistry) -> APIRout
     async def partition_downscale(request: Request) -> Response:
         """`?partition=` names another partition than the one of this instance's id (needed with leases)."""
         text = Params.parse(request.scope["query_string"]).get("partition")
-        if text and not (text.isascii() and text.isdecimal()):
+        if text and not re.fullmatch("[0-9]{1,10}", text):
             return PlainTextResponse("partition is not a number\n", status_code=400)
         act = {
             "GET": downscale.partition_downscale,

@@ -57,7 +57,5 @@ def go_time(now: datetime) -> str:
 
 def static_file(name: str) -> bytes | None:
     """Return a file of `web/static`, or None when there is none of that name."""
-    if not name or "/" in name or name.startswith("."):
-        return None
-    file = resources.files("mimir_ingest").joinpath("web", "static", name)
-    return file.read_bytes() if file.is_file() else None
+    folder = resources.files("mimir_ingest").joinpath("web", "static")
+    return next((file.read_bytes() for file in folder.iterdir() if file.name == name and file.is_file()), None)

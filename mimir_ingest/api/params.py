@@ -20,6 +20,9 @@ MIN_TIME_MS = -9_223_372_036_854_775
 """Earliest time that fits int64 microseconds; stands for Prometheus's minTime, which no sample can precede."""
 MAX_TIME_MS = 9_223_372_036_854_775
 
+_FARTHEST_MS = 1 << 62
+"""why: no sample is there, and adding an offset or a range stays within int64."""
+
 MAX_POINTS = 11_000
 """Prometheus's bound on steps of a range query."""
 
@@ -44,7 +47,7 @@ def parse_time(text: str) -> int:
     if _NUMBER.fullmatch(text):
         seconds = float(text)
         if math.isfinite(seconds) and abs(seconds) < 9.3e15:
-            return math.floor(seconds * 1000 + 0.5)
+            return min(max(math.floor(seconds * 1000 + 0.5), -_FARTHEST_MS), _FARTHEST_MS)
     if text in _GO_TIME_EXTREMES:
         return _GO_TIME_EXTREMES[text]
     found = _RFC3339.fullmatch(text)

@@ -6,6 +6,7 @@ A change of state together with a lock is one edit here, both or neither.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -37,6 +38,7 @@ _OFFERED: Mapping[PartitionState, tuple[PartitionState, ...]] = MappingProxyType
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 _RING = 1 << 32
+_NUMBER = re.compile("[+-]?[0-9]{1,10}")
 
 
 class BadForm(ValueError):
@@ -104,22 +106,22 @@ def _edit(params: Params, now_ms: int) -> Callable[[RingDesc], Iterable[Entry]] 
 
 def _partition(params: Params) -> int:
     text = params.get("partition_id")
-    if not text.lstrip("+-").isdecimal() or not text.isascii():
-        raise BadForm(f"invalid partition ID: {text!r} is not a number")
+    if not _NUMBER.fullmatch(text):
+        raise BadForm(f"invalid partition ID: {text[:60]!r} is not a number")
     return int(text)
 
 
 def _state(params: Params) -> PartitionState:
     text = params.get("partition_state")
     if text not in _STATES:
-        raise BadForm(f"invalid partition state: {text!r}")
+        raise BadForm(f"invalid partition state: {text[:60]!r}")
     return _STATES[text]
 
 
 def _locked(params: Params) -> bool:
     text = params.get("locked")
     if text not in _TRUE | _FALSE:
-        raise BadForm(f"invalid boolean value for the locked field: {text!r}")
+        raise BadForm(f"invalid boolean value for the locked field: {text[:60]!r}")
     return text in _TRUE
 
 

@@ -7,6 +7,7 @@ threads share, and takes a lock for the few instructions that a step needs.
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -196,7 +197,7 @@ def retry_after_s(attempt: str | None, *, min_backoff_s: float, max_backoff_s: f
         Uniform in 0..1: the jitter, from half to one and a half times the delay.
     """
     number = 1
-    if attempt is not None and attempt.isascii() and attempt.lstrip("+").isdigit():
+    if attempt is not None and re.fullmatch(r"\+?[0-9]+", attempt):
         number = max(int(attempt[:10]), 1)
     delay = min(min_backoff_s * 2.0 ** min(number - 1, 60), max_backoff_s)
     return int(min(max(delay * (0.5 + chance), min_backoff_s), max_backoff_s))

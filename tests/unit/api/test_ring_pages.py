@@ -188,6 +188,8 @@ async def test_forms_change_state_and_lock_and_an_unknown_action_does_nothing(ri
     ("form", "text"),
     [
         ({"action": "change_state", "partition_id": "x", "partition_state": "PartitionActive"}, "invalid partition ID"),
+        ({"action": "change_state", "partition_id": "+-7", "partition_state": "2"}, "invalid partition ID"),
+        ({"action": "change_state", "partition_id": "9" * 5000, "partition_state": "2"}, "invalid partition ID"),
         ({"action": "change_state", "partition_id": "0", "partition_state": "ACTIVE"}, "invalid partition state"),
         ({"action": "state_change_lock", "partition_id": "0", "locked": "perhaps"}, "invalid boolean"),
         (

@@ -75,7 +75,13 @@ async def test_static_files_are_served_and_nothing_else():
         assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")
         assert "@import" not in sheet.text
         assert "url(" not in sheet.text
-        for path in ("/static/none.css", "/static/..%2f..%2ferrors.py", "/static/%2e%2e", "/static/.hidden"):
+        for path in (
+            "/static/none.css",
+            "/static/..%2f..%2ferrors.py",
+            "/static/%2e%2e",
+            "/static/.hidden",
+            "/static/" + "x" * 999,
+        ):
             assert (await http.get(path)).status_code == 404
 
 

@@ -140,6 +140,9 @@ def test_the_moving_rate_starts_with_the_first_second_and_decays_through_idle_on
         ("", 0.5, 6),
         ("²", 0.5, 6),
         ("9" * 400, 0.5, 96),
+        ("+2", 0.5, 12),
+        ("++2", 0.5, 6),
+        ("+" * 11 + "2", 0.5, 6),
     ],
 )
 def test_the_time_to_come_back_doubles_with_each_attempt_within_its_bounds(attempt, chance, seconds):
