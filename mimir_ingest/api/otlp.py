@@ -31,7 +31,14 @@ _RETRYABLE = (502, 503, 504)
 _CODES = {202: 6, 400: 3, 429: 8, 499: 1, 501: 12, 503: 14}
 """gRPC codes by the HTTP status that the error would have on remote write; any other is 13, Internal."""
 _FAILED_PRECONDITION = 9
-_PRECONDITIONS = frozenset({"err-mimir-tenant-too-many-ha-clusters"})
+_INVALID_ARGUMENT = 3
+_PRECONDITIONS = frozenset(
+    {
+        "err-mimir-tenant-too-many-ha-clusters",
+        "err-mimir-max-series-per-user",
+        "err-mimir-max-series-per-metric",
+    }
+)
 
 
 class OtlpEdge:
@@ -70,7 +77,8 @@ class OtlpEdge:
         points, json = result.data_points, _is_json(headers)
         texts = [error for error in (points and points.error, result.error and result.error.message) if error]
         if points is not None and texts and result.refused_points == points.received:
-            return _answer(400, status_body(400 if result.error is None else 3, "\n".join(texts), json=json), json=json)
+            code = 400 if result.error is None else _code(result.error, _INVALID_ARGUMENT)
+            return _answer(400, status_body(code, "\n".join(texts), json=json), json=json)
         return _answer(200, response_body(result.refused_points, "\n".join(texts), json=json), json=json)
 
     def refused(
@@ -82,10 +90,8 @@ class OtlpEdge:
             return error_answer(error)
         if isinstance(error, InvalidRequest | RequestTooLarge):
             code = status
-        elif error.error_id in _PRECONDITIONS:
-            code = _FAILED_PRECONDITION
         else:
-            code = _CODES.get(status, 13)
+            code = _code(error, _CODES.get(status, 13))
         if status >= 500 and status not in _RETRYABLE:
             status = 503
         json = _is_json(headers)
@@ -105,6 +111,11 @@ def _as_asked(settings: OtlpSettings, headers: Mapping[bytes, bytes]) -> OtlpSet
     if suffixes not in _TRUE | _FALSE:
         raise InvalidRequest(f"{_SUFFIXES_HEADER.decode()} is neither true nor false: {suffixes}")
     return replace(settings, strategy=strategy_of(STRATEGIES[settings.strategy][0], suffixes in _TRUE))
+
+
+def _code(error: IngestError | PartitionError, otherwise: int) -> int:
+    """Return the gRPC code of an error that is a tenant's limit; of any other, the one given."""
+    return _FAILED_PRECONDITION if error.error_id in _PRECONDITIONS else otherwise
 
 
 def _is_json(headers: Mapping[bytes, bytes]) -> bool:

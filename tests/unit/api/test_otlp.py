@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import math
 
 import cramjam
+import numpy as np
 import pytest
 from google.protobuf import json_format
 from google.rpc.status_pb2 import Status
@@ -38,7 +40,7 @@ from tests.support.otlp_corpus import (
     total,
 )
 from tests.support.push_target import NOW_MS as TARGET_NOW_MS
-from tests.support.push_target import PushTarget
+from tests.support.push_target import PushTarget, record_labels
 from tests.support.random_batches import starts_of
 
 JSON = {"Content_Type": "application/json"}
@@ -333,6 +335,30 @@ async def test_a_choice_of_names_that_is_none_is_a_400(header):
         assert (answer.status_code, status_of(answer)[1]) == (400, 400)
         assert "maybe" in status_of(answer)[2]
         assert stored(target) == []
+
+
+async def test_data_points_of_series_over_a_limit_are_refused_and_the_others_stored():
+    body = request(
+        gauge("g", *[point({"i": str(i)}, asInt=1) for i in range(3)]),
+        histogram("h", point(bucketCounts=[1, 2], explicitBounds=[1], count=3, sum=1)),
+    ).SerializeToString()
+    limits = DistributorLimits(max_global_series_per_user=5)
+    over = {"g": 2, "h": 3}
+
+    def over_limits(partition, tenant, batch, settings):
+        assert settings.max_series == 5
+        sets = [batch.labels[a:b].tobytes() for a, b in itertools.pairwise(batch.label_offsets)]
+        names = [dict(record_labels(labels))[b"__name__"].decode().partition("_")[0] for labels in sets]
+        return np.array([-2 if names[:i].count(name) >= over[name] else 0 for i, name in enumerate(names)], np.int32)
+
+    async with PushTarget(limits, edge=edge(), over_limits=over_limits) as target:
+        partial = ExportMetricsServiceResponse.FromString((await target.post(body)).content).partial_success
+        assert partial.rejected_data_points == 2
+        assert "(err-mimir-max-series-per-user)" in partial.error_message
+        assert len(stored(target)) == 5
+        over |= {"g": 0, "h": 0}
+        assert status_of(await target.post(body))[:2] == (400, 9)
+        assert len(stored(target)) == 5
 
 
 async def test_no_recorded_value_is_the_staleness_marker_bit_for_bit():
