@@ -346,7 +346,8 @@ class Distributor:
             try:
                 await self._ha_tracker.admit(tenant, sender, ha, counts=counts, sample_ms=sample_ms)
             except LimitExceeded:
-                self._metrics.discarded_samples.labels(tenant, "", TOO_MANY_HA_CLUSTERS).inc(counts[0] + counts[1])
+                group = self._groups.of(tenant, write.batch.first_value(limits.separate_metrics_group_label))
+                self._metrics.discarded_samples.labels(tenant, group, TOO_MANY_HA_CLUSTERS).inc(counts[0] + counts[1])
                 raise
         return True
 
