@@ -139,14 +139,14 @@ async def test_a_tenant_that_sends_through_no_replicas_keeps_its_labels():
 
 
 async def test_one_cluster_too_many_is_refused_and_counted():
-    async with target(replace(LIMITS, ha=HaLimits(max_clusters=1))) as running:
+    limits = replace(LIMITS, ha=HaLimits(max_clusters=1), separate_metrics_group_label="cluster")
+    async with target(limits) as running:
         assert (await running.push(from_replica(b"r0"))).status_code == 200
         answer = await running.push(from_replica(b"r0", cluster=b"us"))
         assert answer.status_code == 400
         assert "(limit: 1) (err-mimir-tenant-too-many-ha-clusters). To adjust the related" in answer.text
-        assert running.counters("cortex_discarded_samples") == {
-            "cortex_discarded_samples_total{reason=too_many_ha_clusters}": 1
-        }
+        discarded = {"user": "t", "group": "us", "reason": "too_many_ha_clusters"}
+        assert running.registry.get_sample_value("cortex_discarded_samples_total", discarded) == 1
 
 
 @pytest.mark.parametrize("protocol", ["remote write", "otlp", "influx"])
