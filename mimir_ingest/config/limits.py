@@ -127,7 +127,7 @@ class Limits:
     otel_convert_histograms_to_nhcb: bool
     """Whether OTLP histograms with explicit bounds become native histograms with custom buckets."""
     otel_native_delta_ingestion: bool
-    """Store OTLP metrics of delta temporality as they are; else they are refused."""
+    """Store OTLP metrics of delta temporality as they are; else they are added up (with Mimir's records: refused)."""
     otel_created_timestamp_zero_ingestion_enabled: bool
     """Write a zero at the start of an OTLP counter or histogram, if it lies at most 5 minutes before the sample."""
     max_fetched_chunks_per_query: int
