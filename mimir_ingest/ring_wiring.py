@@ -27,7 +27,7 @@ from mimir_ingest.obs.ring_metrics import RingCollector
 from partitions.errors import InvalidInstanceId
 from partitions.kv.contract import RingStore
 from partitions.lifecycle import LifecycleKnobs, partition_of
-from partitions.model import InstanceState
+from partitions.model import InstanceState, RingDesc
 from partitions.ring import PartitionRing
 from partitions.shuffle_shard import WriteShards
 from partitions.watch import RingWatcher
@@ -158,6 +158,11 @@ def make_watcher(settings: Settings, me: Identity, *, now_ms: Callable[[], int])
     )
 
 
+def ring_members(desc: RingDesc, ring: str) -> RingDesc:
+    """Return the document with nothing but one ring's instances: those of the processes that follow its store."""
+    return RingDesc({member.key: member for member in desc.instances(ring).values()}, desc.newest)
+
+
 def make_ha_tracker(
     settings: Settings,
     me: Identity,
@@ -178,7 +183,7 @@ def make_ha_tracker(
         writer=me.writer,
         now_ms=now_ms,
         heartbeat_timeout_ms=settings.distributor.ring.heartbeat_timeout.ms,
-        members=lambda: rings.desc,
+        members=lambda: ring_members(rings.desc, "distributor"),
     )
     ElectionCollector(
         registry,

@@ -80,7 +80,7 @@ class HaTracker:
         self._timeout_s, self._now_ms, self._monotonic_s = timeout_s, now_ms, monotonic_s
         self._jitter = random.uniform(-1.0, 1.0)
         self._seen: dict[str, Sightings] = {}
-        self._candidates: list[Candidate] = []
+        self._candidates: dict[str, Candidate] = {}
         self._next_round: asyncio.Task[None] | None = None
         self._rounds: set[asyncio.Task[None]] = set()
         self._electing = asyncio.Lock()
@@ -158,7 +158,8 @@ class HaTracker:
         """Return the election of a cluster that has none; who wins need not be the sender."""
         if not has_room(len(self.desc.elections.get(tenant, ())), limits):
             raise _too_many_clusters(limits)
-        self._candidates.append(Candidate(tenant, sender.cluster, sender.replica, now_ms))
+        key = election_key(tenant, sender.cluster)
+        self._candidates.setdefault(key, Candidate(tenant, sender.cluster, sender.replica, now_ms))
         if self._next_round is None:
             self._next_round = asyncio.create_task(self._hold_round(), name="ha-tracker-election")
             self._rounds.add(self._next_round)
@@ -172,7 +173,7 @@ class HaTracker:
             raise ElectionUnavailable(
                 f"the election of a replica was not stored within {self._timeout_s:g} s"
             ) from None
-        election = elected(self.desc, election_key(tenant, sender.cluster))
+        election = elected(self.desc, key)
         if election is None:  # others of the same round took the last places
             raise _too_many_clusters(limits)
         return election
@@ -181,8 +182,10 @@ class HaTracker:
         """Elect all candidates that have come until the round before was over."""
         async with self._electing:
             self._next_round = None  # who comes from now on is in another one
-            candidates, self._candidates = self._candidates, []
-            await self._change(lambda desc: first_elections(desc, candidates, self._limits_for, self._now_ms()))
+            candidates, self._candidates = self._candidates, {}
+            await self._change(
+                lambda desc: first_elections(desc, candidates.values(), self._limits_for, self._now_ms())
+            )
 
     def _end_round(self, ended: asyncio.Task[None]) -> None:
         self._rounds.discard(ended)

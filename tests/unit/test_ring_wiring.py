@@ -1,6 +1,7 @@
 """Who a process is in the rings, and where these are kept, by its settings."""
 
 import socket
+from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,10 +15,13 @@ from mimir_ingest.ring_wiring import (
     make_election_store,
     make_ha_tracker,
     make_ring_store,
+    ring_members,
 )
 from partitions.kv.kafka import KafkaRingStore
 from partitions.kv.sqlite import SqliteRingStore
+from partitions.upkeep import keeper
 from partitions.watch import RingWatcher
+from tests.support.ring import ingester, ring_of
 
 HOST = socket.gethostname()
 OWN = f"{HOST}:8080"
@@ -90,6 +94,13 @@ def test_elections_are_kept_beside_the_ring_and_nobody_opens_them_unasked(tmp_pa
             now_ms=lambda: 0,
         )
         assert (tracker is not None) == made
+
+
+def test_elections_are_kept_up_by_a_distributor_whoever_comes_first_in_the_ring():
+    distributor = replace(ingester("d", heartbeat_ms=5), ring="distributor")
+    desc = ring_of(ingester("a", heartbeat_ms=5), distributor)
+    assert keeper(desc, 5, 60_000) == "a"
+    assert keeper(ring_members(desc, "distributor"), 5, 60_000) == "d"
 
 
 def test_address_and_port_in_the_ring_may_be_given():
