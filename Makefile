@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PEERS ?= $(wildcard ../shared/bin)
+WORKERS ?= 2
 
 .PHONY: help run test setup setup-tests lint format bench clean
 
@@ -43,7 +44,7 @@ tests/kafka/libs/.complete: tests/kafka/pom.xml
 	else echo "java or mvn is missing: the Kafka tests will be skipped"; fi
 
 test: setup-tests lint
-	MIMIR_INGEST_PEERS=$${MIMIR_INGEST_PEERS:-$(abspath $(PEERS))} $(BIN)/python -m pytest -q $(ARGS)
+	MIMIR_INGEST_PEERS=$${MIMIR_INGEST_PEERS:-$(abspath $(PEERS))} $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup-tests
 	@$(BIN)/ruff check .
