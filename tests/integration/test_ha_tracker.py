@@ -21,7 +21,7 @@ FLAGS = (
     "-distributor.ha-tracker.enable-for-all-users=true",
     "-distributor.ha-tracker.update-timeout=1s",
     "-distributor.ha-tracker.update-timeout-jitter-max=500ms",
-    "-distributor.ha-tracker.failover-timeout=6s",
+    "-distributor.ha-tracker.failover-timeout=4s",
 )
 
 
