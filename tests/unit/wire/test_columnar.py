@@ -1,4 +1,5 @@
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from mimir_ingest.errors import RecordCorrupt, RecordVersionUnsupported
 from mimir_ingest.model.batch import WriteBatch
 from mimir_ingest.wire.columnar import RecordSettings, decode_columnar, encode_columnar
 from mimir_ingest.wire.record import VERSION_COLUMNAR, decode
-from tests.support.random_batches import BATCHES, batch_of, content
+from tests.support.random_batches import BATCHES, batch_of, content, histogram_batches
 
 POSITIVE = st.integers(0, 2**63 - 1)
 NAMES = st.lists(st.sampled_from([b"up", "\u00fc".encode(), b"x" * 300]), unique=True).map(tuple)
@@ -124,6 +125,52 @@ def test_mutated_values_give_an_error_of_ours_or_a_whole_batch(data):
 def test_any_bytes_give_an_error_of_ours_or_a_whole_batch(value):
     refused(value)
     refused(struct.pack("<HHIqqq", 1, 0, 1, 0, 0, 0) + value)
+
+
+@st.composite
+def started(draw):
+    """Batches whose samples say when they began, and whose series are deltas now and then."""
+    batch = draw(st.one_of(BATCHES, histogram_batches()))
+    starts = st.integers(-(2**63), 2**63 - 1)
+    histograms = batch.histograms
+    if histograms is not None and histograms.sample_count:
+        own = draw(st.lists(starts, min_size=histograms.sample_count, max_size=histograms.sample_count))
+        histograms = replace(histograms, starts=np.array(own, np.int64))
+    floats = draw(st.lists(starts, min_size=batch.sample_count, max_size=batch.sample_count))
+    deltas = draw(st.lists(st.booleans(), min_size=batch.series_count, max_size=batch.series_count))
+    return replace(batch, starts=np.array(floats, np.int64), deltas=np.array(deltas, bool), histograms=histograms)
+
+
+def listed(column):
+    """Return a column as a list; empty for one that is not there or says nothing."""
+    return column.tolist() if column is not None and column.any() else []
+
+
+@given(started())
+def test_starts_and_deltas_survive_and_go_with_their_series(batch):
+    value = encode_columnar(batch, RecordSettings())
+    got, _ = decode_columnar(value)
+    assert encode_columnar(got, RecordSettings()) == value
+    backwards = np.arange(got.series_count)[::-1]
+    for one in (got, got.take(backwards).take(backwards)):
+        assert listed(one.starts) == listed(batch.starts)
+        assert listed(one.deltas) == listed(batch.deltas)
+        assert one.histogram_count == batch.histogram_count
+        if batch.histogram_count:
+            assert listed(one.histograms.starts) == listed(batch.histograms.starts)
+
+
+def test_a_delta_mark_that_is_none_and_starts_of_other_samples_are_refused():
+    batch = replace(small(), starts=np.array([1, 2, 3]), deltas=np.array([True, False]))
+    value = bytearray(encode_columnar(batch, RecordSettings()))
+    at = value.rindex(b"\x01\x00" + bytes(6))
+    assert not refused(bytes(value))
+    value[at] = 2
+    with pytest.raises(RecordCorrupt, match="section deltas"):
+        decode_columnar(bytes(value))
+    fewer = replace(batch, starts=batch.starts[:2])
+    with pytest.raises(RecordCorrupt, match="2 starts for 3 values"):
+        decode_columnar(encode_columnar(fewer, RecordSettings()))
 
 
 def section(i: int) -> int:

@@ -1,6 +1,8 @@
 import contextlib
 import struct
 import tracemalloc
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,9 +18,10 @@ from tests.reference import hashing
 from tests.reference import symbolized as reference
 from tests.reference.varint import Refused, put
 from tests.support.protobuf_schema import WriteRequest
-from tests.support.random_batches import BATCHES, BITS, TIMES, content, label_bytes, starts_of
+from tests.support.random_batches import BATCHES, BITS, TIMES, batch_of, content, label_bytes, starts_of
 
 KNOWN = dict(enumerate(COMMON_SYMBOLS))
+STARTS = st.sampled_from([0, 0, 1_789_999_999_000, -1])
 STRINGS = st.sampled_from([b"", b"up", b"pod", b"__name__", b"job", b"default/kubernetes"]) | st.binary(max_size=150)
 
 
@@ -44,6 +47,26 @@ def test_the_protobuf_library_writes_the_same_bytes(batch):
     assert rows == series
     assert [(m.type, m.metric_family_name, m.help, m.unit) for m in request.metadata] == metadata
     assert request.source == source
+
+
+@given(BATCHES, st.data())
+def test_the_first_start_of_a_series_is_when_it_was_created(batch, data):
+    starts = data.draw(st.lists(STARTS, min_size=batch.sample_count, max_size=batch.sample_count))
+    value = encode_mimir(replace(batch, starts=np.array(starts, np.int64)), 1)
+    request = WriteRequest()
+    request.ParseFromString(value)
+    bounds = batch.sample_offsets.tolist()
+    first = [next(filter(None, starts[a:b]), 0) for a, b in pairwise(bounds)]
+    assert [one.created_timestamp for one in request.timeseries] == first
+    wanted = [[at] * (b - a) for at, (a, b) in zip(first, pairwise(bounds), strict=True)]
+    assert starts_of(decode(1, value).batch) == wanted
+    assert request.SerializeToString() == value
+
+
+def test_deltas_have_no_place_in_mimirs_records():
+    batch = batch_of([([(b"a", b"b")], [(5, bytes(8))])])
+    with pytest.raises(InvariantViolated, match="deltas"):
+        encode_mimir(replace(batch, deltas=np.array([True])), 1)
 
 
 def test_label_bytes_that_are_none_are_a_bug_of_ours():
@@ -95,7 +118,6 @@ def test_common_references_mean_what_the_specification_says(ref, text):
 
 
 SAMPLES = st.lists(st.tuples(TIMES, BITS), max_size=3)
-STARTS = st.sampled_from([0, 0, 1_789_999_999_000, -1])
 
 
 @st.composite
