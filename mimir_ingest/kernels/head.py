@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mimir_ingest.kernels._jit import bool_in, f64_in, f64_out, i32_in, i32_out, i64, i64_in, i64_out, inline, kernel
-from mimir_ingest.kernels.words import as_bits
+from mimir_ingest.kernels.words import as_bits, copy_over
 
 NO_SAMPLE = -(1 << 63)
 """Last timestamp of a series that is forgotten: it is new again when its next sample comes."""
@@ -350,6 +350,22 @@ def pick_staged(refs, timestamps, values, position_of, start_ms, end_ms, positio
     return found
 
 
+@inline
+def _first_not_before(timestamps, low, high, at):
+    """Return the first place in the ascending `timestamps[low:high]` that is not before `at`."""
+    if low == high or timestamps[low] >= at:
+        return low
+    if timestamps[high - 1] < at:
+        return high
+    while low < high:
+        middle = (low + high) // 2
+        if timestamps[middle] < at:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 @kernel(i64(i64_in, i64_in, i64_in, f64_in, i64, i64, i64_out, i64_out, i64_out, f64_out, i64_out, f64_out))
 def join_pieces(
     positions, piece_offsets, timestamps, values, start_ms, end_ms,
@@ -362,7 +378,7 @@ def join_pieces(
     positions : int64[p]
         Series (0..n) of each piece; pieces are in the order of acceptance.
     piece_offsets : int64[p + 1]
-        Piece i has the samples `piece_offsets[i]:piece_offsets[i + 1]`.
+        Piece i has the samples `piece_offsets[i]:piece_offsets[i + 1]`, timestamps ascending.
     timestamps, values : int64[m] (ms), float64[m]
         Samples; those outside `[start_ms, end_ms)` are left out.
     order : int64[p], written
@@ -377,7 +393,8 @@ def join_pieces(
     int64
         Samples written.
     """
-    words = values.view(np.uint64)
+    ts_bytes, value_bytes = timestamps.view(np.uint8), values.view(np.uint8)
+    ts_bytes_out, value_bytes_out = ts_out.view(np.uint8), values_out.view(np.uint8)
     words_out = values_out.view(np.uint64)
     spare_words = spare_values.view(np.uint64)
     n = len(offsets_out) - 1
@@ -396,14 +413,13 @@ def join_pieces(
         ascending = True
         for k in range(first, last):
             piece = order[k]
-            for i in range(piece_offsets[piece], piece_offsets[piece + 1]):
-                t = timestamps[i]
-                if start_ms <= t < end_ms:
-                    if written > begin and t <= ts_out[written - 1]:
-                        ascending = False
-                    ts_out[written] = t
-                    words_out[written] = words[i]
-                    written += 1
+            low = _first_not_before(timestamps, piece_offsets[piece], piece_offsets[piece + 1], start_ms)
+            high = _first_not_before(timestamps, low, piece_offsets[piece + 1], end_ms)
+            if low < high and written > begin and timestamps[low] <= ts_out[written - 1]:
+                ascending = False
+            copy_over(ts_bytes, 8 * low, 8 * (high - low), ts_bytes_out, 8 * written)
+            copy_over(value_bytes, 8 * low, 8 * (high - low), value_bytes_out, 8 * written)
+            written += high - low
         if not ascending:
             written = _ascend(ts_out, words_out, begin, written, spare_ts, spare_words)
         offsets_out[s] = begin
