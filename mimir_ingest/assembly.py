@@ -56,6 +56,7 @@ from mimir_ingest.tls import client_tls
 from mimir_ingest.wire.record import RecordSettings
 from partitions.lifecycler import InstanceLifecycler, PartitionLifecycler
 from partitions.model import InstanceDesc
+from partitions.ring import PartitionRing
 from partitions.watch import RingWatcher
 
 BLOCK_LIST_MAX_AGE_S = 60.0
@@ -235,6 +236,7 @@ class _Builder:
                 self._limits_for(tenant).max_global_exemplars_per_user, len(self._watcher.ring.active_partitions)
             ),
             trackers_of=self._trackers_of,
+            shard_of=self._shards() if self._settings.ingester.track_ingester_owned_series else None,
             **wiring.ingester_options(self._settings),
         )
         self._owned = lambda: ingester.owned
@@ -312,6 +314,10 @@ class _Builder:
             flush_on_shutdown=settings.blocks_storage.tsdb.flush_blocks_on_shutdown,
         )
         return membership, downscale
+
+    def _shards(self) -> Callable[[str], PartitionRing]:
+        shards = ring_wiring.write_shards(self._watcher)
+        return lambda tenant: shards(tenant, self._shard_size_of(tenant))
 
     def ingester_client(self) -> IngesterClient:
         grpc_client = self._settings.ingester_client.grpc_client_config

@@ -162,6 +162,7 @@ def ingester_options(settings: Settings) -> dict[str, Any]:
             metrics_enabled=settings.ingester.active_series_metrics_enabled,
             update_period_s=settings.ingester.active_series_metrics_update_period.seconds,
             idle_timeout_s=settings.ingester.active_series_metrics_idle_timeout.seconds,
+            owned_period_s=settings.ingester.owned_series_update_interval.seconds,
             rate_period_s=settings.ingester.rate_update_period.seconds,
         ),
     }

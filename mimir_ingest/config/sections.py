@@ -244,6 +244,8 @@ class IngesterSection(Section):
     ring: IngesterRingSection
     partition_ring: PartitionRingSection
     metadata_retain_period: Annotated[Span, said("How long metric metadata is kept after it was last received.")]
+    track_ingester_owned_series: Annotated[bool, said("Count owned series in a metric, for autoscaling.")]
+    owned_series_update_interval: Annotated[Span, said("How often owned series are counted.")]
     rate_update_period: Annotated[Span, said("How often the ingestion rates of statistics pages are updated.")]
     active_series_metrics_enabled: Annotated[bool, said("Count active series in metrics.")]
     active_series_metrics_update_period: Annotated[Span, said("How often active series are counted.")]

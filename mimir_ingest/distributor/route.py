@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mimir_ingest.errors import InvariantViolated
-from mimir_ingest.kernels.hashing import FNV_OFFSET_BASIS, fnv1_extend, fnv1_spans, series_tokens
+from mimir_ingest.kernels.hashing import fnv1_spans
 from mimir_ingest.model.batch import MetadataColumns, WriteBatch
+from mimir_ingest.model.series_tokens import tenant_state, tokens_of
 from partitions.errors import NoActivePartition
 from partitions.ring import PartitionRing
 
@@ -56,15 +57,11 @@ def route(batch: WriteBatch, tenant: str, ring: PartitionRing) -> list[Part]:
 
 def batch_tokens(batch: WriteBatch, tenant: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the partition tokens, uint32[series] and uint32[metadata items]."""
-    state = fnv1_extend(np.uint32(FNV_OFFSET_BASIS), np.frombuffer(tenant.encode(), np.uint8))
-    tokens = np.empty(batch.series_count, np.uint32)
-    scratch = np.empty(len(batch.labels) + 16, np.uint8)
-    if series_tokens(state, batch.labels, batch.label_offsets, scratch, tokens) < 0:
-        raise InvariantViolated("label bytes of a validated batch do not parse")
+    tokens = tokens_of(tenant, batch.labels, batch.label_offsets)
     offsets = batch.metadata.offsets
     families = np.stack([offsets[:-1:3], offsets[1::3]], axis=1).reshape(-1)
     metadata_tokens = np.empty(len(batch.metadata), np.uint32)
-    if fnv1_spans(state, batch.metadata.text, families, metadata_tokens) < 0:
+    if fnv1_spans(tenant_state(tenant), batch.metadata.text, families, metadata_tokens) < 0:
         raise InvariantViolated("metadata offsets of a validated batch do not ascend")
     return tokens, metadata_tokens
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from prometheus_client import Gauge
 
 from mimir_ingest.ingester.partition import PartitionState
+from mimir_ingest.ingester.tenant_facts import TenantFacts
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.obs.active_series_metrics import ActiveSeriesMetrics
 from mimir_ingest.tsdb.census import SeriesTotals
+from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS
 
 CustomTrackers = Mapping[str, tuple[Matcher, ...]]
 """Tracker's name → what its series satisfy."""
@@ -56,8 +58,13 @@ class ActiveSeriesGauges:
         self._metrics = metrics
         self._shown: set[tuple[Gauge, tuple[str, ...]]] = set()
 
-    def show(self, counts: Mapping[str, ActiveTotals]) -> None:
-        """Set the gauges of all tenants; those of tenants and trackers without series go."""
+    def show(self, counts: Mapping[str, ActiveTotals], heads: Collection[TenantFacts]) -> None:
+        """Set the gauges of all tenants; those of tenants and trackers without series go.
+
+        `heads` are all tenants', for their times.
+        """
+        self._metrics.head_min_seconds.set(min((f.min_ms for f in heads if f.min_ms != MAX_MS), default=0) / 1000)
+        self._metrics.head_max_seconds.set(max((f.max_ms for f in heads if f.max_ms != MIN_MS), default=0) / 1000)
         metrics = self._metrics
         now: dict[tuple[Gauge, tuple[str, ...]], int] = {}
         for tenant, found in counts.items():

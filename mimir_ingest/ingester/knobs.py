@@ -26,6 +26,8 @@ class TrackingKnobs:
     """Between two updates of these gauges."""
     idle_timeout_s: float = 1200.0
     """How long after its last sample a series is active."""
+    owned_period_s: float = 15.0
+    """Between two counts of owned series."""
     rate_period_s: float = 15.0
     """Between two updates of the ingestion rates."""
 

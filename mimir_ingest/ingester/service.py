@@ -35,6 +35,7 @@ from mimir_ingest.ingester.knobs import (
 )
 from mimir_ingest.ingester.lag import PartitionLag, read_lag
 from mimir_ingest.ingester.metadata import FamilyMetadata, MetadataLimits, MetadataStore
+from mimir_ingest.ingester.owned_series import OwnedSeries
 from mimir_ingest.ingester.partition import PartitionState
 from mimir_ingest.ingester.read_gate import ALL_OWNED, Demand, ReadGate
 from mimir_ingest.ingester.reader_health import explain_unready
@@ -49,6 +50,7 @@ from mimir_ingest.obs.metrics import IngesterMetrics
 from mimir_ingest.obs.tenant_metrics import MetricGroups
 from mimir_ingest.tsdb.block_meta import MetaFile
 from mimir_ingest.wire.record import RecordSettings
+from partitions.ring import PartitionRing
 
 _Answer = TypeVar("_Answer")
 
@@ -85,6 +87,7 @@ class Ingester:
         group_label: Callable[[str], str] = lambda _: "",
         tracking: TrackingKnobs | None = None,
         trackers_of: Callable[[str], CustomTrackers] = lambda _: {},
+        shard_of: Callable[[str], PartitionRing] | None = None,
         fetch_max_bytes: int = 8 << 20,
         fetch_max_wait_s: float = 1.0,
         append_timeout_s: float = 30.0,
@@ -115,7 +118,8 @@ class Ingester:
         self._tracking = tracking or TrackingKnobs()
         self._trackers_of, self._wall_ms = trackers_of, wall_ms
         self._rates = IngestionRates(period_s=self._tracking.rate_period_s, now_s=time.monotonic())
-        self._active_series = ActiveSeriesGauges(metrics.active_series)
+        self._series_metrics = metrics.active_series
+        self._owned_series = OwnedSeries(metrics.active_series.owned_series, shard_of) if shard_of else None
         self._metrics = ConsumptionMetrics(metrics, self._rates, groups=groups, group_label=group_label)
         self._metadata = MetadataStore(retain_s=metadata_retain_s, limits_of=metadata_limits)
         self._exemplars = ExemplarStore(max_exemplars)
@@ -140,6 +144,9 @@ class Ingester:
         self._upkeep_tasks = [asyncio.create_task(self._upkeep(), name="ingester-upkeep")]
         if self._tracking.metrics_enabled:
             self._upkeep_tasks.append(asyncio.create_task(self._show_active(), name="active-series"))
+        if self._owned_series is not None:
+            counting = self._show_owned(self._owned_series)
+            self._upkeep_tasks.append(asyncio.create_task(counting, name="owned-series"))
 
     async def own(self, partitions: Collection[int]) -> None:
         """Consume exactly these partitions; the log must be started.
@@ -454,8 +461,15 @@ class Ingester:
                 self._metrics.local_limit(tenant, len(states) * self._default_record_settings(tenant).max_series)
 
     async def _show_active(self) -> None:
+        gauges = ActiveSeriesGauges(self._series_metrics)
         while True:
             await asyncio.sleep(self._tracking.update_period_s)
             states, since_ms = [*self._states().values()], self._active_since_ms()
             counts = await self._in_thread(count_active, states, self._trackers_of, since_ms)
-            self._active_series.show(counts)
+            gauges.show(counts, await self.tenant_facts())
+
+    async def _show_owned(self, owned: OwnedSeries) -> None:
+        while True:
+            await asyncio.sleep(self._tracking.owned_period_s)
+            states = self._states()
+            owned.show(await self._in_thread(owned.count, states, owned.shards(states)))

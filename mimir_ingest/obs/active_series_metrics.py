@@ -1,4 +1,4 @@
-"""Metrics of active series: those that got a sample lately (spec: ingest storage, 9.8)."""
+"""Metrics of the series in memory that are counted now and then (spec: ingest storage, 9.7, 9.8 and 9.11)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 @dataclass(frozen=True)
 class ActiveSeriesMetrics:
-    """Gauges by tenant, and by the tenant's custom trackers; a tenant or tracker without active series has none."""
+    """Gauges by tenant, and by the tenant's custom trackers; a tenant or tracker without series has none."""
 
     series: Gauge
     otlp_series: Gauge
@@ -18,10 +18,13 @@ class ActiveSeriesMetrics:
     tracked_series: Gauge
     tracked_histogram_series: Gauge
     tracked_histogram_buckets: Gauge
+    owned_series: Gauge
+    head_min_seconds: Gauge
+    head_max_seconds: Gauge
 
     @classmethod
     def create(cls, registry: CollectorRegistry) -> ActiveSeriesMetrics:
-        """Register the `cortex_ingester_active_*` family."""
+        """Register the `cortex_ingester_active_*` family, owned series and the times of the heads."""
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"cortex_ingester_active_{name}", text, ["user", *labels], registry=registry)
@@ -37,5 +40,21 @@ class ActiveSeriesMetrics:
             ),
             tracked_histogram_buckets=gauge(
                 "native_histogram_buckets_custom_tracker", "Buckets of the histograms that a tracker selects.", "name"
+            ),
+            owned_series=Gauge(
+                "cortex_ingester_owned_series",
+                "Series in memory whose tokens the ring gives to the partition that they are in.",
+                ["user"],
+                registry=registry,
+            ),
+            head_min_seconds=Gauge(
+                "cortex_ingester_tsdb_head_min_timestamp_seconds",
+                "Oldest sample of all tenants that is in no block yet (Unix seconds).",
+                registry=registry,
+            ),
+            head_max_seconds=Gauge(
+                "cortex_ingester_tsdb_head_max_timestamp_seconds",
+                "Newest sample of all tenants that is in no block yet (Unix seconds).",
+                registry=registry,
             ),
         )

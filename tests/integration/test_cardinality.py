@@ -10,12 +10,18 @@ import cramjam
 import httpx
 import pytest
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
+from mimir_ingest.api.all_user_stats import all_user_stats_router
 from mimir_ingest.api.cardinality import cardinality_router
 from mimir_ingest.api.middleware import Gzip, plain_routing
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.config.settings import load
 from mimir_ingest.ingester.settings import PartitionSettings
+from mimir_ingest.obs.querier_metrics import IngesterClientMetrics
+from mimir_ingest.querier.all_ingesters import AllIngesters
+from mimir_ingest.querier.ingester_client import IngesterClient
+from mimir_ingest.querier.owner import LocalOwner
 from tests.support.histograms import Row, bits
 from tests.support.read_cluster import NOW_MS, Cluster
 
@@ -269,3 +275,32 @@ async def test_a_tenants_statistics_count_each_partition_once(tmp_path):
         }
         several = await client.get("/api/v1/user_stats", headers={"X-Scope-OrgID": "a|b"})
         assert (several.status_code, several.text) == (500, "multiple org IDs present\n")
+
+
+async def test_all_tenants_statistics_sum_over_all_ingesters_and_need_every_one_of_them(tmp_path):
+    async with asking(tmp_path) as client:
+        cluster = client.cluster
+        async with IngesterClient(IngesterClientMetrics.create(CollectorRegistry())) as connections:
+            ingesters = AllIngesters(
+                lambda: cluster.watcher.desc,
+                connections,
+                local_id="a-0",
+                local=LocalOwner(cluster.nodes["a-0"].ingester),
+                heartbeat_timeout_ms=60_000,
+                now_ms=lambda: cluster.now_ms,
+            )
+            application = FastAPI()
+            application.include_router(all_user_stats_router(ingesters, now_ms=lambda: cluster.now_ms))
+            transport = httpx.ASGITransport(application)
+            async with httpx.AsyncClient(transport=transport, base_url="http://d") as page:
+                path = "/distributor/all_user_stats"
+                answer = await page.get(path, headers={"Accept": "text/json"})
+                # Once a zone: two owners of each partition.
+                assert [(row["userID"], row["numSeries"]) for row in answer.json()] == [("a", 2 * len(OLD + NEW))]
+                assert "Ingester Stats" in (await page.get(path)).text
+
+                await cluster.nodes["b-0"].listener.stop()
+                assert (await page.get(path)).status_code == 500
+                cluster.now_ms += 61_000
+                stale = await page.get(path)
+                assert (stale.status_code, stale.text) == (500, "too many unhealthy instances in the ring\n")

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from mimir_ingest.ingester.active_series import ActiveSeriesGauges, count_active
 from mimir_ingest.ingester.partition import PartitionState
 from mimir_ingest.ingester.settings import PartitionSettings
+from mimir_ingest.ingester.tenant_facts import describe_tenants
 from mimir_ingest.log.contract import Record
 from mimir_ingest.obs.active_series_metrics import ActiveSeriesMetrics
 from mimir_ingest.promql.parser import parse_metric_selector
@@ -43,13 +44,18 @@ def test_a_tenants_series_are_counted_over_partitions_by_the_records_time():
     ]
     registry = CollectorRegistry()
     gauges = ActiveSeriesGauges(ActiveSeriesMetrics.create(registry))
-    gauges.show(count_active(states, trackers.__getitem__, T0))
+    heads = describe_tenants(dict(enumerate(states)))
+
+    def show(counts):
+        gauges.show(counts, heads)
+
+    show(count_active(states, trackers.__getitem__, T0))
     assert shown(registry) == {
         'series{user="a"}': "15.0",
         'series{user="b"}': "2.0",
         'series_custom_tracker{name="odd",user="a"}': "7.0",
     }
-    gauges.show(count_active(states, trackers.__getitem__, T0 + 1))
+    show(count_active(states, trackers.__getitem__, T0 + 1))
     assert shown(registry) == {
         'series{user="a"}': "9.0",
         'series{user="b"}': "2.0",
@@ -57,8 +63,10 @@ def test_a_tenants_series_are_counted_over_partitions_by_the_records_time():
     }
     # A changed tracker counts at once; what has no series any more has no gauge.
     trackers["a"] = {"teens": parse_metric_selector('{i=~"1."}')}
-    gauges.show(count_active(states, trackers.__getitem__, T0 + 1))
+    show(count_active(states, trackers.__getitem__, T0 + 1))
     assert shown(registry)['series_custom_tracker{name="teens",user="a"}'] == "5.0"
     assert 'series_custom_tracker{name="odd",user="a"}' not in shown(registry)
-    gauges.show(count_active(states, trackers.__getitem__, T0 + 60_001))
+    show(count_active(states, trackers.__getitem__, T0 + 60_001))
     assert shown(registry) == {}
+    assert registry.get_sample_value("cortex_ingester_tsdb_head_min_timestamp_seconds") == T0 / 1000
+    assert registry.get_sample_value("cortex_ingester_tsdb_head_max_timestamp_seconds") == T0 / 1000 + 60
