@@ -173,6 +173,7 @@ class QueryApi:
             reading=asked.reading,
             tenant_limits=admitted.limits,
             earliest_ms=admitted.earliest_ms,
+            per_step_stats=params.get("stats") == "all",
         )
         value = answer.result.value
         arrow = wants_arrow(asked.http.headers.get("accept", ""))

@@ -126,26 +126,28 @@ def result_json(value: Vector | Matrix | Scalar | String) -> str:
 def stats_json(stats: QueryStats, timings: QueryTimings) -> str:
     """Return the `stats` object: timings (s, floats) and counts of samples, as Prometheus 3.14 gives them.
 
-    Sorting is a part of evaluation here, so `resultSortTime` is zero.
+    Counts that are kept by step are told so, too. Sorting is a part of evaluation here, so `resultSortTime` is zero.
     """
     evaluated = timings.preparation_s + timings.evaluation_s
-    return orjson.dumps(
-        {
-            "timings": {
-                "evalTotalTime": evaluated,
-                "resultSortTime": 0.0,
-                "queryPreparationTime": timings.preparation_s,
-                "innerEvalTime": timings.evaluation_s,
-                "execQueueTime": timings.queue_s,
-                "execTotalTime": timings.queue_s + evaluated,
-            },
-            "samples": {
-                "totalQueryableSamples": stats.total_queryable_samples,
-                "samplesRead": stats.samples_read,
-                "peakSamples": stats.peak_samples,
-            },
-        }
-    ).decode()
+    times = {
+        "evalTotalTime": evaluated,
+        "resultSortTime": 0.0,
+        "queryPreparationTime": timings.preparation_s,
+        "innerEvalTime": timings.evaluation_s,
+        "execQueueTime": timings.queue_s,
+        "execTotalTime": timings.queue_s + evaluated,
+    }
+    samples: dict[str, object] = {}
+    for name, total, by_step in (
+        ("totalQueryableSamples", stats.total_queryable_samples, stats.total_per_step),
+        ("samplesRead", stats.samples_read, stats.read_per_step),
+    ):
+        if by_step is not None:
+            pairs = zip(stats.steps.times_ms.tolist(), by_step.tolist(), strict=True)
+            samples[f"{name}PerStep"] = [[orjson.Fragment(format_time(at)), count] for at, count in pairs]
+        samples[name] = total
+    samples["peakSamples"] = stats.peak_samples
+    return orjson.dumps({"timings": times, "samples": samples}).decode()
 
 
 def limited(value: Vector | Matrix | Scalar | String, limit: int) -> tuple[Vector | Matrix | Scalar | String, bool]:

@@ -29,13 +29,14 @@ from mimir_ingest.promql.operators.elementwise import ELEMENTWISE, map_values
 from mimir_ingest.promql.operators.info_join import join_info
 from mimir_ingest.promql.operators.native_statistics import STATISTICS, histogram_statistic
 from mimir_ingest.promql.operators.rollups import ROLLUPS, roll_up
-from mimir_ingest.promql.operators.selectors import points, select_instant, subquery_points, without_stale
+from mimir_ingest.promql.operators.selectors import points, select_instant, subquery_steps, without_stale
 from mimir_ingest.promql.operators.sorting import SORTS, sort_series
 from mimir_ingest.promql.plan_nodes import Plan
 from mimir_ingest.promql.values import (
     HistogramCells,
     Matrix,
     QueryResult,
+    QueryStats,
     RangeBlock,
     Scalar,
     Steps,
@@ -93,6 +94,7 @@ def evaluate(
     cancelled: Callable[[], bool] | None = None,
     delayed_name_removal: bool = False,
     type_and_unit_labels: bool = False,
+    per_step_stats: bool = False,
 ) -> QueryResult:
     """Evaluate a plan over what was read for it.
 
@@ -112,6 +114,8 @@ def evaluate(
         Drop metric names at the end of the query and not in each function (`promql-delayed-name-removal`).
     type_and_unit_labels : bool
         Tell counters by `__type__` and not by the metric's name (`type-and-unit-labels`).
+    per_step_stats : bool
+        Count samples by step, too (`promql-per-step-stats`).
 
     Raises
     ------
@@ -131,6 +135,7 @@ def evaluate(
         instant=plan.instant,
         delayed_name_removal=delayed_name_removal,
         type_and_unit_labels=type_and_unit_labels,
+        stats=QueryStats.by_step(plan.steps) if per_step_stats else QueryStats(),
     )
     evaluation.check()
     value = _result(evaluation, plan)
@@ -227,8 +232,13 @@ def _without_dropped_names(block: VectorBlock) -> VectorBlock:
 def _range_result(evaluation: Evaluation, root: planned.PlanNode, steps: Steps) -> Matrix:
     """Evaluate an instant query for a range vector: its raw samples, or the points of a subquery."""
     if isinstance(root, planned.Subquery):
-        block, times_ms = subquery_points(evaluation, root, steps)
-        return _matrix(_joined(points(_without_dropped_names(block), times_ms)))
+        inner = subquery_steps(root, steps)
+        with evaluation.counting_apart(inner, per_step=False) as counted:
+            block = evaluation.vector(root.child, inner)
+        evaluation.stats.total_queryable_samples += counted.total_queryable_samples
+        evaluation.stats.samples_read += counted.samples_read
+        evaluation.stats.add_steps(counted.total_queryable_samples, counted.samples_read)
+        return _matrix(_joined(points(_without_dropped_names(block), inner.times_ms)))
     if not isinstance(root, planned.RangeSelect):
         raise InvariantViolated(f"{type(root).__name__} at {root.pos} is no range vector")
     end = (steps.start_ms if root.shift.at_ms is None else root.shift.at_ms) - root.shift.offset_ms
@@ -242,6 +252,7 @@ def _range_result(evaluation: Evaluation, root: planned.PlanNode, steps: Steps) 
         samples += int(block.histograms.weights[block.histograms.rows].sum())
     evaluation.stats.total_queryable_samples += samples
     evaluation.stats.samples_read += samples
+    evaluation.stats.add_steps(samples, samples)
     evaluation.note_samples(samples)
     return _matrix(block)
 

@@ -253,6 +253,29 @@ class QueryStats:
     """For range vectors only samples that the step before had not."""
     peak_samples: int = 0
     """Most values held at a time."""
+    total_per_step: np.ndarray | None = None
+    read_per_step: np.ndarray | None = None
+    """int64[steps] each: the first two by step; None where nobody asks."""
+    steps: Steps | None = None
+    """Those steps."""
+
+    @classmethod
+    def by_step(cls, steps: Steps) -> QueryStats:
+        """Return counts of nothing that are also kept by step."""
+        return cls(
+            total_per_step=np.zeros(steps.count, np.int64), read_per_step=np.zeros(steps.count, np.int64), steps=steps
+        )
+
+    @property
+    def per_step(self) -> bool:
+        """Whether counts are kept by step, too."""
+        return self.total_per_step is not None
+
+    def add_steps(self, total: np.ndarray | int, read: np.ndarray | int) -> None:
+        """Add to the counts of each step, where these are kept: int64[steps] or what all steps have alike."""
+        if self.total_per_step is not None:
+            self.total_per_step += total
+            self.read_per_step += read
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,11 +111,12 @@ class Querier:
         reading: Reading | None = None,
         tenant_limits: TenantQueryLimits = UNLIMITED,
         earliest_ms: int | None = None,
+        per_step_stats: bool = False,
     ) -> QueryAnswer:
         """Evaluate an expression at `start_ms`, `start_ms + step_ms`, … up to `end_ms_incl`.
 
         `step_ms` 0 asks for the one instant `start_ms`. `reading` says what has to be seen, and is told what was; no
-        sample before `earliest_ms` is read.
+        sample before `earliest_ms` is read. `per_step_stats` as in `evaluate`.
         Cancelling the call stops the evaluation. Raises QueryError (limits, time-out, evaluation), what `Heads` raises,
         and StorageError (a block or the bucket cannot be read).
         """
@@ -146,7 +147,10 @@ class Querier:
             except TimeoutError as error:
                 raise QueryError("query timed out in query execution", error_type="timeout") from error
             prepared = self._clock()
-            result = await self._evaluate(plan, data, deadline, here=is_small(expression, plan, data))
+            if prepared >= deadline:  # a read that never waits does not see its time-out
+                raise QueryError("query timed out in query execution", error_type="timeout")
+            here = is_small(expression, plan, data)
+            result = await self._evaluate(plan, data, deadline, here=here, per_step_stats=per_step_stats)
             timings = QueryTimings(began - came, prepared - began, self._clock() - prepared)
             return QueryAnswer(result, timings, tuple(reading.warnings))
         finally:
@@ -171,7 +175,9 @@ class Querier:
         by_key = dict(zip(distinct, found, strict=True))
         return [by_key[key] for key in keys]
 
-    async def _evaluate(self, plan: Plan, data: list[SeriesSamples], deadline: float, *, here: bool) -> QueryResult:
+    async def _evaluate(
+        self, plan: Plan, data: list[SeriesSamples], deadline: float, *, here: bool, per_step_stats: bool
+    ) -> QueryResult:
         """Evaluate a plan, on the event loop (`here`) or in a thread."""
         cancelled = threading.Event()
         run = functools.partial(
@@ -181,6 +187,7 @@ class Querier:
             max_samples=self.limits.max_samples,
             deadline=deadline,
             cancelled=cancelled.is_set,
+            per_step_stats=per_step_stats,
         )
         if here:
             return run()

@@ -12,7 +12,9 @@ import httpx
 
 from tests.support.peers import pick_free_port
 
-EVERY_PROMQL_OPTION = "promql-experimental-functions,promql-extended-range-selectors,promql-binop-fill-modifiers"
+EVERY_PROMQL_OPTION = (
+    "promql-experimental-functions,promql-extended-range-selectors,promql-binop-fill-modifiers,promql-per-step-stats"
+)
 
 
 @contextmanager

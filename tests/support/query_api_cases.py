@@ -256,6 +256,9 @@ def _instant() -> list[Request]:
     rows += [replace(_query("requests_total", timeout=d), ours=late) for d in ("NaN", "0", "-1")]
     rows += [_query("requests_total", stats=s) for s in ("true", "all", "1", 'x"y', "")]
     rows += [
+        _query(text, stats="all") for text in ("max_over_time(requests_total[5m:1m])", "sum(requests_total @ end())")
+    ]
+    rows += [
         Request("query"),
         Request("query", [("query", "1"), ("query", "2"), ("time", "1")]),
         Request("query", [("query", "1"), ("time", "1")], ("POST",), raw_query=b"query=2&time=2"),
@@ -316,7 +319,11 @@ def _ranges() -> list[Request]:
     rows += [_range("requests_total", limit=n) for n in ("0", "2", "-1", "a")]
     rows += [_range("requests_total", timeout=d) for d in ("x", "10s")]
     rows += [_range("requests_total", lookback_delta=d) for d in ("x", "20s")]
-    rows += [_range("rate(requests_total[1m])", stats="true"), _range("sum(requests_total)", stats="yes")]
+    rows += [
+        _range("rate(requests_total[1m])", stats="true"),
+        _range("rate(requests_total[1m])", stats="all"),
+        _range("sum(requests_total)", stats="yes"),
+    ]
     rows += [_range("1", start="-292273086-05-16T16:47:06Z", end="292277025-08-18T07:12:54.999999999Z")]
     return rows
 

@@ -198,6 +198,7 @@ def make_expressions() -> list[str]:
         "sum_over_time(sort(temperature)[3m:])",
         "count_values without (instance) ('__name__', round(temperature))",
         "topk(1, limit_ratio(1, clamp_max(latency_bucket @ end(), 1)))",
+        "scalar(vector(-0.0))",
     ]
     return out
 

@@ -7,7 +7,8 @@ An operator is a function `(evaluation, node, steps) -> VectorBlock | float64[st
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -54,6 +55,7 @@ class Evaluation:
         instant: bool,
         delayed_name_removal: bool,
         type_and_unit_labels: bool,
+        stats: QueryStats,
     ) -> None:
         self.data = data
         self.lookback_ms = lookback_ms
@@ -61,7 +63,7 @@ class Evaluation:
         self.delayed_name_removal = delayed_name_removal
         self.type_and_unit_labels = type_and_unit_labels
         self.annotations = Annotations()
-        self.stats = QueryStats()
+        self.stats = stats
         self._operators = operators
         self._max_samples = max_samples
         self._interrupted = interrupted
@@ -81,6 +83,17 @@ class Evaluation:
         self.stats.peak_samples = max(self.stats.peak_samples, samples)
         if samples > self._max_samples:
             raise QueryError(TOO_MANY_SAMPLES)
+
+    @contextmanager
+    def counting_apart(self, steps: Steps, *, per_step: bool) -> Iterator[QueryStats]:
+        """Count what is evaluated inside in statistics of its own; only the peak goes on."""
+        outer = self.stats
+        self.stats = QueryStats.by_step(steps) if per_step else QueryStats()
+        try:
+            yield self.stats
+        finally:
+            outer.peak_samples = max(outer.peak_samples, self.stats.peak_samples)
+            self.stats = outer
 
     def reserve(self, rows: int, steps: int) -> None:
         """Raise QueryError before arrays of `rows * steps` cells are made, if that is out of proportion to the limit.

@@ -22,10 +22,15 @@ def step_invariant(evaluation: Evaluation, node: StepInvariant, steps: Steps) ->
     """Evaluate the child at the first step and repeat it at all others."""
     if steps.at_once or not steps.count:
         return evaluation.evaluate(node.child, steps)
-    before = evaluation.stats.total_queryable_samples
-    value = evaluation.evaluate(node.child, Steps(steps.start_ms, steps.step_ms, 1, True))
-    counted = evaluation.stats.total_queryable_samples - before
-    evaluation.stats.total_queryable_samples = before + counted * steps.count
+    stats = evaluation.stats
+    once = Steps(steps.start_ms, steps.step_ms, 1, True)
+    with evaluation.counting_apart(once, per_step=False) as counted:
+        value = evaluation.evaluate(node.child, once)
+    stats.total_queryable_samples += counted.total_queryable_samples * steps.count
+    stats.samples_read += counted.samples_read
+    read = np.zeros(steps.count, np.int64)
+    read[0] = counted.samples_read
+    stats.add_steps(counted.total_queryable_samples, read)
     if not isinstance(value, VectorBlock):
         return np.repeat(value, steps.count)
     evaluation.note_samples(value.points * (steps.count - 1))
@@ -72,7 +77,9 @@ def scalar_of_vector(evaluation: Evaluation, node: Call, steps: Steps) -> np.nda
     """Evaluate `scalar()`: the value of the only series present, else NaN."""
     block = evaluation.vector(node.args[0], steps)
     present = block.float_present
-    values = np.where(present, block.values, 0.0).sum(axis=0)
+    if not len(present):
+        return np.full(steps.count, np.nan)
+    values = block.values[np.argmax(present, axis=0), np.arange(steps.count)]
     return np.where(np.count_nonzero(present, axis=0) == 1, values, np.nan)
 
 

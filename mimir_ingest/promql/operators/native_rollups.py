@@ -107,17 +107,23 @@ class _Windows:
         evaluation = self.call.evaluation
         weights = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.points.weights[self.points.rows])])
         sizes = weights[self.last] - weights[self.first]
-        evaluation.stats.total_queryable_samples += int(sizes.sum())
+        total, read = count_windows(weights[self.first], weights[self.last])
+        evaluation.stats.total_queryable_samples += int(total.sum())
         if self.call.reads:
-            seen = np.concatenate([self.first[:, :1], self.last[:, :-1]], axis=1)
-            fresh = weights[self.last] - weights[np.maximum(self.first, seen)]
-            evaluation.stats.samples_read += int(fresh.sum())
+            evaluation.stats.samples_read += int(read.sum())
+        evaluation.stats.add_steps(total, read if self.call.reads else 0)
         evaluation.note_samples(int(sizes.max(initial=0)))
 
     def warn_each(self, rows: np.ndarray, text: Callable[[str], str], pos: PosRange) -> None:
         """Warn of each metric that has any of the cells, bool[k, steps]."""
         for i in np.flatnonzero(rows.any(axis=1)).tolist():
             self.call.evaluation.annotations.warn(text(self.names[i]), pos)
+
+
+def count_windows(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return int64[steps] twice: the samples of windows `first:last` (int64[n, steps]), and those not seen before."""
+    seen = np.concatenate([first[:, :1], last[:, :-1]], axis=1)
+    return (last - first).sum(axis=0), (last - np.maximum(first, seen)).sum(axis=0)
 
 
 def roll_up_histograms(call: RollupCall, rolled: Rolled) -> None:

@@ -14,7 +14,7 @@ from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.promql import annotations as texts
 from mimir_ingest.promql.nodes import PosRange
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows
-from mimir_ingest.promql.operators.native_rollups import Rolled, RollupCall, roll_up_histograms
+from mimir_ingest.promql.operators.native_rollups import Rolled, RollupCall, count_windows, roll_up_histograms
 from mimir_ingest.promql.operators.selectors import range_samples
 from mimir_ingest.promql.plan_nodes import Call, PlanNode, RangeSelect, Subquery
 from mimir_ingest.promql.values import RangeBlock, Steps, VectorBlock
@@ -79,6 +79,8 @@ def roll_up(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
         values, present = _reduce(windowed, node.name, ranged)
     # Prometheus evaluates a subquery into a range vector that has no position of its own.
     pos = ranged.pos if reads else PosRange(0, 0)
+    if evaluation.stats.per_step:
+        windowed.count_steps(ranged)
     rolled = Rolled(values, present)
     if block.histograms is not None:
         mode = _RATES.get(node.name, 0) | _extension(ranged)
@@ -145,6 +147,24 @@ class _Windows:
         if self._reads:
             stats.samples_read += int(counted[1])
         return values, present
+
+    def count_steps(self, node: PlanNode) -> None:
+        """Add the floats of the windows to the counts of each step."""
+        lookback = self.evaluation.lookback_ms
+        reach = np.array((self.range_ms, 0))
+        if isinstance(node, RangeSelect) and (node.anchored or node.smoothed):
+            reach += (lookback, lookback if node.smoothed else 0)
+        counts = []
+
+        def chunk(a: int, b: int) -> tuple[int, int]:
+            first, last = np.empty((2, b - a, len(self.ends)), np.int64)
+            locate_windows(self.block.offsets[a : b + 1], self.block.timestamps, self.ends, reach, first, last)
+            counts.append(count_windows(first, last))
+            return 0, 0
+
+        self.evaluation.run_chunks(self.block.labels.n, len(self.ends), chunk)
+        for total, read in counts:
+            self.evaluation.stats.add_steps(total, read if self._reads else 0)
 
 
 def _extension(node: PlanNode) -> int:

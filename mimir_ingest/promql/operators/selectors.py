@@ -62,6 +62,12 @@ def latest(
         cells, found = add_latest_histograms(evaluation, samples, series, ends, values, present, timestamps=timestamps)
     evaluation.stats.total_queryable_samples += found
     evaluation.stats.samples_read += found
+    if evaluation.stats.per_step:
+        by_step = np.count_nonzero(present, axis=0)
+        if cells is not None:
+            more = np.where(present & (cells.index >= 0), cells.weights[cells.index] - 1, 0)
+            by_step = by_step + more.sum(axis=0)
+        evaluation.stats.add_steps(by_step, by_step)
     return filled_rows(VectorBlock(samples.labels, values, present, np.zeros(shape[0], bool), cells))
 
 
@@ -113,26 +119,43 @@ def range_samples(evaluation: Evaluation, node: PlanNode, steps: Steps) -> tuple
             block = replace(block, histograms=only_statistics(block.histograms, ends + after, reach))
         return block, ends, node.range_ms
     if isinstance(node, Subquery):
-        total = evaluation.stats.total_queryable_samples
-        block = _without_resets(points(*subquery_points(evaluation, node, steps)))
-        # The windows over a subquery count its points; what its selectors found does not count again.
-        evaluation.stats.total_queryable_samples = total
-        return block, reference_times(node.shift, steps), node.range_ms
+        return _subquery_samples(evaluation, node, steps), reference_times(node.shift, steps), node.range_ms
     raise InvariantViolated(f"{type(node).__name__} at {node.pos} is no range vector")
 
 
-def subquery_points(evaluation: Evaluation, node: Subquery, steps: Steps) -> tuple[VectorBlock, np.ndarray]:
-    """Evaluate a subquery's expression at its own steps, multiples of the step in UTC; return them, too (ms)."""
+def _subquery_samples(evaluation: Evaluation, node: Subquery, steps: Steps) -> RangeBlock:
+    """Evaluate a subquery; of what it reads counts what lies in the windows over it, once.
+
+    These windows count its points; what its selectors found does not count again.
+    """
+    inner, stats = subquery_steps(node, steps), evaluation.stats
+    apart = node.shift.at_ms is None and steps.step_ms > node.range_ms
+    with evaluation.counting_apart(inner, per_step=apart or stats.per_step) as counted:
+        block = evaluation.vector(node.child, inner)
+    if counted.read_per_step is None:
+        stats.samples_read += counted.samples_read
+    else:
+        ends, times = reference_times(node.shift, steps), inner.times_ms
+        running = np.concatenate([np.zeros(1, np.int64), np.cumsum(counted.read_per_step)])
+        last = np.searchsorted(times, ends, "right")
+        first = np.searchsorted(times, ends - node.range_ms, "right")
+        read = running[last] - running[np.maximum(first, np.concatenate([first[:1], last[:-1]]))]
+        stats.samples_read += int(read.sum())
+        stats.add_steps(0, read)
+    return _without_resets(points(block, inner.times_ms))
+
+
+def subquery_steps(node: Subquery, steps: Steps) -> Steps:
+    """Return the steps at which a subquery's expression is evaluated: multiples of its step in UTC."""
     ends = reference_times(node.shift, steps)
     if not len(ends):
-        return VectorBlock.empty(0), np.empty(0, np.int64)
+        return Steps(steps.start_ms, node.step_ms, 0)
     after = int(ends[0]) - node.range_ms
     # Go's division truncates towards zero.
     first = node.step_ms * (abs(after) // node.step_ms) * (1 if after >= 0 else -1)
     if first <= after:
         first += node.step_ms
-    inner = Steps.spanning(first, int(ends[-1]), node.step_ms)
-    return evaluation.vector(node.child, inner), inner.times_ms
+    return Steps.spanning(first, int(ends[-1]), node.step_ms)
 
 
 def points(block: VectorBlock, times_ms: np.ndarray) -> RangeBlock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
+from fastapi import Request
 
 from mimir_ingest.api.params import Params
 from mimir_ingest.api.query import ApiRequest, QueryApi
@@ -55,7 +56,7 @@ def api_with(**limits) -> tuple[QueryApi, RecordingQuerier]:
 
 def asked(tenant: str = "team-a", **params: object) -> ApiRequest:
     values = {name.replace("match", "match[]"): [str(value)] for name, value in params.items()}
-    return ApiRequest(tenant, Params(values), Reading(), None)
+    return ApiRequest(tenant, Params(values), Reading(), Request({"type": "http", "headers": []}))
 
 
 @pytest.mark.parametrize(
