@@ -10,11 +10,12 @@ import orjson
 from fastapi import Response
 
 from mimir_ingest.errors import IngestError, QueryError
+from mimir_ingest.kernels.matrix_json import ROOM, write_series
 from mimir_ingest.model.histograms import Histograms
 from mimir_ingest.model.labels import LabelFrame
-from mimir_ingest.model.numbers import format_plain, format_time, format_values
+from mimir_ingest.model.numbers import format_plain, format_time, format_value, format_values, print_values
 from mimir_ingest.promql.histogram_text import BucketList, buckets_of
-from mimir_ingest.promql.values import Matrix, QueryStats, Scalar, String, Vector
+from mimir_ingest.promql.values import HistogramPoints, Matrix, QueryStats, Scalar, String, Vector
 from mimir_ingest.querier.service import QueryTimings
 from partitions.errors import PartitionError
 
@@ -32,7 +33,15 @@ def clean(text: str) -> str:
 
 
 def _metrics(labels: LabelFrame) -> list[str]:
-    return [orjson.dumps({k: clean(v) for k, v in s.items()}).decode() for s in labels.to_dicts()]
+    """Return each label set as an object; a pair is written once, however many series have it."""
+    columns = []
+    for name, codes, values in zip(labels.names, labels.codes, labels.values, strict=True):
+        listed = codes.tolist()
+        pairs = {code: orjson.dumps({clean(name): clean(values[code])}).decode()[1:-1] for code in set(listed) - {-1}}
+        columns.append([pairs.get(code, "") for code in listed])
+    if not columns:
+        return ["{}"] * labels.n
+    return [f"{{{','.join(filter(None, pairs))}}}" for pairs in zip(*columns, strict=True)]
 
 
 def _histograms(histograms: Histograms, rows: np.ndarray) -> list[str]:
@@ -75,27 +84,50 @@ def _vector(vector: Vector) -> str:
     return ",".join(f'{{"metric":{m},{s}}}' for m, s in zip(_metrics(vector.labels), samples, strict=True))
 
 
-def _times(timestamps: np.ndarray) -> list[str]:
-    """Return each of int64[m] (ms) as seconds."""
+def _times(timestamps: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """Return (the distinct times of int64[m] (ms) as seconds, int64[m]: which of them each is)."""
     distinct, inverse = np.unique(timestamps, return_inverse=True)
-    times = [format_time(t) for t in distinct.tolist()]
-    return [times[at] for at in inverse.tolist()]
+    return [format_time(t) for t in distinct.tolist()], inverse
 
 
 def _matrix(matrix: Matrix) -> str:
-    pairs = zip(_times(matrix.timestamps), format_values(matrix.values), strict=True)
-    points = [f'[{time},"{value}"]' for time, value in pairs]
-    bounds = matrix.offsets.tolist()
     if matrix.histograms is None:
-        return ",".join(
-            f'{{"metric":{metric},"values":[{",".join(points[first:last])}]}}'
-            for metric, first, last in zip(_metrics(matrix.labels), bounds, bounds[1:], strict=False)
-        )
-    own = matrix.histograms
+        return _numbers(matrix).decode()
+    return _mixed(matrix, matrix.histograms)
+
+
+def _numbers(matrix: Matrix) -> bytes:
+    """Return the series of a matrix without histograms."""
+    if not len(matrix.values):
+        return b""
+    digits, others = print_values(matrix.values)
+    specials = [format_value(value).encode() for value in matrix.values[others].tolist()]
+    heads = [f'{{"metric":{metric},"values":['.encode() for metric in _metrics(matrix.labels)]
+    texts = len(digits) + sum(map(len, specials)) + sum(map(len, heads))
+    room = texts + ROOM * len(matrix.values) + 3 * len(heads) + 16
+    out = np.empty(room, np.uint8)
+    parts = np.frombuffer(digits, np.uint8), others, *_joined(specials), matrix.timestamps, *_joined(heads)
+    return out[: write_series(*parts, matrix.offsets, out)].tobytes()
+
+
+def _joined(texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (uint8[] texts back to back, int64[n + 1] bounds)."""
+    bounds = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) for text in texts], out=bounds[1:])
+    return np.frombuffer(b"".join(texts), np.uint8), bounds
+
+
+def _mixed(matrix: Matrix, own: HistogramPoints) -> str:
+    """Return the series of a matrix with histograms."""
+    times, time_of = _times(matrix.timestamps)
+    pairs = zip(time_of.tolist(), format_values(matrix.values), strict=True)
+    points = [f'[{times[time]},"{value}"]' for time, value in pairs]
+    bounds = matrix.offsets.tolist()
     # Steps that show one sample share its text.
     rows, inverse = np.unique(own.rows, return_inverse=True)
     texts = _histograms(own.histograms, rows)
-    shown = [f"[{time},{texts[at]}]" for time, at in zip(_times(own.timestamps), inverse.tolist(), strict=True)]
+    times, time_of = _times(own.timestamps)
+    shown = [f"[{times[time]},{texts[at]}]" for time, at in zip(time_of.tolist(), inverse.tolist(), strict=True)]
     places = own.offsets.tolist()
     series = []
     for i, metric in enumerate(_metrics(matrix.labels)):

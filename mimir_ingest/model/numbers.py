@@ -60,19 +60,25 @@ def _format(value: float, lowest: int, highest: int) -> str:
     return f"{sign}{digits[:point]}.{digits[point:]}"
 
 
-def format_values(values: np.ndarray) -> list[str]:
-    """Return the `format_value` of each of float64[n].
+def print_values(values: np.ndarray) -> tuple[bytes, np.ndarray]:
+    """Return (the numbers of float64[n] with commas between, int64[k]: which of them `format_value` writes otherwise).
 
-    The JSON library prints shortest digits, in plain notation between 1e-4 and 1e15; the rest goes one by one.
+    The JSON library prints shortest digits, in plain notation between 1e-4 and 1e15, and always a fraction: `.0` is to
+    be taken off.
     """
+    texts = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+    size = np.abs(values)
+    return texts, np.flatnonzero(~(((size >= 1e-4) & (size < 1e15)) | (size == 0)))
+
+
+def format_values(values: np.ndarray) -> list[str]:
+    """Return the `format_value` of each of float64[n]."""
     if not len(values):
         return []
-    texts = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].decode().split(",")
-    size = np.abs(values)
-    plain = (size >= 1e-4) & (size < 1e15)
-    if not plain.all():
-        for i in np.flatnonzero(~plain).tolist():
-            texts[i] = format_value(float(values[i]))
+    printed, others = print_values(values)
+    texts = printed.decode().split(",")
+    for i in others.tolist():
+        texts[i] = format_value(float(values[i]))
     return [t[:-2] if t.endswith(".0") else t for t in texts]
 
 

@@ -57,10 +57,11 @@ def _field(number: int, content: bytes) -> bytes:
 
 def encode_samples(results: Sequence[SeriesSamples]) -> bytes:
     """Return an uncompressed ReadResponse of type SAMPLES: one result a query, series sorted by labels."""
-    return b"".join(_field(1, _encode_result(samples)) for samples in results)
+    return b"".join(_field(1, encode_series(samples)) for samples in results)
 
 
-def _encode_result(samples: SeriesSamples) -> bytes:
+def encode_series(samples: SeriesSamples) -> bytes:
+    """Return series as fields 1 of type TimeSeries, sorted by labels: a QueryResult, and as well a WriteRequest 1.0."""
     samples = samples.in_label_order()
     pairs = _encode_pairs(samples.labels)
     refs = pairs.refs.reshape(-1)

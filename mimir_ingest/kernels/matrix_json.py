@@ -1,0 +1,102 @@
+"""Series with their points as Prometheus's JSON: texts that others made, put in their places in one pass.
+
+`HEAD[TIME,"VALUE"],[TIME,"VALUE"]]}` for each series, commas between (spec http-api.md 6.4). Numbers come as a JSON
+library prints them, one after another; where Prometheus prints another text, that is given.
+Twin: tests/reference/matrix_json.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mimir_ingest.kernels._jit import i64, i64_in, inline, kernel, u8_in, u8_out
+from mimir_ingest.kernels.words import copy_over
+
+_COMMA, _MINUS, _DOT, _ZERO, _QUOTE = 44, 45, 46, 48, 34
+_OPEN, _CLOSE, _BRACE = 91, 93, 125
+ROOM = 27
+"""Most bytes of a point besides its value."""
+
+
+@inline
+def _write_time(ms, out, at):
+    """Write seconds, with three decimals if they are not whole; return the position behind them."""
+    if ms < 0:
+        out[at] = _MINUS
+        at += 1
+        ms = -ms
+    seconds, rest = ms // 1000, ms % 1000
+    width, ten = 1, 10
+    while ten <= seconds and width < 18:
+        ten *= 10
+        width += 1
+    for i in range(at + width - 1, at - 1, -1):
+        out[i] = _ZERO + seconds % 10
+        seconds //= 10
+    at += width
+    if rest:
+        out[at] = _DOT
+        for i in range(at + 3, at, -1):
+            out[i] = _ZERO + rest % 10
+            rest //= 10
+        at += 4
+    return at
+
+
+@kernel(i64(u8_in, i64_in, u8_in, i64_in, i64_in, u8_in, i64_in, i64_in, u8_out), boundscheck=True)
+def write_series(digits, special_at, specials, special_bounds, timestamps, heads, head_bounds, offsets, out):
+    """Write all series; return the number of bytes.
+
+    Parameters
+    ----------
+    digits : uint8[]
+        The numbers of all points, commas between; a fraction `.0` is not written.
+    special_at : int64[k], ascending
+        Points with other texts than their number.
+    specials, special_bounds : uint8[], int64[k + 1]
+        Those texts.
+    timestamps : int64[m]
+        Times (ms), between -1e18 and 1e18.
+    heads, head_bounds : uint8[], int64[n + 1]
+        What stands before the points of each series, such as `{"metric":{…},"values":[`.
+    offsets : int64[n + 1]
+        Series i has the points `offsets[i]:offsets[i + 1]`.
+    out : uint8[]
+        At least the texts of all values, `ROOM` a point, the heads, 3 a series, and 16.
+    """
+    at, read, special = 0, 0, 0
+    for series in range(len(offsets) - 1):
+        if series:
+            out[at] = _COMMA
+            at += 1
+        size = head_bounds[series + 1] - head_bounds[series]
+        copy_over(heads, head_bounds[series], size, out, at)
+        at += size
+        for point in range(offsets[series], offsets[series + 1]):
+            if point > offsets[series]:
+                out[at] = _COMMA
+                at += 1
+            out[at] = _OPEN
+            at = _write_time(timestamps[point], out, at + 1) + 2
+            out[at - 2] = _COMMA
+            out[at - 1] = _QUOTE
+            end = read
+            while end < len(digits) and digits[end] != _COMMA:
+                end += 1
+            if special < len(special_at) and special_at[special] == point:
+                size = special_bounds[special + 1] - special_bounds[special]
+                copy_over(specials, special_bounds[special], size, out, at)
+                special += 1
+            else:
+                size = end - read
+                if size > 2 and digits[end - 1] == _ZERO and digits[end - 2] == _DOT:
+                    size -= 2
+                copy_over(digits, read, size, out, at)
+            read = end + 1
+            at += size + 2
+            out[at - 2] = _QUOTE
+            out[at - 1] = _CLOSE
+        out[at] = _CLOSE
+        out[at + 1] = _BRACE
+        at += 2
+    return np.int64(at)
