@@ -167,15 +167,31 @@ def influx_edge():
     return InfluxEdge(max_bytes=1 << 20, now_ms=lambda: NOW_MS)
 
 
-async def send(running, protocol, replica):
+def remote_write_2(replica, cluster="eu"):
+    symbols = [b"", b"__name__", b"up", b"cluster", cluster.encode(), b"__replica__", replica.encode()]
+    request = WriteRequest(symbols=symbols)
+    for _ in range(2):
+        series = request.timeseries_rw2.add(labels_refs=[1, 2, 3, 4, 5, 6])
+        series.samples.add(value=1.0, timestamp=NOW_MS)
+    return bytes(cramjam.snappy.compress_raw(request.SerializeToString()))
+
+
+def written(answer):
+    kinds = ("samples", "histograms", "exemplars")
+    return [int(answer.headers[f"x-prometheus-remote-write-{kind}-written"]) for kind in kinds]
+
+
+async def send(running, protocol, replica, cluster="eu"):
     if protocol == "remote write":
-        return await running.push(from_replica(replica.encode()))
+        return await running.push(from_replica(replica.encode(), cluster=cluster.encode()))
+    if protocol == "remote write 2":
+        return await running.post(remote_write_2(replica, cluster), Content_Type=V2)
     if protocol == "influx":
-        return await running.post(f"up,cluster=eu,__replica__={replica} value=1 {NOW_MS}000000".encode())
+        return await running.post(f"up,cluster={cluster},__replica__={replica} value=1 {NOW_MS}000000".encode())
     request = ExportMetricsServiceRequest()
     metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="up")
     point = metric.gauge.data_points.add(time_unix_nano=NOW_MS * 1_000_000, as_double=1.0)
-    for name, value in (("cluster", "eu"), ("__replica__", replica)):
+    for name, value in (("cluster", cluster), ("__replica__", replica)):
         point.attributes.add(key=name).value.string_value = value
     return await running.post(request.SerializeToString())
 
@@ -191,6 +207,22 @@ async def test_otlp_has_its_own_words_for_it():
         assert [dict(labels).get(b"__replica__") for _, labels, _ in running.stored()] == [None]
 
 
+@pytest.mark.parametrize("protocol", ["remote write 2", "otlp", "influx"])
+async def test_one_cluster_too_many_is_an_error_in_every_protocol(protocol):
+    edges = {"otlp": otlp_edge(), "influx": influx_edge()}
+    async with target(replace(LIMITS, ha=HaLimits(max_clusters=1)), edge=edges.get(protocol)) as running:
+        assert (await send(running, protocol, "r0")).is_success
+        answer = await send(running, protocol, "r0", cluster="us")
+        assert answer.status_code == 400
+        if protocol == "otlp":
+            assert answer.content.startswith(b"\x08\x09\x12"), "google.rpc.Status, code 9: failed precondition"
+        elif protocol == "influx":
+            assert answer.content == b""
+        else:
+            assert written(answer) == [0, 0, 0]
+        assert len(running.stored()) == (2 if protocol == "remote write 2" else 1)
+
+
 async def test_influx_has_no_words_for_it():
     async with target(edge=influx_edge()) as running:
         assert (await send(running, "influx", "r0")).status_code == 204
@@ -200,19 +232,8 @@ async def test_influx_has_no_words_for_it():
 
 
 async def test_remote_write_2_counts_what_was_dropped_on_purpose_as_written():
-    def body(replica):
-        symbols = [b"", b"__name__", b"up", b"cluster", b"eu", b"__replica__", replica]
-        request = WriteRequest(symbols=symbols)
-        for _ in range(2):
-            series = request.timeseries_rw2.add(labels_refs=[1, 2, 3, 4, 5, 6])
-            series.samples.add(value=1.0, timestamp=NOW_MS)
-        return bytes(cramjam.snappy.compress_raw(request.SerializeToString()))
-
     async with target() as running:
-        for replica, status in ((b"r0", 200), (b"r1", 202)):
-            answer = await running.post(body(replica), Content_Type=V2)
-            written = [
-                answer.headers[f"x-prometheus-remote-write-{k}-written"] for k in ("samples", "histograms", "exemplars")
-            ]
-            assert (answer.status_code, written) == (status, ["2", "0", "0"])
+        for replica, status in (("r0", 200), ("r1", 202)):
+            answer = await send(running, "remote write 2", replica)
+            assert (answer.status_code, written(answer)) == (status, [2, 0, 0])
         assert len(running.stored()) == 2
