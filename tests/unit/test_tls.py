@@ -91,6 +91,19 @@ async def test_processes_that_have_certificates_of_one_authority_reach_each_othe
         await lags(tls, *client(enabled, trusting, *certificate, "-ingester.client.tls-min-version=VersionTLS13"))
 
 
+async def test_a_certificate_that_is_given_is_verified_and_none_need_be(authority, tmp_path):
+    tls = server(authority, client_auth_type="VerifyClientCertIfGiven", client_ca_file=authority.ca_file)
+    trusting = ["-ingester.client.tls-enabled", f"-ingester.client.tls-ca-path={authority.ca_file}"]
+    assert await lags(tls, *client(*trusting)) == []
+    stranger = write_authority(tmp_path)
+    foreign = [
+        f"-ingester.client.tls-cert-path={stranger.client_cert_file}",
+        f"-ingester.client.tls-key-path={stranger.client_key_file}",
+    ]
+    with pytest.raises(OwnerUnavailable, match="ingester-0"):
+        await lags(tls, *client(*trusting, *foreign))
+
+
 async def test_certificates_may_stand_in_the_configuration_itself(authority):
     bundle = authority.server_bundle_file.read_text()
     tls = ServerTls(section(cert=bundle, key=bundle), name=NAME, min_version="", cipher_suites="")
