@@ -1,4 +1,4 @@
-"""`/distributor/ha_tracker`: which replica of each cluster is elected (http-api 4.6); there where the tracker is."""
+"""`/distributor/ha_tracker`: which replica of each cluster is elected (http-api 4.6). Made only with a tracker."""
 
 from __future__ import annotations
 
