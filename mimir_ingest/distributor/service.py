@@ -419,7 +419,8 @@ class Push:
         InvalidRequest, RequestTooLarge
             The body cannot be read, or is too large.
         LimitExceeded
-            The tenant's ingestion rate (429), bytes in flight (500), or clusters of replicas (400).
+            The tenant's ingestion rate (429) or clusters of replicas (400); bytes in flight (500), or what the ingester
+            of this process holds (503).
         ReplicasDidNotMatch, ElectionUnavailable
             It comes from a replica that is not elected, or nobody could be elected.
         LogUnavailable, RecordTooLarge

@@ -583,6 +583,18 @@ def eventually(look: Callable[[], object], wanted: object, program: Program) -> 
         time.sleep(0.05)
 
 
+def eventually_refused(program: Program) -> httpx.Response:
+    """Return the first answer that is none of success."""
+    answers: list[httpx.Response] = []
+
+    def status() -> bool:
+        answers.append(send(program, "late", many("good")(int(time.time() * 1000))))
+        return answers[-1].is_success
+
+    eventually(status, False, program)
+    return answers[-1]
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_is_answered_counted_and_applied_as_mimir_does(program: Program, rule: Rule):
     now_ms = int(time.time() * 1000)
@@ -655,9 +667,26 @@ def test_limits_follow_the_file_and_a_bad_one_changes_nothing(program: Program):
         assert answer.status_code == 503
         assert "(err-mimir-ingester-max-tenants)" in answer.text
         assert send(program, "late", many("new")(now_ms)).status_code == 200
+        write_runtime(program.directory, {"distributor_limits": {"max_inflight_push_requests_bytes": 1}})
+        answer = eventually_refused(program)
+        assert answer.status_code == 500
+        assert answer.text == (
+            "the write request has been rejected because the distributor exceeded the allowed total size in bytes of "
+            "inflight push requests (err-mimir-distributor-max-inflight-push-requests-bytes). To adjust the related "
+            "limit, configure -distributor.instance-limits.max-inflight-push-requests-bytes, or contact your service "
+            "administrator.\n"
+        )
+        assert "Retry-After" in answer.headers
+        headers = {"X-Scope-OrgID": "late", "Content-Type": "application/x-protobuf"}
+        assert program.http.post("/otlp/v1/metrics", content=b"xx", headers=headers).status_code == 503
+        rejected = (
+            'cortex_distributor_instance_rejected_requests_total{reason="distributor_max_inflight_push_requests_bytes"}'
+        )
+        assert f"{rejected} 2.0\n" in program.http.get("/metrics").text
     finally:
         write_runtime(program.directory, {})
         eventually(lambda: limit_of("max_tenants"), 0, program)
+        eventually(lambda: send(program, "late", many("good")(now_ms)).status_code, 200, program)
     shown = yaml.safe_load(program.http.get("/runtime_config", params={"mode": "diff"}).text)
     assert shown["overrides"]["series-of-a-tenant"] == {"max_global_series_per_user": 2}
     share = 'cortex_ingester_local_limits{limit="max_global_series_per_user",user="series-of-a-tenant"} 2.0'
