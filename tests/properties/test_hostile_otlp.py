@@ -26,7 +26,7 @@ EVERYTHING = OtlpSettings(
     promote_resource_attributes=frozenset({"host.name"}),
     promote_scope_metadata=True,
     convert_histograms_to_nhcb=True,
-    native_delta_ingestion=True,
+    accumulate_deltas=True,
     created_timestamp_zero_ingestion=True,
 )
 REQUESTS = [*corpus.types(), *itertools.islice(corpus.labels(), 6), *corpus.unusable()]
