@@ -32,11 +32,19 @@ from partitions.model import (
 from partitions.model import Version as V
 
 _MAX = 1 << 63
+_LATEST_MS = 253_402_300_799_999
 
 
 def _number(value: Any) -> int:
     if type(value) is not int or not 0 <= value < _MAX:
         raise ValueError(f"{value!r} is not a number from 0 to 2^63-1")
+    return value
+
+
+def _time(value: Any) -> int:
+    """Read ms since the epoch; a time that no page could show is none."""
+    if _number(value) > _LATEST_MS:
+        raise ValueError(f"{value!r} is no time before the year 10000")
     return value
 
 
@@ -49,6 +57,7 @@ def _flag(value: Any) -> bool:
 def _text(value: Any) -> str:
     if type(value) is not str:
         raise ValueError(f"{value!r} is not a text")
+    value.encode()  # lone surrogates, which JSON can say and nothing can show
     return value
 
 
@@ -70,29 +79,29 @@ def _state_of(states: type) -> Callable[[Any], Any]:
 _READ: dict[type, dict[str, Callable[[Any], Any]]] = {
     PartitionDesc: {
         "state": _state_of(PartitionState),
-        "state_timestamp_ms": _number,
+        "state_timestamp_ms": _time,
         "state_version": _version,
         "locked": _flag,
-        "lock_timestamp_ms": _number,
+        "lock_timestamp_ms": _time,
         "lock_version": _version,
     },
-    OwnerDesc: {"state": _state_of(OwnerState), "updated_timestamp_ms": _number, "version": _version},
+    OwnerDesc: {"state": _state_of(OwnerState), "updated_timestamp_ms": _time, "version": _version},
     InstanceDesc: {
         "state": _state_of(InstanceState),
         "address": _text,
         "zone": _text,
-        "registered_ms": _number,
-        "heartbeat_ms": _number,
+        "registered_ms": _time,
+        "heartbeat_ms": _time,
         "read_only": _flag,
-        "read_only_updated_ms": _number,
+        "read_only_updated_ms": _time,
         "version": _version,
     },
     ElectionDesc: {
         "replica": _text,
-        "received_ms": _number,
-        "elected_ms": _number,
+        "received_ms": _time,
+        "elected_ms": _time,
         "elected_changes": _number,
-        "deleted_ms": _number,
+        "deleted_ms": _time,
         "version": _version,
     },
 }

@@ -132,7 +132,8 @@ class CleanPath:
         cleaned = clean_path(path)
         if cleaned != path:
             query = scope.get("query_string") or b""
-            location = cleaned + (b"?" + query if query else b"")
+            # A browser takes a backslash for a slash, and two slashes for another host.
+            location = cleaned.replace(b"\\", b"%5C") + (b"?" + query if query else b"")
             await Answer(301, headers=((b"location", location),)).send(send)
             return
         await self._application(_with_path(scope, path), receive, send)

@@ -116,6 +116,17 @@ async def test_an_unclean_path_is_redirected_with_its_query():
     response = await ask(CleanPath(Router(ROUTES)), "GET", "http://x//thing/../any?a=1&b=%2F")
     assert response.status_code == 301
     assert response.headers["location"] == "/any?a=1&b=%2F"
+
+
+async def test_a_redirect_never_leads_to_another_host():
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "raw_path": b"/.//\\other.host/x", "path": "", "headers": []}
+    await CleanPath(Router(ROUTES))(scope, None, send)
+    assert dict(sent[0]["headers"])[b"location"] == b"/%5Cother.host/x"
     assert response.text == ""
 
 

@@ -87,6 +87,8 @@ def test_names_that_are_not_known_are_passed_over_and_missing_ones_take_the_defa
         ("partition/²", b"{}"),
         ("partition/2147483648", b"{}"),
         ("partition/" + "9" * 5000, b"{}"),
+        ("instance/ingester/i", b'{"heartbeat_ms": 253402300800000}'),
+        ("instance/ingester/i", b'{"zone": "\\ud800"}'),
         ("owner/0", b"{}"),
         ("owner//0", b"{}"),
         ("owner/i/x", b"{}"),
