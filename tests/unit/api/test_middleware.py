@@ -116,6 +116,7 @@ async def test_an_unclean_path_is_redirected_with_its_query():
     response = await ask(CleanPath(Router(ROUTES)), "GET", "http://x//thing/../any?a=1&b=%2F")
     assert response.status_code == 301
     assert response.headers["location"] == "/any?a=1&b=%2F"
+    assert response.text == ""
 
 
 async def test_a_redirect_never_leads_to_another_host():
@@ -127,7 +128,6 @@ async def test_a_redirect_never_leads_to_another_host():
     scope = {"type": "http", "method": "GET", "raw_path": b"/.//\\other.host/x", "path": "", "headers": []}
     await CleanPath(Router(ROUTES))(scope, None, send)
     assert dict(sent[0]["headers"])[b"location"] == b"/%5Cother.host/x"
-    assert response.text == ""
 
 
 async def test_a_prefix_is_taken_off_and_required():
