@@ -83,12 +83,17 @@ class Pieces:
     @property
     def samples(self) -> int:
         """How many samples there are, those outside the range and equal times included."""
-        return sum(int(c.counts.sum()) for c in self.chunks) + len(self.staged.series)
+        return _total([c.counts for c in self.chunks]) + len(self.staged.series)
 
     @property
     def samples_inside(self) -> int:
         """How many certainly lie in the range; of equal times all count."""
-        return sum(int(c.counts[c.whole].sum()) for c in self.chunks) + len(self.staged.series)
+        return _total([c.counts[c.whole] for c in self.chunks]) + len(self.staged.series)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Size of the chunks."""
+        return _total([c.ends for c in self.chunks]) - _total([c.starts for c in self.chunks])
 
     def per_series(self) -> np.ndarray:
         """Return int64[n]: `samples` of each series."""
@@ -169,6 +174,11 @@ class Pieces:
             np.empty(total, np.float64),
         )
         return offsets_out
+
+
+def _total(columns: list[np.ndarray]) -> int:
+    """Return the sum of all numbers of some columns; one sum of many is quicker than many sums of few."""
+    return int(np.concatenate(columns).sum()) if columns else 0
 
 
 def concatenated(parts: Sequence[Samples]) -> Samples:

@@ -7,7 +7,7 @@ the segment of its acceptance, so that of equal timestamps in several segments t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -80,6 +80,13 @@ class Segment:
     level: int
     """How often its samples were merged."""
     histograms: HistogramSegment | None = None
+    span: tuple[int, int] = field(init=False, repr=False, compare=False)
+    """First and last time (ms) of the samples of both kinds; the last before the first if there are none."""
+
+    def __post_init__(self) -> None:
+        kinds = [k for k in (self, self.histograms) if k is not None and len(k.refs)]
+        first = min((int(k.min_ts.min()) for k in kinds), default=MAX_MS)
+        object.__setattr__(self, "span", (first, max((int(k.max_ts.max()) for k in kinds), default=MIN_MS)))
 
     @property
     def nbytes(self) -> int:
@@ -93,14 +100,18 @@ class Segment:
         return self.refs if self.histograms is None else np.concatenate([self.refs, self.histograms.refs])
 
     def overlaps(self, start_ms: int, end_ms: int) -> bool:
-        """Whether a chunk reaches into `[start_ms, end_ms)`, or lies around it."""
-        kinds = [self] if self.histograms is None else [self, self.histograms]
-        return any(len(k.refs) and k.min_ts.min() < end_ms and k.max_ts.max() >= start_ms for k in kinds)
+        """Whether samples may lie in `[start_ms, end_ms)`."""
+        first, last = self.span
+        return first < end_ms and last >= start_ms
 
     @property
     def starts(self) -> np.ndarray:
         """int64[c]: where each chunk begins."""
         return np.concatenate([np.zeros(1, np.int64), self.ends[:-1]]) if len(self.ends) else self.ends
+
+    def starts_of(self, chunks: np.ndarray) -> np.ndarray:
+        """Return where the chunks `chunks` (int64[k]) begin."""
+        return np.where(chunks > 0, self.ends[chunks - 1], 0)
 
     @classmethod
     def empty(cls) -> Segment:
@@ -248,9 +259,7 @@ def read_samples(
         return pieces.join(rank)
     if budget.limits_series:
         budget.check_series(int(np.count_nonzero(pieces.per_series())))
-    budget.take_chunks(
-        sum(len(c.starts) for c in pieces.chunks), sum(int((c.ends - c.starts).sum()) for c in pieces.chunks)
-    )
+    budget.take_chunks(sum(len(c.starts) for c in pieces.chunks), pieces.chunk_bytes)
     if pieces.samples <= 4 * _SLICE_SAMPLES:
         budget.take(pieces.samples_inside)
         return pieces.join()
@@ -272,7 +281,7 @@ def _pick(
         found = pick_chunks(refs, segment.refs, segment.min_ts, segment.max_ts, start_ms, end_ms, chunks, series)
         if found:
             chunks = chunks[:found]
-            starts, counts = segment.starts[chunks], np.empty(found, np.int64)
+            starts, counts = segment.starts_of(chunks), np.empty(found, np.int64)
             checked(count_xor(segment.data, starts, counts))
             whole = (segment.min_ts[chunks] >= start_ms) & (segment.max_ts[chunks] < end_ms)
             picked.append(PickedChunks(segment.data, starts, segment.ends[chunks], counts, whole, series[:found]))
