@@ -264,6 +264,14 @@ async def test_what_the_front_end_refuses_is_json_and_what_the_querier_refuses_i
         assert gone.headers["content-type"] == "text/plain; charset=utf-8"
 
 
+@pytest.mark.parametrize("fault", ["garble", "cut", "lie"])
+async def test_an_owners_answer_that_is_not_whole_is_asked_of_the_other_zone(tmp_path, fault):
+    async with asking(tmp_path) as client:
+        client.cluster.nodes["a-1"].listener.fault = fault
+        answer = await client.get(f"{BASE}/label_values", params={"label_names[]": "i"})
+        assert answer.json() == values_answer(OLD + NEW, ["i"], len(OLD + NEW))
+
+
 async def test_a_tenants_statistics_count_each_partition_once(tmp_path):
     async with asking(tmp_path) as client:
         answer = await client.get("/api/v1/user_stats")

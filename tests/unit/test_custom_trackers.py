@@ -1,0 +1,24 @@
+"""Custom trackers of active series: what configuration may say, and what becomes of it."""
+
+import pytest
+
+from mimir_ingest.config.errors import ConfigError
+from mimir_ingest.config.settings import load
+from mimir_ingest.wiring import custom_trackers
+
+
+def test_additional_trackers_come_on_top_of_the_others():
+    limits = load(['-ingester.active-series-custom-trackers=api:{job="api"};all:{job=~".+"}'], {})[0].limits
+    more = {"active_series_additional_custom_trackers": {"api": '{job=~"api.*"}', "db": "up{job='db'}"}}
+    of = {"a": limits.overridden(more), "b": limits}
+    trackers = custom_trackers(of.__getitem__)
+    shown = {name: " ".join(map(str, matchers)) for name, matchers in trackers("a").items()}
+    assert shown == {"api": 'job=~"api.*"', "all": 'job=~".+"', "db": 'job="db" __name__="up"'}
+    assert list(trackers("b")) == ["api", "all"]
+    assert trackers("a") is trackers("a")
+
+
+@pytest.mark.parametrize("selector", ["{", "{job=}", '{job=~"("}', "rate(x[5m])", "{}{}"])
+def test_a_tracker_that_is_no_selector_is_refused(selector):
+    with pytest.raises(ConfigError, match='tracker "bad" has no selector'):
+        load([f"-ingester.active-series-custom-trackers=bad:{selector}"], {})
