@@ -25,7 +25,7 @@ from mimir_ingest.distributor.plan import partition_share, record_settings
 from mimir_ingest.distributor.service import Distributor
 from mimir_ingest.ingester.downscale import Downscale
 from mimir_ingest.ingester.drain import DrainProbe
-from mimir_ingest.ingester.instance_limits import SeriesDoor
+from mimir_ingest.ingester.limiter import LocalLimiter
 from mimir_ingest.ingester.membership import Membership
 from mimir_ingest.ingester.metadata import MetadataLimits
 from mimir_ingest.ingester.ownership import Ownership
@@ -184,7 +184,7 @@ class _Builder:
         self._trackers_of = wiring.custom_trackers(runtime.for_tenant)
         self._shard_size_of = lambda tenant: runtime.for_tenant(tenant).ingestion_partitions_tenant_shard_size
         self._distributor_metrics: DistributorMetrics | None = None
-        self._door: SeriesDoor | None = None
+        self._limiter: LocalLimiter | None = None
         self._owned: Callable[[], frozenset[int]] = frozenset
         self._shard = ring_wiring.write_shards(watcher)
         self._groups = MetricGroups(settings.max_separate_metrics_groups_per_user)
@@ -215,7 +215,7 @@ class _Builder:
         self, partition: int, tenant: str, batch: WriteBatch, settings: RecordSettings
     ) -> np.ndarray | None:
         """Ask the ingester of this process, if there is one, what is over a limit."""
-        return None if self._door is None else self._door.over_limits(partition, tenant, batch, settings)
+        return None if self._limiter is None else self._limiter.over_limits(partition, tenant, batch, settings)
 
     def ingester(self, storage: _Storage) -> Ingester:
         self._ingester_metrics = IngesterMetrics.create(
@@ -241,7 +241,7 @@ class _Builder:
         )
         self._owned = lambda: ingester.owned
         limits = wiring.ingester_limits(self._settings, self._runtime)
-        self._door = SeriesDoor(ingester, limits, IngesterLimitMetrics.create(self._registry))
+        self._limiter = LocalLimiter(ingester, limits, IngesterLimitMetrics.create(self._registry))
         return ingester
 
     def _metadata_limits(self, tenant: str) -> MetadataLimits:

@@ -23,8 +23,8 @@ from mimir_ingest.distributor.ha_election import HaLimits
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.distributor.service import DistributorOptions
 from mimir_ingest.ingester.active_series import CustomTrackers
-from mimir_ingest.ingester.instance_limits import IngesterLimits
 from mimir_ingest.ingester.knobs import TrackingKnobs
+from mimir_ingest.ingester.limiter import IngesterLimits
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.model.relabel import Relabelling, parse_rules
 from mimir_ingest.promql.parser import parse_metric_selector

@@ -31,7 +31,7 @@ class IngesterLimits:
     max_series: int = 0
 
 
-class SeriesDoor:
+class LocalLimiter:
     """Answers for the partitions owned here. Any thread.
 
     Parameters
