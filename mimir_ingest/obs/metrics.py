@@ -411,7 +411,7 @@ class IngesterMetrics:
         reader = "ingest_storage_reader_"
         return cls(
             memory_series=gauge("ingester_memory_series", "Series in memory."),
-            local_limits=gauge("ingester_local_limits", "A tenant's limits in this process; 0 is none.", "limit", "user"),
+            local_limits=gauge("ingester_local_limits", "A tenant's limits here; 0 is none.", "limit", "user"),
             memory_users=gauge("ingester_memory_users", "Tenants with series in memory."),
             memory_metadata=gauge("ingester_memory_metadata", "Metadata items in memory."),
             memory_series_created=counter("ingester_memory_series_created", "Series that were created.", "user"),
