@@ -19,7 +19,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from mimir_ingest.api.consistency import ReadingOpener, answer_headers, read_level
 from mimir_ingest.api.params import Params, parse_limit
 from mimir_ingest.api.query_routes import read_params, unless_disconnected
-from mimir_ingest.api.render import JSON, failure
+from mimir_ingest.api.render import JSON, clean, failure
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import IngestError, QueryError
@@ -238,7 +238,8 @@ async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _text(error: IngestError | PartitionError) -> Response:
-    return PlainTextResponse(f"{error.message}\n", error.http_status, headers={"X-Content-Type-Options": "nosniff"})
+    status = error.http_status if error.blame == "client" else 500
+    return PlainTextResponse(f"{clean(error.message)}\n", status, headers={"X-Content-Type-Options": "nosniff"})
 
 
 def cardinality_router(

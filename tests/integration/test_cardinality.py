@@ -254,6 +254,9 @@ async def test_what_the_front_end_refuses_is_json_and_what_the_querier_refuses_i
             assert (answer.status_code, answer.text) == (status, text + "\n"), (path, params)
             assert answer.headers["content-type"] == "text/plain; charset=utf-8"
         assert (await client.get(f"{BASE}/active_series", params={"selector": '{i="1"}'})).status_code == 200
+        for path in ("label_names?selector=%ff", "label_names?count_method=%ff", "active_series?selector=%ff"):
+            assert (await client.get(f"{BASE}/{path}")).status_code == 400
+        assert (await client.get(f"{BASE}/label_values?label_names[]=%ff")).status_code == 400
 
         for node in client.cluster.nodes.values():
             node.listener.fault = "hang"
