@@ -196,7 +196,7 @@ def _number(series: _Series, number: int, point: pb.NumberDataPoint, *, counter:
         timestamp_ms,
         value,
         stale=bool(point.flags & _STALE_FLAG),
-        start_ms=series.start_ms(point, timestamp_ms) if counter or series.delta else 0,
+        start_ms=series.start_ms(point, timestamp_ms) if counter else 0,
         delta=series.delta,
     )
 

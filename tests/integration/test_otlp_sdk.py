@@ -46,6 +46,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     )
     with Program(tmp_path_factory.mktemp("otlp"), *flags, multitenancy=True).start() as running:
         running.http.headers.update(TENANT)
+        # The first query of a native histogram compiles its kernels.
+        running.http.timeout = 150
         yield running
 
 
