@@ -20,8 +20,8 @@ MIN_TIME_MS = -9_223_372_036_854_775
 """Earliest time that fits int64 microseconds; stands for Prometheus's minTime, which no sample can precede."""
 MAX_TIME_MS = 9_223_372_036_854_775
 
-_FARTHEST_MS = 1 << 62
-"""why: no sample is there, and adding an offset or a range stays within int64."""
+_FARTHEST_MS = (1 << 63) - (1 << 54)
+"""why: no sample is there, and adding offsets and ranges, of 292 years at most each, stays within int64."""
 
 MAX_POINTS = 11_000
 """Prometheus's bound on steps of a range query."""

@@ -276,15 +276,17 @@ def _pick(
 ) -> Pieces:
     """Find what some series have in `[start_ms, end_ms)`; arguments as `read_samples` takes them."""
     picked = []
+    most = max((len(segment.refs) for segment in segments), default=0)
+    chunk_room, series_room = np.empty(most, np.int64), np.empty(most, np.int64)
     for segment in segments:
-        chunks, series = np.empty(len(segment.refs), np.int64), np.empty(len(segment.refs), np.int64)
-        found = pick_chunks(refs, segment.refs, segment.min_ts, segment.max_ts, start_ms, end_ms, chunks, series)
+        columns = segment.refs, segment.min_ts, segment.max_ts
+        found = pick_chunks(refs, *columns, start_ms, end_ms, chunk_room, series_room)
         if found:
-            chunks = chunks[:found]
+            chunks, series = chunk_room[:found].copy(), series_room[:found].copy()
             starts, counts = segment.starts_of(chunks), np.empty(found, np.int64)
             checked(count_xor(segment.data, starts, counts))
             whole = (segment.min_ts[chunks] >= start_ms) & (segment.max_ts[chunks] < end_ms)
-            picked.append(PickedChunks(segment.data, starts, segment.ends[chunks], counts, whole, series[:found]))
+            picked.append(PickedChunks(segment.data, starts, segment.ends[chunks], counts, whole, series))
     late = _pick_staged(staged, refs, series_count, start_ms, end_ms)
     return Pieces(len(refs), start_ms, end_ms, tuple(picked), late)
 
