@@ -395,7 +395,7 @@ def join_pieces(
     """
     ts_bytes, value_bytes = timestamps.view(np.uint8), values.view(np.uint8)
     ts_bytes_out, value_bytes_out = ts_out.view(np.uint8), values_out.view(np.uint8)
-    words_out = values_out.view(np.uint64)
+    words, words_out = values.view(np.uint64), values_out.view(np.uint64)
     spare_words = spare_values.view(np.uint64)
     n = len(offsets_out) - 1
     for i in range(len(positions)):
@@ -413,8 +413,17 @@ def join_pieces(
         ascending = True
         for k in range(first, last):
             piece = order[k]
-            low = _first_not_before(timestamps, piece_offsets[piece], piece_offsets[piece + 1], start_ms)
-            high = _first_not_before(timestamps, low, piece_offsets[piece + 1], end_ms)
+            low, high = piece_offsets[piece], piece_offsets[piece + 1]
+            if high - low == 1:
+                t = timestamps[low]
+                if start_ms <= t < end_ms:
+                    if written > begin and t <= ts_out[written - 1]:
+                        ascending = False
+                    ts_out[written], words_out[written] = t, words[low]
+                    written += 1
+                continue
+            low = _first_not_before(timestamps, low, high, start_ms)
+            high = _first_not_before(timestamps, low, high, end_ms)
             if low < high and written > begin and timestamps[low] <= ts_out[written - 1]:
                 ascending = False
             copy_over(ts_bytes, 8 * low, 8 * (high - low), ts_bytes_out, 8 * written)

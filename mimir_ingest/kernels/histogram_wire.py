@@ -220,6 +220,15 @@ def _read_spans(data, at, end, wanted, count, first_must_not_be_negative, index_
 
 
 @inline_checked
+def _numbers(data, at, wire_type):
+    """Return where the numbers of a field begin, and a place in the last one: packed there are many, else one."""
+    if wire_type != 2:
+        return at, at + 1
+    size, at = _uvarint(data, at)
+    return at, at + np.int64(size)
+
+
+@inline_checked
 def _read_buckets(data, at, end, wanted, is_float, count_out, to):
     """Write the absolute counts of the deltas or counts in the field `wanted`."""
     running = _U0
@@ -228,11 +237,7 @@ def _read_buckets(data, at, end, wanted, is_float, count_out, to):
         if field != wanted:
             at = _skip(data, at, wire_type)
             continue
-        stop = at + 1
-        if wire_type == 2:
-            word, at = _uvarint(data, at)
-            size = np.int64(word)
-            stop = at + size
+        at, stop = _numbers(data, at, wire_type)
         while at < stop:
             if is_float:
                 count_out[to] = _read_double(data, at)
@@ -252,11 +257,7 @@ def _read_bounds(data, at, end, values_out, to):
         if field != 16:
             at = _skip(data, at, wire_type)
             continue
-        stop = at + 1
-        if wire_type == 2:
-            word, at = _uvarint(data, at)
-            size = np.int64(word)
-            stop = at + size
+        at, stop = _numbers(data, at, wire_type)
         while at < stop:
             values_out[to] = _read_double(data, at)
             at += 8

@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+import numba
+
 from mimir_ingest.kernels._jit import f64_in, f64_out, i64, i64_in, i64_out, kernel
+
+
+@numba.njit(inline="always")
+def _earliest(parts, first, last, offsets, ts, at):
+    """Return the next sample of a group's parts, the first of equal times; -1 if all are done."""
+    best = -1
+    for k in range(first, last):
+        i = at[k - first]
+        if i < offsets[parts[k] + 1] and (best < 0 or ts[i] < ts[best]):
+            best = i
+    return best
+
+
+@numba.njit(inline="always")
+def _pass(parts, first, last, offsets, ts, at, now):
+    """Move every part past the time `now`."""
+    for k in range(first, last):
+        i = at[k - first]
+        if i < offsets[parts[k] + 1] and ts[i] == now:
+            at[k - first] = i + 1
 
 
 @kernel(i64(i64_in, i64_in, i64_in, i64_in, f64_in, i64_out, i64_out, f64_out, i64_out))
@@ -59,21 +81,13 @@ def merge_series(group_offsets, parts, offsets, ts, values, at, ts_out, values_o
             for k in range(first, last):
                 at[k - first] = offsets[parts[k]]
             while True:
-                best = -1
-                for k in range(first, last):
-                    i = at[k - first]
-                    if i < offsets[parts[k] + 1] and (best < 0 or ts[i] < ts[best]):
-                        best = i
+                best = _earliest(parts, first, last, offsets, ts, at)
                 if best < 0:
                     break
-                now = ts[best]
-                ts_out[written] = now
+                ts_out[written] = ts[best]
                 values_out[written] = values[best]
                 written += 1
-                for k in range(first, last):
-                    i = at[k - first]
-                    if i < offsets[parts[k] + 1] and ts[i] == now:
-                        at[k - first] = i + 1
+                _pass(parts, first, last, offsets, ts, at, ts[best])
         offsets_out[group + 1] = written
     return written
 
@@ -103,18 +117,11 @@ def merge_order(group_offsets, parts, offsets, ts, at, rows_out, offsets_out):
         for k in range(first, last):
             at[k - first] = offsets[parts[k]]
         while True:
-            best = -1
-            for k in range(first, last):
-                i = at[k - first]
-                if i < offsets[parts[k] + 1] and (best < 0 or ts[i] < ts[best]):
-                    best = i
+            best = _earliest(parts, first, last, offsets, ts, at)
             if best < 0:
                 break
             rows_out[written] = best
             written += 1
-            for k in range(first, last):
-                i = at[k - first]
-                if i < offsets[parts[k] + 1] and ts[i] == ts[best]:
-                    at[k - first] = i + 1
+            _pass(parts, first, last, offsets, ts, at, ts[best])
         offsets_out[group + 1] = written
     return written

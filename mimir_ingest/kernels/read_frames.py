@@ -16,7 +16,7 @@ import numpy as np
 from mimir_ingest.kernels._jit import i32_in, i64, i64_in, i64_out, inline_checked, kernel, u8_in
 from mimir_ingest.kernels.crc32c import crc32c_inline
 from mimir_ingest.kernels.validate import is_utf8
-from mimir_ingest.kernels.varint import read_length, read_tag, read_uvarint, skip_field
+from mimir_ingest.kernels.varint import WRONG_WIRE_TYPE, read_length, read_tag, read_uvarint, skip_field
 from mimir_ingest.kernels.words import compare_bytes
 
 MAX_FRAME_BYTES = 50_000_000
@@ -51,7 +51,6 @@ _LABEL_ORDER = np.int64(FrameStatus.LABEL_ORDER)
 _NO_CHUNKS = np.int64(FrameStatus.NO_CHUNKS)
 _CHUNK_TOO_SHORT = np.int64(FrameStatus.CHUNK_TOO_SHORT)
 _QUERY_INDEX = np.int64(FrameStatus.QUERY_INDEX)
-_WRONG_WIRE_TYPE = np.int64(-4)
 
 
 @inline_checked
@@ -84,7 +83,7 @@ def _scan_chunk(data, at, end, chunks_out, chunk, scratch):
                 return at
             kind = np.int64(number)
         elif 1 <= field <= 4 and wire_type != 0:
-            return _WRONG_WIRE_TYPE
+            return WRONG_WIRE_TYPE
         else:
             at = skip_field(data, at, end, wire_type, scratch)
             if at < 0:
@@ -112,7 +111,7 @@ def _scan_series(data, at, end, pairs_out, pair, chunks_out, chunk, scratch):
                 return pair, chunk, at
             continue
         if wire_type != 2:
-            return pair, chunk, _WRONG_WIRE_TYPE
+            return pair, chunk, WRONG_WIRE_TYPE
         size, start = read_length(data, at, end)
         if start < 0:
             return pair, chunk, start
@@ -208,7 +207,7 @@ def scan_frames(data, pairs_out, chunks_out, series_out, counts_out):
                 if index != np.uint64(0):
                     return _QUERY_INDEX
             elif field <= 2:
-                return _WRONG_WIRE_TYPE
+                return WRONG_WIRE_TYPE
             else:
                 at = skip_field(data, at, end, wire_type, scratch)
                 if at < 0:
