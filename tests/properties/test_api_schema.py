@@ -16,7 +16,7 @@ from tests.support import remote_write
 from tests.support.openapi import document
 from tests.support.program import Program
 
-EXAMPLES = 4
+EXAMPLES = 3
 """A route and method. why: half a minute for all; hundreds of each were run once."""
 
 schema = schemathesis.openapi.from_dict(document())

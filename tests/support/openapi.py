@@ -172,7 +172,8 @@ def _operators() -> dict[str, Any]:
     ]  # fmt: skip
     pages = ["/", "/services", "/memberlist", "/ready", "/api/v1/ingestion_lag", "/ingester/partitions",
              "/ingester/tenants", "/ingester/tsdb_metrics", "/distributor/ha_tracker", "/distributor/all_user_stats",
-             "/api/v1/user_stats", "/api/v1/user_limits", "/runtime_config", "/config",
+             "/api/v1/user_stats", "/api/v1/status/buildinfo", "/api/v1/status/config", "/api/v1/status/flags",
+             "/api/v1/user_limits", "/runtime_config", "/config",
              "/ingester/prepare-shutdown", "/ingester/prepare-partition-downscale",
              "/ingester/prepare-instance-ring-downscale"]  # fmt: skip
     mode = query("mode", "diff", "defaults")
