@@ -277,6 +277,7 @@ def _distributor_limits(limits: Limits, *, unlimited_metrics: tuple[str, ...]) -
         ingestion_burst_size=limits.ingestion_burst_size,
         ingestion_burst_factor=limits.ingestion_burst_factor,
         ha=_ha_limits(limits) if limits.accept_ha_samples else None,
+        ingestion_artificial_delay_s=limits.ingestion_artificial_delay.seconds,
         max_label_names_per_series=limits.max_label_names_per_series,
         max_label_names_per_info_series=limits.max_label_names_per_info_series,
         max_label_name_length=limits.max_label_name_length,

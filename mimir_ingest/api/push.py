@@ -7,6 +7,9 @@ where the data is in `X-Read-Consistency-Offsets`.
 
 from __future__ import annotations
 
+import asyncio
+import random
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
@@ -82,40 +85,56 @@ class PushApplication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, whatever happens."""
         headers = dict(reversed(scope["headers"]))  # the first of repeated headers counts
+        started_s = time.monotonic()
         try:
-            answer = await self._answer(scope, headers, receive)
+            answer, delay_s = await self._answer(scope, headers, receive)
         except ClientGone:
-            answer = text_answer(CLIENT_CLOSED_REQUEST, "context canceled")
+            answer, delay_s = text_answer(CLIENT_CLOSED_REQUEST, "context canceled"), 0.0
+        if delay_s > 0:
+            answer = await _delayed(answer, started_s + delay_s * random.uniform(0.9, 1.1))
         if 200 <= answer.status < 300:
             await answer.send(send)
         else:
             hints = self._retry_after.headers(answer.status, headers.get(b"retry-attempt"))
             await answer.send(send, more_headers=hints)
 
-    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Answer:
+    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> tuple[Answer, float]:
+        """Return the answer, and the time (s) that the tenant's requests are to take."""
         written: WriteFormat | None = None
+        delay_s = 0.0
         try:
             tenant = self._tenants.single(scope["headers"])
             written = self._edge.open(tenant, headers, scope.get("query_string", b""))
             length = headers.get(b"content-length")
             announced = int(length) if length and length.isdigit() else None
             with self._distributor.admit(tenant, announced, written) as push:
+                delay_s = push.limits.ingestion_artificial_delay_s
                 body = await read_body(receive, push, announced=announced)
                 result = await push.run(
                     body,
                     skip_label_names=headers.get(b"x-mimir-skiplabelnamevalidation") == b"true",
                     skip_label_count=headers.get(b"x-mimir-skiplabelcountvalidation") == b"true",
                 )
-            return _with_offsets(self._edge.stored(result, written, headers), result.offsets)
+            return _with_offsets(self._edge.stored(result, written, headers), result.offsets), delay_s
         except ClientGone:
             raise
         except (IngestError, PartitionError) as error:
             if error.http_status >= 500:
                 _log.warning("push failed", status=error.http_status, id=error.error_id, err=error.message)
-            return self._edge.refused(error, written, headers)
+            return self._edge.refused(error, written, headers), delay_s
         except Exception as error:
             _log.exception("push failed", status=500, err=str(error))
-            return self._edge.refused(IngestError("internal error"), written, headers)
+            return self._edge.refused(IngestError("internal error"), written, headers), delay_s
+
+
+async def _delayed(answer: Answer, until_s: float) -> Answer:
+    """Wait until a time (monotonic s); an answer of success says how long that was (spec: ingest storage 8.2)."""
+    waits_s = max(until_s - time.monotonic(), 0.0)
+    await asyncio.sleep(waits_s)
+    if not 200 <= answer.status < 300:
+        return answer
+    header = (b"server-timing", b"artificial_delay;dur=%d" % round(1000 * waits_s))
+    return replace(answer, headers=(*answer.headers, header))
 
 
 def _with_offsets(answer: Answer, offsets: dict[int, int]) -> Answer:

@@ -58,6 +58,8 @@ class Limits:
     """Silence of an elected replica after which another one is elected."""
     ha_tracker_sample_failover_timeout: Duration
     """So far must the other replica's samples be ahead of that silence's start; 0 does not look at them."""
+    ingestion_artificial_delay: Duration
+    """Time, more or less a tenth, that a push takes at least; what is left of it is waited for before the answer."""
     max_label_name_length: int
     """Bytes of a label name."""
     max_label_value_length: int

@@ -28,6 +28,8 @@ class DistributorLimits:
     """From 1 on: the burst is this many seconds of the local rate, instead of the burst size."""
     ha: HaLimits | None = None
     """`accept_ha_samples` and what goes with it; None: nobody looks for replicas."""
+    ingestion_artificial_delay_s: float = 0.0
+    """Time that a request takes at least, give or take a tenth; 0 is none."""
     max_label_names_per_series: int = 30
     max_label_names_per_info_series: int = 80
     max_label_name_length: int = 1024

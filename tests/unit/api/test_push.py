@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import time
 
 import cramjam
 import pytest
@@ -257,6 +258,27 @@ async def test_bytes_in_flight_are_limited_as_sent_and_as_decompressed(announced
             assert target.counters("cortex_distributor_inflight") == {}
             status, _, _ = await raw(target, parts(BODY), [])
             assert status == (200 if len(BODY) + 60 < limit else status)
+
+
+async def test_a_tenants_pushes_take_as_long_as_it_is_told_and_success_says_how_much_was_waited():
+    limits = DistributorLimits(ingestion_artificial_delay_s=0.2)
+    began = time.monotonic()
+    async with PushTarget(limits) as target:
+        answer = await target.push(UP)
+        assert time.monotonic() - began >= 0.17
+        name, _, waited = answer.headers["Server-Timing"].partition(";dur=")
+        assert name == "artificial_delay"
+        assert 0 <= int(waited) <= 220
+        refused = await target.push(named(b"9"))
+        assert refused.status_code == 400
+        assert "Server-Timing" not in refused.headers
+        assert time.monotonic() - began >= 0.34
+    log = MemoryLog()
+    log.delays_s[0] = 0.3
+    async with PushTarget(limits, log=log) as target:
+        assert (await target.push(UP)).headers["Server-Timing"] == "artificial_delay;dur=0"
+    async with PushTarget() as target:
+        assert "Server-Timing" not in (await target.push(UP)).headers
 
 
 async def test_a_process_over_its_ingestion_rate_refuses_until_the_average_falls():
