@@ -191,10 +191,14 @@ class Querier:
         )
         if here:
             return run()
+        running = asyncio.ensure_future(asyncio.to_thread(run))
         try:
-            return await asyncio.to_thread(run)
+            return await asyncio.shield(running)
         except asyncio.CancelledError:
+            # The query's slot is not free before its thread has stopped.
             cancelled.set()
+            await asyncio.wait([running])
+            running.exception()
             raise
 
     async def select(

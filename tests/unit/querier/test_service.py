@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -14,6 +17,8 @@ from mimir_ingest.errors import BlockNotFound, QueryError
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.model.samples import TOO_MANY_SAMPLES, FetchLimits
 from mimir_ingest.promql.parser import parse_expr
+from mimir_ingest.promql.values import QueryResult, Scalar
+from mimir_ingest.querier import service
 from mimir_ingest.querier.heads import HeadsAnswer
 from mimir_ingest.querier.listings import BlockListings
 from mimir_ingest.querier.query_limits import TenantQueryLimits
@@ -163,3 +168,48 @@ async def test_a_selector_over_the_partial_length_is_refused_before_anything_is_
     await querier.query("team-a", parse_expr("rate(a[10m])"), **AT, tenant_limits=limits)
     with pytest.raises(QueryError, match=r"err-mimir-max-query-length"):
         await querier.query("team-a", parse_expr("rate(a[11m])"), **AT, tenant_limits=limits)
+
+
+async def test_a_cancelled_query_gives_its_slot_back_when_its_evaluation_has_stopped(bucket, monkeypatch):
+    began, stopped = threading.Event(), threading.Event()
+
+    def endless(*_: object, cancelled: Callable[[], bool], **__: object) -> None:
+        began.set()
+        while not cancelled():
+            time.sleep(0.001)
+        time.sleep(0.05)
+        stopped.set()
+        raise QueryError("query was canceled in query execution", error_type="canceled")
+
+    monkeypatch.setattr(service, "evaluate", endless)
+    querier = make_querier(BlockCatalog(bucket))
+    asked = parse_expr("max_over_time(a[10m:1m])")
+    query = asyncio.create_task(querier.query("team-a", asked, start_ms=0, end_ms_incl=0, step_ms=0))
+    await asyncio.to_thread(began.wait, 30)
+    query.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await query
+    assert stopped.is_set()
+
+
+async def test_a_query_that_waits_for_its_turn_fails_in_time_and_keeps_nobody_else_waiting(bucket, monkeypatch):
+    begun, turn = threading.Semaphore(0), threading.Event()
+
+    def wait(*_: object, **__: object) -> QueryResult:
+        begun.release()
+        assert turn.wait(60)
+        return QueryResult(Scalar(0, 1.0))
+
+    monkeypatch.setattr(service, "evaluate", wait)
+    querier = make_querier(BlockCatalog(bucket))
+    at = {"start_ms": 0, "end_ms_incl": 0, "step_ms": 0}
+    asked = parse_expr("max_over_time(a[10m:1m])")
+    busy = [asyncio.create_task(querier.query("team-a", asked, **at)) for _ in range(2)]
+    for _ in busy:
+        await asyncio.to_thread(begun.acquire)
+    with pytest.raises(QueryError, match="query timed out in queue") as error:
+        await querier.query("team-a", asked, **at, timeout_s=0.05)
+    assert error.value.error_type == "timeout"
+    turn.set()
+    assert [(await query).result.value for query in busy] == [Scalar(0, 1.0)] * 2
+    assert (await querier.query("team-a", asked, **at)).result.value == Scalar(0, 1.0)
