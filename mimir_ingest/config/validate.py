@@ -62,6 +62,10 @@ _POSITIVE = (
     "ingest_storage.embedded.partitions",
     "ingester.partition_ring.min_partition_owners_count",
     "blocks_storage.tsdb.ship_concurrency",
+    "ingester.rate_update_period",
+    "ingester.active_series_metrics_update_period",
+    "ingester.active_series_metrics_idle_timeout",
+    "ingester.owned_series_update_interval",
 )
 _TENANT = re.compile(r"[A-Za-z0-9!\-_.*'()]{1,150}")
 

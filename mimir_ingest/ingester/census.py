@@ -73,10 +73,10 @@ def count_partition(
         return 0, Counted.empty(ask.kind.columns[0])
     census = head.census(matchers)
     since = since_ms if ask.active else None
-    series = len(census.select((), since))
+    everything = census.select((), since)
     if ask.kind is CensusKind.TOTALS:
-        return series, Counted.empty(0)
-    refs = census.select(matchers, since)
+        return len(everything), Counted.empty(0)
+    refs = census.select(matchers, since) if matchers else everything
     match ask.kind:
         case CensusKind.PAIRS:
             counted = census.pairs(refs, ask.names)
@@ -86,7 +86,7 @@ def count_partition(
             counted = census.histograms(refs)
     if 0 < ask.max_bytes < counted.nbytes:
         raise census_too_large(ask)
-    return series, counted
+    return len(everything), counted
 
 
 def join_parts(parts: Sequence[tuple[int, Counted]], rates: Rates, kind: CensusKind) -> CensusPart:

@@ -11,6 +11,9 @@ ROUTES = {
     ("POST", "/prometheus/api/v1/read"): {"querier"},
     ("GET", "/ingester/unregister-on-shutdown"): {"ingester"},
     ("GET", "/ingester/prepare-shutdown"): {"ingester"},
+    ("GET", "/ingester/tenants"): {"ingester"},
+    ("GET", "/distributor/all_user_stats"): {"distributor"},
+    ("GET", "/api/v1/user_stats"): {"querier"},
     ("GET", "/ingester/ring"): {"distributor", "ingester", "querier", "backend"},
     ("GET", "/distributor/ring"): {"distributor", "ingester", "querier", "backend"},
     ("GET", "/ingester/partition-ring"): {"distributor", "ingester", "querier", "backend"},
@@ -85,6 +88,9 @@ def test_roles_serve_their_own_and_leases_follow_scaling(cluster):
     wait_until(lambda: sorted(owners(cluster).values()) == [["i1"], ["i2"]], "one lease for each")
     push(cluster, SERIES)
     assert series_of(cluster) == 2 * SERIES
+    assert cluster["q"].http.get("/api/v1/user_stats").json()["numSeries"] == 2 * SERIES
+    everybody = cluster["d"].http.get("/distributor/all_user_stats", headers={"Accept": "application/json"}).json()
+    assert [row["numSeries"] for row in everybody] == [2 * SERIES]
 
     # One command takes a partition out, whoever owns it; nobody has to be stopped.
     said = cluster.begin("downscale", "--partition=1").end()

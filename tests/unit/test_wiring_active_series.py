@@ -1,4 +1,4 @@
-"""Custom trackers of active series: what configuration may say, and what becomes of it."""
+"""How active series and rates are told: what configuration may say, and what becomes of it."""
 
 import pytest
 
@@ -16,6 +16,20 @@ def test_additional_trackers_come_on_top_of_the_others():
     assert shown == {"api": 'job=~"api.*"', "all": 'job=~".+"', "db": 'job="db" __name__="up"'}
     assert list(trackers("b")) == ["api", "all"]
     assert trackers("a") is trackers("a")
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "rate-update-period",
+        "active-series-metrics-update-period",
+        "active-series-metrics-idle-timeout",
+        "owned-series-update-interval",
+    ],
+)
+def test_periods_of_counting_are_above_zero(flag):
+    with pytest.raises(ConfigError, match="must be above zero"):
+        load([f"-ingester.{flag}=0s"], {})
 
 
 @pytest.mark.parametrize("selector", ["{", "{job=}", '{job=~"("}', "rate(x[5m])", "{}{}"])
