@@ -31,11 +31,6 @@ class TotalsOfSeries:
     histograms: Histograms = field(default_factory=Histograms.empty)
     """k histograms."""
 
-    @classmethod
-    def none(cls) -> TotalsOfSeries:
-        """Return no totals."""
-        return cls(np.empty(0, np.float64))
-
     def placed(self, rank: np.ndarray) -> TotalsOfSeries:
         """Return the totals of the same series in another order; series i comes to `rank[i]` (int64[n])."""
         floats = np.empty_like(self.floats)
@@ -77,6 +72,8 @@ class DeltaTotals:
         """Let go of series."""
         self.floats[refs[refs < len(self.floats)]] = 0.0
         self._row_of[refs[refs < len(self._row_of)]] = 0
+        if not self._row_of.any():
+            self._parts = ()
 
     def take(self, refs: np.ndarray) -> TotalsOfSeries:
         """Return the totals of some series, as they stand now."""
