@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mimir_ingest.kernels import go_math
 from mimir_ingest.kernels.native_pairs import NEGATE, apply_factors
 from mimir_ingest.promql.native import columns_of, run_items, workspaces
 from mimir_ingest.promql.nodes import SET_OPERATORS, TRIM_OPERATORS
@@ -29,14 +30,25 @@ _COMPARE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
+def _go_pairs(operation: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def apply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        left, right = np.broadcast_arrays(left, right)
+        out = np.empty(left.shape)
+        sides = (np.ascontiguousarray(side).reshape(-1) for side in (left, right))
+        go_math.apply_pairs(operation, *sides, out.reshape(-1))
+        return out
+
+    return apply
+
+
 _ARITHMETIC: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "+": np.add,
     "-": np.subtract,
     "*": np.multiply,
     "/": np.divide,
     "%": np.fmod,
-    "^": np.power,
-    "atan2": np.arctan2,
+    "^": _go_pairs(go_math.POW),
+    "atan2": _go_pairs(go_math.ATAN2),
 }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mimir_ingest.kernels import go_math
 from mimir_ingest.promql.operators.base import Evaluation
 from mimir_ingest.promql.plan_nodes import Call
 from mimir_ingest.promql.values import Steps, VectorBlock
@@ -16,31 +17,46 @@ from mimir_ingest.promql.values import Steps, VectorBlock
 _DAY_S = 86_400
 _EDGE = float(1 << 63)
 
-_MATH: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+_FUNCTIONS = {
+    "acos": go_math.ACOS,
+    "acosh": go_math.ACOSH,
+    "asin": go_math.ASIN,
+    "asinh": go_math.ASINH,
+    "atan": go_math.ATAN,
+    "atanh": go_math.ATANH,
+    "cos": go_math.COS,
+    "cosh": go_math.COSH,
+    "exp": go_math.EXP,
+    "ln": go_math.LOG,
+    "log10": go_math.LOG10,
+    "log2": go_math.LOG2,
+    "sin": go_math.SIN,
+    "sinh": go_math.SINH,
+    "tan": go_math.TAN,
+    "tanh": go_math.TANH,
+}
+
+
+def _go_function(operation: int) -> Callable[[np.ndarray], np.ndarray]:
+    def apply(values: np.ndarray) -> np.ndarray:
+        out = np.empty(values.shape)
+        go_math.apply_function(operation, np.ascontiguousarray(values).reshape(-1), out.reshape(-1))
+        return out
+
+    return apply
+
+
+MATH: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    **{name: _go_function(operation) for name, operation in _FUNCTIONS.items()},
     "abs": np.abs,
-    "acos": np.arccos,
-    "acosh": np.arccosh,
-    "asin": np.arcsin,
-    "asinh": np.arcsinh,
-    "atan": np.arctan,
-    "atanh": np.arctanh,
     "ceil": np.ceil,
-    "cos": np.cos,
-    "cosh": np.cosh,
     "deg": lambda v: v * 180 / np.pi,
-    "exp": np.exp,
     "floor": np.floor,
-    "ln": np.log,
-    "log10": np.log10,
-    "log2": np.log2,
     "rad": lambda v: v * np.pi / 180,
     "sgn": lambda v: np.where(v < 0, -1.0, np.where(v > 0, 1.0, v)),
-    "sin": np.sin,
-    "sinh": np.sinh,
     "sqrt": np.sqrt,
-    "tan": np.tan,
-    "tanh": np.tanh,
 }
+"""Functions of one number, elementwise, with the bits that Go gives them."""
 
 
 def _months(seconds: np.ndarray) -> np.ndarray:
@@ -88,7 +104,7 @@ whose time wraps around to Sunday, 292277026596-12-04 15:30:08."""
 
 _CLAMPS = frozenset(("clamp", "clamp_max", "clamp_min"))
 
-ELEMENTWISE = frozenset((*_MATH, *_DATES, *_CLAMPS, "round"))
+ELEMENTWISE = frozenset((*MATH, *_DATES, *_CLAMPS, "round"))
 """Names of the functions that `map_values` evaluates."""
 
 
@@ -100,8 +116,8 @@ def map_values(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     scalars = [evaluation.scalar(arg, steps) for arg in node.args[1:]]
     present = block.float_present
     with np.errstate(all="ignore"):
-        if node.name in _MATH:
-            values = _MATH[node.name](block.values)
+        if node.name in MATH:
+            values = MATH[node.name](block.values)
         elif node.name in _DATES:
             values = _date(node.name, block.values)
         elif node.name == "round":
