@@ -172,6 +172,29 @@ def test_operators_routes_are_on_their_own_listener_and_for_operators(secured):
     assert client.get("/api/../config", headers=bearer(ROOT_TOKEN)).status_code == 404
 
 
+def test_a_querier_in_another_process_reads_the_heads_with_its_certificate(secured, tmp_path):
+    """Both processes are on one embedded log and one bucket."""
+    at_ms = int(time.time() * 1000)
+    body = remote_write.body([({"__name__": "between_processes"}, [(at_ms, 1.0)])])
+    headers = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
+    pushed = secured.program.http.post("/api/v1/push", content=body, headers=headers, auth=("prometheus", "secret"))
+    assert pushed.status_code == 200
+    data = secured.program.directory / "data"
+    shared = [
+        "-target=querier",
+        f"-ingest-storage.embedded.path={data / 'log'}",
+        f"-blocks-storage.filesystem.dir={data / 'blocks'}",
+    ]
+    tls = ["-ingester.client.tls-enabled", f"-ingester.client.tls-ca-path={secured.authority.ca_file}"]
+    certificate = [
+        f"-ingester.client.tls-cert-path={secured.authority.client_cert_file}",
+        f"-ingester.client.tls-key-path={secured.authority.client_key_file}",
+    ]
+    with Program(tmp_path, *shared, *tls, *certificate, multitenancy=True).start() as querier:
+        assert len(querier.query("between_processes", at_ms=at_ms, tenant="team-a")) == 1
+        assert querier.stop() == 0
+
+
 def test_changed_credentials_count_without_a_restart_and_bad_ones_do_not(secured):
     client, path = secured.program.http, "/prometheus/api/v1/query?query=1"
 
