@@ -155,18 +155,6 @@ def _put_sum(a, row_a, b, row_b, out, to, schema):
 
 
 @inline
-def _add_delta(total, row_t, h, row, out, to):
-    """Write the sum of the total `total[row_t]` and the delta `h[row]`."""
-    custom = h.schema[row] == CUSTOM_SCHEMA
-    if _same_layout(total, row_t, h, row):
-        schema = np.int64(CUSTOM_SCHEMA) if custom else _common_schema(total, row_t, h, row)
-        if custom or schema >= MIN_SCHEMA:
-            _put_sum(total, row_t, h, row, out, to, schema)
-            return
-    _put_first(h, row, out, to, _RESET)
-
-
-@inline
 def _put_first(h, row, out, to, hint):
     """Write the total of one delta."""
     schema = np.int64(h.schema[row])
@@ -177,8 +165,21 @@ def _put_first(h, row, out, to, hint):
     _put_copy(h, row, out, to, schema, hint)
 
 
-@kernel(i64(histograms_in, i64_in, i64_in, histograms_in, i64_out, histograms_out))
-def fold_histograms(h, rows, slots, totals, newest, out):
+@inline
+def _add_delta(out, at, h, row, to):
+    """Write the sum of the total `out[at]` and the delta `h[row]`."""
+    custom = h.schema[row] == CUSTOM_SCHEMA
+    schema = np.int64(MIN_SCHEMA - 1)
+    if _same_layout(out, at, h, row):
+        schema = np.int64(CUSTOM_SCHEMA) if custom else _common_schema(out, at, h, row)
+    if schema >= MIN_SCHEMA or schema == CUSTOM_SCHEMA:
+        _put_sum(out, at, h, row, out, to, schema)
+    else:
+        _put_first(h, row, out, to, _RESET)
+
+
+@kernel(i64(histograms_in, i64_in, i64_in, i64_out, i64, histograms_out))
+def fold_histograms(h, rows, slots, newest, first, out):
     """Write the histograms that are stored for those accepted of a record.
 
     Parameters
@@ -189,41 +190,35 @@ def fold_histograms(h, rows, slots, totals, newest, out):
         Accepted ones in order; -1 - i for the one in front of `h[i]`, where what it counts began.
     slots : int64[k]
         Which total each belongs to; -1 for those that are no deltas.
-    totals : histograms
-        What deltas came to before.
     newest : int64[s], read and written
-        The total of each slot: `out[n]`, `totals[-2 - n]` where n is below -1, none where it is -1.
-    out : histograms, k rows, written
-        With room for MAX_SPAN buckets a side, or as many as the widest of `h` and `totals` has, and the most custom
-        bounds, in each.
+        Row of `out` in which the total of each slot stands; -1: there is none.
+    first : int64
+        Rows of `out` in front of those to write: what deltas came to before.
+    out : histograms, first + k rows, written
+        With room for MAX_SPAN buckets a side, or as many as the widest of `h` and of the totals has, and the most
+        custom bounds, in each.
 
     Returns
     -------
     int64
         k.
     """
-    out.bucket_offsets[0] = out.custom_offsets[0] = 0
-    for to in range(len(rows)):
-        in_front = rows[to] < 0
-        row = -1 - rows[to] if in_front else rows[to]
-        at = newest[slots[to]] if slots[to] >= 0 else np.int64(-1)
-        if in_front:
-            if at == -1:
-                _put_empty(h, row, out, to, h.schema[row])
-            elif at >= 0:
-                _put_copy(out, at, out, to, np.int64(out.schema[at]), _UNKNOWN)
-            else:
-                _put_copy(totals, -2 - at, out, to, np.int64(totals.schema[-2 - at]), _UNKNOWN)
-        elif slots[to] < 0 or is_stale(h.sum[row]):
+    for i in range(len(rows)):
+        to, in_front = first + i, rows[i] < 0
+        row = -1 - rows[i] if in_front else rows[i]
+        at = newest[slots[i]] if slots[i] >= 0 else np.int64(-1)
+        if in_front and at >= 0:
+            _put_copy(out, at, out, to, np.int64(out.schema[at]), _UNKNOWN)
+        elif in_front:
+            _put_empty(h, row, out, to, h.schema[row])
+        elif slots[i] < 0 or is_stale(h.sum[row]):
             _put_copy(h, row, out, to, np.int64(h.schema[row]), h.reset_hint[row])
         else:
-            if at == -1:
-                _put_first(h, row, out, to, _UNKNOWN)
-            elif at >= 0:
-                _add_delta(out, at, h, row, out, to)
+            if at >= 0:
+                _add_delta(out, at, h, row, to)
             else:
-                _add_delta(totals, -2 - at, h, row, out, to)
+                _put_first(h, row, out, to, _UNKNOWN)
             # A total that is not finite would stay so for ever.
             finite = np.isfinite(out.sum[to]) and np.isfinite(out.count[to])
-            newest[slots[to]] = to if finite else -1
+            newest[slots[i]] = to if finite else -1
     return len(rows)

@@ -125,14 +125,14 @@ class DeltaTotals:
         held = self._row_of[series]
         known = np.flatnonzero(held)
         newest = np.full(len(series), -1, np.int64)
-        newest[known] = -2 - np.arange(len(known))
-        columns = _reserved(len(rows), width)
-        fold_histograms(values.columns, rows, slots, self._gather(held[known] - 1).columns, newest, columns)
+        newest[known] = np.arange(len(known))
+        columns = _begun_with(self._gather(held[known] - 1), len(rows), width)
+        fold_histograms(values.columns, rows, slots, newest, len(known), columns)
         out = _trimmed(columns)
-        changed = newest >= 0
+        changed = newest >= len(known)
         self._put(series[changed], out.take(newest[changed]))
-        self._row_of[series[newest == -1]] = 0
-        return out
+        self._row_of[series[newest < 0]] = 0
+        return out.take(np.arange(len(known), len(out)))
 
     def _gather(self, rows: np.ndarray) -> Histograms:
         """Return the totals that stand in these rows of the parts (int64[k])."""
@@ -182,19 +182,18 @@ def _width(values: Histograms) -> int:
     return int(max(buckets, np.diff(values.custom_offsets).max(initial=0) + 1))
 
 
-def _reserved(count: int, width: int) -> HistogramColumns:
-    """Return columns to write `count` histograms to."""
-    return HistogramColumns(
-        np.empty(count, np.int8),
-        np.empty(count, np.uint8),
-        np.empty(count, bool),
-        *(np.empty(count, np.float64) for _ in range(4)),
-        np.empty(2 * count + 1, np.int64),
-        np.empty(count * width, np.int32),
-        np.empty(count * width, np.float64),
-        np.empty(count + 1, np.int64),
-        np.empty(count * width, np.float64),
+def _begun_with(totals: Histograms, count: int, width: int) -> HistogramColumns:
+    """Return columns that hold the totals, to write `count` histograms behind them."""
+    sizes = dict.fromkeys(HistogramColumns._fields, count)
+    sizes |= {"bucket_offsets": 2 * count} | dict.fromkeys(
+        ("bucket_index", "bucket_count", "custom_values"), count * width
     )
+    begun = {}
+    for name, size in sizes.items():
+        column = getattr(totals, name)
+        begun[name] = np.empty(len(column) + size, column.dtype)
+        begun[name][: len(column)] = column
+    return HistogramColumns(**begun)
 
 
 def _trimmed(columns: HistogramColumns) -> Histograms:
