@@ -18,6 +18,8 @@ MAX_HEAD_BYTES = 1 << 20
 MAX_HEADERS = 1000
 """why: a header costs 300 bytes here, so that the bytes alone would let one request take 80 MB."""
 
+_WISHES_A_READ = 100
+"""Requests with an `Upgrade` within one read from the socket; 400 over it, since each is read twice."""
 _FAREWELL_S = 1.0
 """why: closing TLS waits 30 s for the client's farewell, and one that keeps a connection idle does not look."""
 
@@ -64,35 +66,35 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent."""
-        if self.parser is None or self.transport.is_closing():
-            return
-        self._outside_body += len(data)
-        try:
+        for _ in range(_WISHES_A_READ):
+            if self.parser is None or self.transport.is_closing():
+                return
+            self._outside_body += len(data)
             self._unset_keepalive_if_required()
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._read_without_upgrade(data[upgrade.args[0] :])
-            return
-        except httptools.HttpParserError:
-            self._refuse(b"400 Bad Request", b"400 Bad Request")
-            return
-        if self._outside_body > MAX_HEAD_BYTES:
-            self._refuse(b"431 Request Header Fields Too Large", b"request headers too large")
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._without_upgrade() + data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                break
+            else:
+                if self._outside_body > MAX_HEAD_BYTES:
+                    self._refuse(b"431 Request Header Fields Too Large", b"request headers too large")
+                return
+        self._refuse(b"400 Bad Request", b"400 Bad Request")
 
-    def _read_without_upgrade(self, rest: bytes) -> None:
-        """Read a request again without its wish for another protocol, which is not heard, as in Go.
+    def _without_upgrade(self) -> bytes:
+        """Return a request's head without its wish for another protocol, which is not heard, as in Go.
 
-        The parser has taken the request's body for that other protocol; read as the next request it would be one that
-        nobody sent.
+        CONNECT is nothing but such a wish, and gives what no parser takes. The parser has taken the request's body for
+        that other protocol; read as the next request it would be one that nobody sent. So the request is read again.
         """
-        method = self.parser.get_method()
-        if method == b"CONNECT":
-            self._refuse(b"400 Bad Request", b"400 Bad Request")
-            return
-        version = self.parser.get_http_version().encode()
-        kept = b"".join(b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade")
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
         self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"%s %s HTTP/%s\r\n%s\r\n%s" % (method, self.url, version, kept, rest))
+        if method == b"CONNECT":
+            return b"\0"
+        kept = b"".join(b"%s: %s\r\n" % header for header in self.headers if header[0] != b"upgrade")
+        return b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, kept)
 
     def on_message_begin(self) -> None:
         """Begin a request's headers."""

@@ -155,6 +155,14 @@ async def test_a_wish_for_another_protocol_is_not_heard_and_the_connection_goes_
         assert target.asked[3:] == [("/p", hidden), ("/p", b"abc")]
 
 
+async def test_very_many_wishes_at_once_are_too_many():
+    wish = b"GET /a HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    async with Listening() as target:
+        answer = await target.talk(wish * 3000)
+        assert answer.endswith(b"400 Bad Request\n")
+        assert (await target.talk(wish * 50)).count(b"HTTP/1.1 200") == 50
+
+
 async def test_requests_sent_at_once_are_answered_in_order():
     async with Listening(read_timeout_s=PATIENCE_S, write_timeout_s=PATIENCE_S) as target:
         requests = b"".join(b"POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n%d" % (i, i) for i in range(9))
