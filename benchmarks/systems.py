@@ -97,6 +97,7 @@ def mimir_ingest(extra: list[str] | None = None, name: str = "mimir-ingest") -> 
     command = [
         str(Path(sys.executable).parent / "mimir-ingest"),
         f"-server.http-listen-port={port}",
+        f"-server.grpc-listen-port={free_port()}",
         "-auth.multitenancy-enabled=false",
         "-distributor.ingestion-rate-limit=1e12",
         "-distributor.ingestion-burst-size=1000000000",

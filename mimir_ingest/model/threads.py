@@ -26,7 +26,7 @@ def spread(work: Callable[[_Item], None], items: Sequence[_Item], helpers: int =
     """Call `work` once for each item, in up to `1 + helpers` threads, in the order of the items in each.
 
     Raises what a call raises, the caller's own first; items not yet begun are left out then. No call is running any
-    more when this returns or raises. `work` must not spread work itself.
+    more when this returns or raises.
     """
     waiting = iter(items)  # threads take from it one at a time: `next` of a list's or range's iterator holds the GIL
 
