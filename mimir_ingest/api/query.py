@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
+import numpy as np
 import orjson
 from fastapi import Request, Response
 
@@ -25,7 +26,7 @@ from mimir_ingest.errors import (
     QueryError,
     StorageError,
 )
-from mimir_ingest.model.labels import go_quote
+from mimir_ingest.model.labels import LabelFrame, go_quote
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.promql.ast_json import to_json
 from mimir_ingest.promql.nodes import Expr, ValueType
@@ -41,7 +42,7 @@ MAX_ANNOTATIONS = 10
 """Warnings and infos in one answer; Mimir's and Prometheus's bound."""
 INLINE_POINTS = 5_000
 """Points of a result that are rendered on the event loop. why: they take 1 ms, and a thread costs 0.1 ms."""
-NOTHING = '{"resultType":"matrix","result":[]}'
+NOTHING = Matrix(LabelFrame.empty(), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0))
 """The answer of a query all of whose time range is too old, instant or range."""
 TRUNCATED = "results truncated due to limit"
 
@@ -160,8 +161,11 @@ class QueryApi:
         except ValueError as error:
             text = f"error parsing lookback delta duration: {error}"
             raise QueryError(text, error_type="bad_data") from error
+        arrow = wants_arrow(asked.http.headers.get("accept", ""))
         if admitted is None:
-            return success(NOTHING)
+            if arrow:
+                return await asyncio.to_thread(_arrow_response, NOTHING, [], [], "")
+            return success(f"{{{result_json(NOTHING)}}}")
         answer = await self._querier.query(
             asked.tenant,
             expression,
@@ -176,7 +180,6 @@ class QueryApi:
             per_step_stats=params.get("stats") == "all",
         )
         value = answer.result.value
-        arrow = wants_arrow(asked.http.headers.get("accept", ""))
         if arrow or (isinstance(value, Vector | Matrix) and len(value.values) > INLINE_POINTS):
             return await asyncio.to_thread(_render, params, text, answer, limit, arrow=arrow)
         return _render(params, text, answer, limit, arrow=False)

@@ -41,6 +41,7 @@ def make_frame() -> pd.DataFrame:
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     flags = ["-validation.name-validation-scheme=utf8", "-ingester.out-of-order-time-window=0s"]
     flags += ["-validation.past-grace-period=0s", "-querier.max-samples=100000"]
+    flags += ["-querier.max-query-lookback=100y"]
     with Program(tmp_path_factory.mktemp("program"), *flags, multitenancy=True).start() as running:
         yield running
 
@@ -101,6 +102,8 @@ def test_an_instant_query_tells_warnings_statistics_and_scalars(written):
     assert client.query("1 + 1", T).table.to_pylist() == [{"timestamp": START, "value": 2.0}]
     assert client.query('"text"', T).table["value"].to_pylist() == ["text"]
     assert client.query("nothing", T).to_pandas().empty
+    before_all = client.query("1", -4_000_000_000)
+    assert (before_all.result_type, before_all.table.num_rows) == ("matrix", 0)
 
 
 def test_series_and_labels_are_listed(written):
