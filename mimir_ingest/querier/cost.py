@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mimir_ingest.model.samples import SeriesSamples
-from mimir_ingest.promql.nodes import Expr, SubqueryExpr, walk
+from mimir_ingest.promql.nodes import BinaryExpr, Call, Expr, SubqueryExpr, walk
+from mimir_ingest.promql.operators.elementwise import GO_FUNCTIONS
 from mimir_ingest.promql.plan_nodes import Plan
 
 SMALL_NODES = 30
@@ -17,12 +18,13 @@ SMALL_VALUES = 50_000
 def is_small(expression: Expr, plan: Plan, data: Sequence[SeriesSamples]) -> bool:
     """Whether evaluating `plan`, made of `expression`, over `data` (as for `evaluate`) takes about 1 ms at most.
 
-    Subqueries, whose steps are their own, and native histograms are never small.
+    Subqueries, whose steps are their own, and native histograms are never small; nor are mathematical functions, whose
+    kernels are made at their first call.
     """
     nodes = 0
     for node in walk(expression):
         nodes += 1
-        if nodes > SMALL_NODES or isinstance(node, SubqueryExpr):
+        if nodes > SMALL_NODES or isinstance(node, SubqueryExpr) or _needs_go_math(node):
             return False
     steps = plan.steps.count
     values = nodes * steps
@@ -36,3 +38,12 @@ def is_small(expression: Expr, plan: Plan, data: Sequence[SeriesSamples]) -> boo
             span_ms = max(1, select.end_ms - select.start_ms)
             values += steps * (held * min(select.hints.range_ms, span_ms) // span_ms)
     return values <= SMALL_VALUES
+
+
+def _needs_go_math(node: Expr) -> bool:
+    match node:
+        case Call():
+            return node.func.name in GO_FUNCTIONS
+        case BinaryExpr():
+            return node.op in ("^", "atan2")
+    return False

@@ -17,7 +17,7 @@ from mimir_ingest.promql.values import Steps, VectorBlock
 _DAY_S = 86_400
 _EDGE = float(1 << 63)
 
-_FUNCTIONS = {
+GO_FUNCTIONS = {
     "acos": go_math.ACOS,
     "acosh": go_math.ACOSH,
     "asin": go_math.ASIN,
@@ -35,6 +35,7 @@ _FUNCTIONS = {
     "tan": go_math.TAN,
     "tanh": go_math.TANH,
 }
+"""Functions that `kernels.go_math` computes, by name."""
 
 
 def _go_function(operation: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -47,7 +48,7 @@ def _go_function(operation: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 MATH: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    **{name: _go_function(operation) for name, operation in _FUNCTIONS.items()},
+    **{name: _go_function(operation) for name, operation in GO_FUNCTIONS.items()},
     "abs": np.abs,
     "ceil": np.ceil,
     "deg": lambda v: v * 180 / np.pi,

@@ -42,3 +42,8 @@ def test_a_panel_of_one_series_is_small(text):
 )
 def test_many_values_windows_that_overlap_much_subqueries_and_long_expressions_are_not(text, bounds):
     assert not small(text, **bounds)
+
+
+@pytest.mark.parametrize("text", ["ln(m)", "m ^ 2", "1 + sin(vector(1))"])
+def test_a_query_whose_kernels_may_have_to_be_compiled_is_not_small(text):
+    assert not small(text, minutes=1)
