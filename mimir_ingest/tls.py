@@ -29,6 +29,9 @@ _CLIENT_AUTH = {
 }
 """Mimir's `client_auth_type`; Python cannot ask for a certificate without verifying it, as two others do."""
 
+_NO_PASSWORD = ""
+"""For a key that is encrypted. why: without one OpenSSL asks at the terminal, and the process waits."""
+
 
 class ServerTls:
     """The TLS of one listener. `files` name what `reload` reads.
@@ -68,7 +71,8 @@ class ServerTls:
         try:
             with tempfile.TemporaryDirectory() as folder:  # OpenSSL reads files only
                 cert_file = tls.cert_file or _written(folder, "cert.pem", tls.cert)
-                context.load_cert_chain(cert_file, tls.key_file or _written(folder, "key.pem", key))
+                key_file = tls.key_file or _written(folder, "key.pem", key)
+                context.load_cert_chain(cert_file, key_file, _NO_PASSWORD)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
                 f"{self._name}.{named} cannot be used: {_cause(error)}; a PEM certificate and its key are needed"
@@ -96,7 +100,7 @@ def client_tls(client: GrpcClientSection) -> ssl.SSLContext | None:
     _restrict(context, client.tls_min_version, client.tls_cipher_suites, name)
     if client.tls_cert_path:
         try:
-            context.load_cert_chain(client.tls_cert_path, client.tls_key_path)
+            context.load_cert_chain(client.tls_cert_path, client.tls_key_path, _NO_PASSWORD)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
                 f"{name}.tls_cert_path ({client.tls_cert_path}) and tls_key_path ({client.tls_key_path}) cannot be "

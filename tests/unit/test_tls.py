@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from prometheus_client import CollectorRegistry
 
 from mimir_ingest.api.errors import Answer
@@ -159,6 +160,16 @@ def test_files_that_are_no_certificates_are_refused_with_key_file_and_what_is_ne
             f"-ingester.client.tls-cert-path={authority.client_cert_file}",
             f"-ingester.client.tls-key-path={empty}",
         )
+
+
+def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(authority, tmp_path):
+    key = serialization.load_pem_private_key(authority.client_key_file.read_bytes(), None)
+    encrypted = tmp_path / "key.pem"
+    lock = serialization.BestAvailableEncryption(b"secret")
+    form = serialization.PrivateFormat.PKCS8
+    encrypted.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, lock))
+    with pytest.raises(ConfigError, match="cannot be used"):
+        server(authority, cert_file=authority.client_cert_file, key_file=encrypted)
 
 
 @pytest.mark.parametrize(
