@@ -98,17 +98,17 @@ def parse_credentials(text: str, *, name: str) -> Credentials:
     twice = sorted(set(users) & set(tokens.values()))
     if twice:
         raise ConfigError(f"{name}: {twice[0]} stands in basic_auth_users and in bearer_tokens; names must differ")
-    identities = _identities(root.get("tenants"), names, name)
+    identities = _identities(root, names, name)
     cost = max((_BCRYPT.match(hashed)[1] for hashed in users.values()), default="10")
     decoy = f"$2b${cost}${'.' * 21}u{'.' * 31}".encode()
     hashes = {user: hashed.encode() for user, hashed in users.items()}
     return Credentials(MappingProxyType(hashes), MappingProxyType(tokens), MappingProxyType(identities), decoy)
 
 
-def _identities(section: Any, names: list[str], file: str) -> dict[str, Identity]:
-    if section is None:
+def _identities(root: dict[str, Any], names: list[str], file: str) -> dict[str, Identity]:
+    if "tenants" not in root:
         return {who: Identity(who, None) for who in names}
-    given = _map(section, file, "tenants")
+    given = _map(root["tenants"], file, "tenants")
     found = {}
     for who, tenants in given.items():
         if who not in names:

@@ -99,6 +99,7 @@ USER, TOKEN = f"basic_auth_users: {{a: '{HASH}'}}", f"bearer_tokens: {{t: {SHA25
         (f"bearer_tokens: {{a: {SHA256}, b: {SHA256}}}", "have the same token"),
         (f"{USER}\nbearer_tokens: {{a: {SHA256}}}", "a stands in basic_auth_users and in bearer_tokens"),
         (f"{USER}\ntenants: {{}}", "tenants has nothing for a"),
+        (f"{USER}\ntenants:", "tenants has nothing for a"),
         (f"{USER}\n{TOKEN}\ntenants: {{a: x}}", "tenants has nothing for t"),
         (f"{USER}\ntenants: {{a: [x], b: [x]}}", "tenants.b is neither"),
         (f"{USER}\ntenants: {{a: []}}", "tenants.a must be a list"),
