@@ -6,7 +6,7 @@ Source: spec ingest-storage 1.2 (`Histogram`); Prometheus's native histogram spe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -170,6 +170,23 @@ class Histograms:
             self.bucket_count[buckets],
             custom_offsets,
             self.custom_values[customs],
+        )
+
+    def emptied(self, which: np.ndarray) -> Histograms:
+        """Return the histograms, those of the mask (bool[n]) as before any observation, with the hint of a reset."""
+        if not which.any():
+            return self
+        sizes, sides = np.diff(self.bucket_offsets), np.repeat(which, 2)
+        kept = np.repeat(~sides, sizes)
+        return replace(
+            self,
+            reset_hint=np.where(which, np.uint8(RESET), self.reset_hint),
+            zero_count=np.where(which, 0.0, self.zero_count),
+            count=np.where(which, 0.0, self.count),
+            sum=np.where(which, 0.0, self.sum),
+            bucket_offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(np.where(sides, 0, sizes))]),
+            bucket_index=self.bucket_index[kept],
+            bucket_count=self.bucket_count[kept],
         )
 
     @classmethod

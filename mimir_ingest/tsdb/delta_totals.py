@@ -101,12 +101,11 @@ class DeltaTotals:
             Series and number of each accepted one; -1 - i for the one in front of `values[i]`.
         """
         values = histograms.values
-        if not len(deltas) and histograms.starts is None:
-            return values.take(rows)
-        of_delta = np.zeros(len(rows), bool)
-        if len(deltas):
-            own = np.where(rows < 0, -1 - rows, rows)
-            of_delta = np.repeat(deltas, np.diff(histograms.offsets))[own]
+        own = np.where(rows < 0, -1 - rows, rows)
+        of_delta = np.repeat(deltas, np.diff(histograms.offsets))[own] if len(deltas) else np.zeros(len(rows), bool)
+        if not of_delta.any():
+            # The kernel takes seconds to compile, and hardly anybody sends deltas.
+            return values.take(own).emptied(rows < 0)
         width = max(_width(values), *(_width(part) for part in self._parts), 2 * MAX_SPAN)
         step = max(1, _SLICE_BUCKETS // width)
         parts = []
