@@ -102,6 +102,7 @@ def test_a_client_without_our_certificate_gets_no_connection(secured):
             httpx.get(f"http://127.0.0.1:{port}/ready")
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
 def test_old_versions_of_tls_are_refused(secured):
     context = secured.context()
     context.maximum_version = ssl.TLSVersion.TLSv1_1
