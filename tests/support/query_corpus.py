@@ -160,6 +160,8 @@ def make_expressions() -> list[str]:
         "clamp_max(temperature, scalar(limit{instance='host0:80'}))",
         "clamp_min(temperature, NaN)",
         "clamp(temperature, 5, 1)",
+        "clamp_max(temperature * 0, -0.0)",
+        "clamp_min(temperature * -0, 0)",
         "round(temperature, 0.25)",
         "predict_linear(temperature[5m], 600)",
         "predict_linear(requests_total[5m] @ end(), 600)",

@@ -141,13 +141,15 @@ def _bounds(name: str, scalars: list[np.ndarray], steps: int) -> tuple[np.ndarra
 
 
 def go_maximum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return Go's `math.Max` elementwise: +Inf wins over NaN, NaN over the rest."""
-    return np.where((a == np.inf) | (b == np.inf), np.inf, np.maximum(a, b))
+    """Return Go's `math.Max` elementwise: +Inf wins over NaN, NaN over the rest, and 0 over -0."""
+    with np.errstate(invalid="ignore"):
+        larger = np.where((a == 0) & (b == 0), a + b, np.maximum(a, b))
+    return np.where((a == np.inf) | (b == np.inf), np.inf, larger)
 
 
 def go_minimum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return Go's `math.Min` elementwise: -Inf wins over NaN, NaN over the rest."""
-    return np.where((a == -np.inf) | (b == -np.inf), -np.inf, np.minimum(a, b))
+    """Return Go's `math.Min` elementwise: -Inf wins over NaN, NaN over the rest, and -0 over 0."""
+    return -go_maximum(-a, -b)
 
 
 def _date(name: str, values: np.ndarray, times_ms: np.ndarray | None = None) -> np.ndarray:

@@ -30,7 +30,8 @@ def sort_series(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock
     if node.name in ("sort", "sort_desc") and block.histograms is not None:
         block = filled_rows(block.where(block.float_present))
     if not steps.at_once:
-        evaluation.annotations.warn(texts.SORT_IN_RANGE_QUERY, node.pos)
+        if steps.count:
+            evaluation.annotations.warn(texts.SORT_IN_RANGE_QUERY, node.pos)
         return block
     if node.name in ("sort", "sort_desc"):
         block = block.take(block.present[:, 0])

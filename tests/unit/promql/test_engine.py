@@ -188,3 +188,25 @@ def test_label_names_that_are_no_legacy_names_are_quoted_in_errors() -> None:
 def test_durations_of_a_subquery_are_judged_step_first() -> None:
     with pytest.raises(QueryError, match=r"^19:25: duration must be greater than 0"):
         EngineTarget().query("(m)[(0s + range()):step()]", 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("query", "negative"),
+    [
+        ("clamp_max(vector(0), -0.0)", True),
+        ("clamp_max(vector(-0.0), 0)", True),
+        ("clamp_min(vector(-0.0), 0)", False),
+        ("clamp_min(vector(-0.0), -0.0)", True),
+        ("vector(max_of(-0.0, 0))", False),
+        ("vector(min_of(0, -0.0))", True),
+    ],
+)
+def test_of_two_zeros_the_sign_decides_which_is_smaller(query: str, negative: bool) -> None:
+    values = EngineTarget().query(query, 0, 0, 0).value.values
+    assert np.signbit(values).tolist() == [negative]
+
+
+@pytest.mark.parametrize(("window", "warned"), [("[61s:2m]", False), ("[3m:2m]", True)])
+def test_a_sort_in_a_subquery_without_steps_is_not_warned_of(window: str, warned: bool) -> None:
+    result = EngineTarget().query(f"max_over_time(sort(vector(time())){window})", 110_000, 110_000, 0)
+    assert bool(result.annotations.render("x")[0]) is warned
