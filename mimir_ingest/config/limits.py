@@ -16,8 +16,8 @@ from typing import Any
 
 from mimir_ingest.config.durations import Duration
 from mimir_ingest.config.keys import Key, KeyRegistry
-from mimir_ingest.model.blocked_queries import parse_blocked_queries
 from mimir_ingest.errors import QueryError
+from mimir_ingest.model.blocked_queries import parse_blocked_queries
 from mimir_ingest.model.relabel import parse_rules
 from mimir_ingest.promql.parser import parse_metric_selector
 from mimir_ingest.wire.otlp_names import STRATEGIES
@@ -166,6 +166,8 @@ class Limits:
     """Name to selector: active series of the tenant that are counted apart, in metrics of that name."""
     active_series_additional_custom_trackers: Mapping[str, str]
     """More of these, on top of the others; of equal names these count."""
+    max_active_series_additional_custom_trackers: int
+    """Most additional trackers that a configuration may name; one with more is refused. 0 is no limit."""
     cardinality_analysis_enabled: bool
     """Whether the tenant may ask the cardinality endpoints."""
     cardinality_analysis_max_results: int
@@ -175,7 +177,11 @@ class Limits:
     label_names_and_values_results_max_size_bytes: int
     """Bytes of the label names and values that such an answer may be counted from."""
     active_series_results_max_size_bytes: int
-    """Bytes of the label sets that one request for active series may give."""
+    """Bytes of the label sets that one request for active series, or each shard of it, may give."""
+    query_sharding_total_shards: int
+    """Shards of a request for active series that names none, with frontend.shard_active_series_queries."""
+    query_sharding_max_sharded_queries: int
+    """Shards that such a request may ask for."""
 
     values: Mapping[str, Any] = field(repr=False)
     """All limits by key below `limits.`, in the registry's order, those without an attribute included."""
@@ -267,8 +273,15 @@ def _replica_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def _tracker_problems(values: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with trackers of active series: selectors that do not parse."""
+    """Return what is wrong with trackers of active series: selectors that do not parse, too many additional ones."""
     problems = []
+    added = len(values.get("active_series_additional_custom_trackers") or {})
+    if 0 < (values.get("max_active_series_additional_custom_trackers") or 0) < added:
+        most = values["max_active_series_additional_custom_trackers"]
+        problems.append(
+            f"limits.active_series_additional_custom_trackers validation failed: the number of custom trackers "
+            f"[{added}] exceeds the configured limit [{most}]"
+        )
     for name in ("active_series_custom_trackers", "active_series_additional_custom_trackers"):
         for tracker, selector in (values.get(name) or {}).items():
             try:
