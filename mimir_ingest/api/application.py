@@ -235,7 +235,13 @@ def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list
         routers.append(all_user_stats_router(parts.all_ingesters, now_ms=parts.now_ms))
     if parts.querier is not None:
         routers.append(
-            cardinality_router(parts.querier, prefix=prometheus, tenants=tenants, limits_for=parts.runtime.for_tenant)
+            cardinality_router(
+                parts.querier,
+                prefix=prometheus,
+                tenants=tenants,
+                limits_for=parts.runtime.for_tenant,
+                sharding=settings.frontend.shard_active_series_queries,
+            )
         )
         routers.append(ingestion_lag_router(parts.querier, tenant_of=tenants.tenant_of, now_ms=parts.now_ms))
     if settings.server.register_instrumentation:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import cramjam
@@ -43,6 +43,7 @@ MAX_LIMIT = 500
 """Items that an answer may list, whatever a tenant's own limit says."""
 
 SNAPPY_FRAMED = "x-snappy-framed"
+SHARDING_CONTROL = "sharding-control"
 _LEGACY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -109,6 +110,29 @@ def read_label_names(params: Params, scheme: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def read_shards(headers: Mapping[str, str], default: int) -> int:
+    """Return the shards that `Sharding-Control` asks for, `default` without a count of at least 0; 0 and 1 are none."""
+    try:
+        shards = parse_limit(headers.get(SHARDING_CONTROL, ""))
+    except ValueError:
+        return default
+    return shards if shards >= 0 else default
+
+
+def read_sharded(params: Params, shards: int, limits: Limits) -> tuple[Matcher, ...]:
+    """Return the matchers of a request in `shards` shards. Raises QueryError for too many, and for no selector."""
+    most = limits.query_sharding_max_sharded_queries
+    if shards > most:
+        raise _refused(f"shard count {shards} exceeds allowed maximum ({most})")
+    text = _one(params, "selector")
+    if not text:
+        raise _refused("selector parameter is required")
+    try:
+        return parse_metric_selector(text)
+    except QueryError as error:
+        raise _refused(f"invalid selector: {error.message}") from error
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """One tenant's request."""
@@ -123,8 +147,10 @@ class _Asked:
 class CardinalityApi:
     """Handlers of the endpoints. What they raise is answered as text; `_front_end`'s errors as an envelope."""
 
-    def __init__(self, querier: Querier) -> None:
+    def __init__(self, querier: Querier, *, sharding: bool) -> None:
+        """`sharding`: whether requests for active series are counted in shards."""
         self._querier = querier
+        self._sharding = sharding
 
     async def label_names(self, asked: _Asked) -> Response:
         """Return label names with their numbers of values."""
@@ -182,11 +208,22 @@ class CardinalityApi:
         return _json(tenant_stats(total(parts)))
 
     async def _count_active(self, asked: _Asked, kind: CensusKind) -> tuple[CensusAsk, list[CensusPart]]:
+        """Count what is active; in shards every one of which may give as many bytes as an answer without."""
+        most = asked.limits.active_series_results_max_size_bytes
+        shards = read_shards(asked.headers, asked.limits.query_sharding_total_shards) if self._sharding else 0
+        if shards > 1:
+            matchers = _front_end(lambda: read_sharded(asked.params, shards, asked.limits))
+            ask = CensusAsk(kind, active=True, max_bytes=shards * most)
+            try:
+                _check_gate(asked)
+                return ask, await self._count(asked, matchers, ask)
+            except (IngestError, PartitionError) as error:
+                raise _FrontEndError(_of_a_shard(error)) from error
         _check_gate(asked)
         matchers = read_selector(asked.params)
         if matchers is None:
             raise _refused("missing 'selector' parameter")
-        ask = CensusAsk(kind, active=True, max_bytes=asked.limits.active_series_results_max_size_bytes)
+        ask = CensusAsk(kind, active=True, max_bytes=most)
         return ask, await self._count(asked, matchers, ask)
 
     async def _count(self, asked: _Asked, matchers: tuple[Matcher, ...] | None, ask: CensusAsk) -> list[CensusPart]:
@@ -213,6 +250,16 @@ def _check_gate(asked: _Asked) -> None:
         raise _refused(f"cardinality analysis is disabled for the tenant: {asked.tenant}")
 
 
+def _of_a_shard(error: IngestError | PartitionError) -> QueryError:
+    """Return what Mimir's front end makes of its querier's answer to a request for one shard."""
+    status = _status(error)
+    if status == 413:
+        text = "shard count too low: try increasing the requested shard count"
+        return QueryError(text, error_type="too_large_entry", http_status=413)
+    text = f"received unexpected response from upstream: status {status}, body: {clean(error.message)}"
+    return QueryError(text, error_type="internal", http_status=500)
+
+
 def _json(body: dict) -> Response:
     return Response(orjson.dumps(body), media_type=JSON)
 
@@ -237,16 +284,25 @@ async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
+def _status(error: IngestError | PartitionError) -> int:
+    return error.http_status if error.blame == "client" else 500
+
+
 def _text(error: IngestError | PartitionError) -> Response:
-    status = error.http_status if error.blame == "client" else 500
-    return PlainTextResponse(f"{clean(error.message)}\n", status, headers={"X-Content-Type-Options": "nosniff"})
+    headers = {"X-Content-Type-Options": "nosniff"}
+    return PlainTextResponse(f"{clean(error.message)}\n", _status(error), headers=headers)
 
 
 def cardinality_router(
-    querier: Querier, *, prefix: str, tenants: TenantResolver, limits_for: Callable[[str], Limits]
+    querier: Querier,
+    *,
+    prefix: str,
+    tenants: TenantResolver,
+    limits_for: Callable[[str], Limits],
+    sharding: bool = False,
 ) -> APIRouter:
-    """Build the routes; `prefix` is `-http.prometheus-http-prefix`."""
-    api = CardinalityApi(querier)
+    """Build the routes; `prefix` is `-http.prometheus-http-prefix`, `sharding` `shard_active_series_queries`."""
+    api = CardinalityApi(querier, sharding=sharding)
     readings = ReadingOpener(lambda tenant: read_level(limits_for(tenant)))
     router = APIRouter()
 

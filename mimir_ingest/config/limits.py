@@ -276,8 +276,8 @@ def _tracker_problems(values: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with trackers of active series: selectors that do not parse, too many additional ones."""
     problems = []
     added = len(values.get("active_series_additional_custom_trackers") or {})
-    if 0 < (values.get("max_active_series_additional_custom_trackers") or 0) < added:
-        most = values["max_active_series_additional_custom_trackers"]
+    most = values.get("max_active_series_additional_custom_trackers") or 0
+    if 0 < most < added:
         problems.append(
             f"limits.active_series_additional_custom_trackers validation failed: the number of custom trackers "
             f"[{added}] exceeds the configured limit [{most}]"

@@ -394,6 +394,15 @@ class QuerierSection(Section):
     lookback_delta: Annotated[Span, said("How far an instant vector looks back for a sample.")]
 
 
+class FrontendSection(Section):
+    """`frontend`"""
+
+    shard_active_series_queries: Annotated[
+        bool,
+        said("Count active series in shards, as Sharding-Control asks, and bound each shard instead of an answer."),
+    ]
+
+
 class TenantFederationSection(Section):
     """`tenant_federation`"""
 

@@ -23,6 +23,7 @@ from mimir_ingest.config.sections import (
     AuthSection,
     BlocksStorageSection,
     DistributorSection,
+    FrontendSection,
     IngesterClientSection,
     IngesterSection,
     IngestStorageSection,
@@ -63,6 +64,7 @@ class Settings(Section):
     ingest_storage: IngestStorageSection
     blocks_storage: BlocksStorageSection
     querier: QuerierSection
+    frontend: FrontendSection
     tenant_federation: TenantFederationSection
     runtime_config: RuntimeConfigSection
     self_monitoring: SelfMonitoringSection

@@ -47,7 +47,7 @@ def histogram(buckets):
 
 
 @contextlib.asynccontextmanager
-async def asking(folder, *, local=True, **limits):
+async def asking(folder, *, local=True, sharding=False, **limits):
     """Give a client of the endpoints. Three series got their last sample half an hour ago, on a clock that stands."""
     async with Cluster(folder, partitions=2) as cluster:
         await cluster.push(rows(OLD, NOW_MS))
@@ -72,6 +72,7 @@ async def asking(folder, *, local=True, **limits):
                 prefix="/prometheus",
                 tenants=TenantResolver(federation_enabled=True),
                 limits_for=lambda tenant: off if tenant == "off" else on,
+                sharding=sharding,
             )
         )
         transport = httpx.ASGITransport(Gzip(application))
@@ -265,6 +266,55 @@ async def test_what_the_front_end_refuses_is_json_and_what_the_querier_refuses_i
         gone = await client.get(f"{BASE}/label_values", params={"label_names[]": "i"})
         assert gone.status_code == 500
         assert gone.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+SHARDED_ERRORS = [
+    ("a", "9", {}, 400, "bad_data", "shard count 9 exceeds allowed maximum (8)"),
+    ("a", "4", {}, 400, "bad_data", "selector parameter is required"),
+    ("a", "4", {"selector": ""}, 400, "bad_data", "selector parameter is required"),
+    ("a", "", {}, 400, "bad_data", "selector parameter is required"),
+    ("a", "-1", {}, 400, "bad_data", "selector parameter is required"),
+    ("a", "4", {"selector": "{"}, 400, "bad_data", "invalid selector: 1:2: parse error: "),
+    ("a", "2", {"selector": "{}"}, 413, "too_large_entry", "shard count too low: try increasing the requested "),
+    (
+        "off",
+        "4",
+        {"selector": "m"},
+        500,
+        "internal",
+        "received unexpected response from upstream: status 400, body: "
+        "cardinality analysis is disabled for the tenant: off",
+    ),
+]
+
+
+async def test_shards_of_a_request_for_active_series_multiply_its_bound_and_have_answers_of_their_own(tmp_path):
+    nbytes = 100  # Enough in eight shards, not in two.
+    limits = {
+        "active_series_results_max_size_bytes": nbytes,
+        "query_sharding_max_sharded_queries": 8,
+        "query_sharding_total_shards": 4,
+    }
+    async with asking(tmp_path, sharding=True, **limits) as client:
+        for tenant, shards, params, status, kind, text in SHARDED_ERRORS:
+            headers = {"X-Scope-OrgID": tenant, "Sharding-Control": shards}
+            answer = await client.get(f"{BASE}/active_series", params=params, headers=headers)
+            error = answer.json()
+            assert (answer.status_code, error["errorType"]) == (status, kind), (shards, params)
+            assert error["status"] == "error"
+            assert error["error"].startswith(text)
+        headers = {"Sharding-Control": "8"}
+        whole = await client.get(f"{BASE}/active_series", params={"selector": "{}"}, headers=headers)
+        assert whole.status_code == 200
+        assert len(whole.json()["data"]) == len(NEW)
+        for off in ("0", "1"):
+            headers = {"Sharding-Control": off}
+            answer = await client.get(f"{BASE}/active_series", params={"selector": "{}"}, headers=headers)
+            text = "response too large: try increasing the requested shard count\n"
+            assert (answer.status_code, answer.text) == (413, text)
+        path = f"{BASE}/active_native_histogram_metrics"
+        answer = await client.get(path, headers={"Sharding-Control": "4"})
+        assert (answer.status_code, answer.json()["error"]) == (400, "selector parameter is required")
 
 
 @pytest.mark.parametrize("fault", ["garble", "cut", "lie"])

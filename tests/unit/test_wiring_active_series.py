@@ -1,5 +1,7 @@
 """How active series and rates are told: what configuration may say, and what becomes of it."""
 
+import json
+
 import pytest
 
 from mimir_ingest.config.errors import ConfigError
@@ -36,3 +38,16 @@ def test_periods_of_counting_are_above_zero(flag):
 def test_a_tracker_that_is_no_selector_is_refused(selector):
     with pytest.raises(ConfigError, match='tracker "bad" has no selector'):
         load([f"-ingester.active-series-custom-trackers=bad:{selector}"], {})
+
+
+def test_more_additional_trackers_than_allowed_are_refused_and_none_is_no_limit(tmp_path):
+    flag = "-validation.max-active-series-additional-custom-trackers="
+    trackers = {f"t{i}": f'{{i="{i}"}}' for i in range(3)}
+    path = tmp_path / "config.yaml"
+    path.write_text(f"limits: {{active_series_additional_custom_trackers: {json.dumps(trackers)}}}")
+    with pytest.raises(ConfigError, match=r"number of custom trackers \[3\] exceeds the configured limit \[2\]"):
+        load([f"{flag}2", f"-config.file={path}"], {})
+    base = "-ingester.active-series-custom-trackers=" + ";".join(f"{name}:{{}}" for name in "abcd")
+    for most in (0, 3):
+        limits = load([f"{flag}{most}", base, f"-config.file={path}"], {})[0].limits
+        assert len(custom_trackers(lambda _, limits=limits: limits)("a")) == 7
