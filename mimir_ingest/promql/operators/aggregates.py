@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from mimir_ingest.errors import QueryError
@@ -10,7 +12,7 @@ from mimir_ingest.model.labels import METRIC_NAME, LabelFrame, go_quote
 from mimir_ingest.model.numbers import format_plain
 from mimir_ingest.promql import annotations as texts
 from mimir_ingest.promql.histogram_text import format_histograms
-from mimir_ingest.promql.operators.base import Evaluation, filled_rows, unique_rows
+from mimir_ingest.promql.operators.base import HISTOGRAM_CELLS, Evaluation, filled_rows, fold_steps, unique_rows
 from mimir_ingest.promql.operators.native_aggregates import fold_groups
 from mimir_ingest.promql.operators.ranking import RANKINGS, rank_series
 from mimir_ingest.promql.plan_nodes import Aggregate, PlanNode, Text
@@ -33,10 +35,12 @@ def aggregate_series(evaluation: Evaluation, node: Aggregate, steps: Steps) -> V
         return rank_series(evaluation, node, block, groups, len(first), param, steps)
     shape = (len(first), steps.count)
     values, present = np.empty(shape), np.empty(shape, bool)
-    evaluation.check()
     if node.op == "quantile":
         _warn_quantiles(evaluation, param, node.param)
-    _fold(node.op, groups, block, param, values, present)
+    here = block.present if node.op in _COUNTS else block.float_present
+    for at in evaluation.step_pieces(*here.shape):
+        fold = functools.partial(_fold, node.op, groups, None if param is None else param[at])
+        fold_steps(fold, at, block.values, here, values, present)
     cells = None
     if block.histograms is not None and node.op in ("sum", "avg"):
         cells = fold_groups(evaluation, node, block, groups, values, present)
@@ -55,11 +59,15 @@ def grouped_labels(frame: LabelFrame, node: Aggregate) -> LabelFrame:
 
 
 def _fold(
-    op: str, groups: np.ndarray, block: VectorBlock, param: np.ndarray | None, values: np.ndarray, present: np.ndarray
+    op: str,
+    groups: np.ndarray,
+    param: np.ndarray | None,
+    rows: np.ndarray,
+    here: np.ndarray,
+    values: np.ndarray,
+    present: np.ndarray,
 ) -> None:
-    """Aggregate a block's rows by group into `values` and `present`."""
-    rows = np.ascontiguousarray(block.values)
-    here = np.ascontiguousarray(block.present if op in _COUNTS else block.float_present)
+    """Aggregate `rows`, where they are `here`, by group into `values` and `present`."""
     if op == "sum":
         aggregate.sum_rows(groups, rows, here, values, present)
     elif op == "avg":
@@ -107,7 +115,7 @@ def _count_values(evaluation: Evaluation, node: Aggregate, steps: Steps) -> Vect
     keep_value = not (node.without and label in (METRIC_NAME, *node.grouping))
     groups, first = labels.drop([label]).group_ids()
     rows, columns = np.nonzero(block.present)
-    strings, codes = _value_strings(block, rows, columns)
+    strings, codes = _value_strings(evaluation, block, rows, columns)
     if not keep_value:
         codes = np.zeros_like(codes)
     pairs, at = np.unique(groups[rows] * max(1, len(strings)) + codes, return_inverse=True)
@@ -122,18 +130,21 @@ def _count_values(evaluation: Evaluation, node: Aggregate, steps: Steps) -> Vect
     return unique_rows(VectorBlock(frame, counts, values > 0, np.zeros(len(pairs), bool)))
 
 
-def _value_strings(block: VectorBlock, rows: np.ndarray, columns: np.ndarray) -> tuple[list[str], np.ndarray]:
+def _value_strings(
+    evaluation: Evaluation, block: VectorBlock, rows: np.ndarray, columns: np.ndarray
+) -> tuple[list[str], np.ndarray]:
     """Return the distinct values of some cells as strings, and int64[cells], the one of each cell."""
     bits = block.values[rows, columns]
     bits[np.isnan(bits)] = np.nan
     distinct, codes = np.unique(bits.view(np.int64), return_inverse=True)
-    strings = [format_plain(v) for v in distinct.view(np.float64).tolist()]
+    strings = [format_plain(v) for v in evaluation.watched(distinct.view(np.float64).tolist())]
     if block.histograms is None:
         return strings, codes
     index = block.histograms.index[rows, columns]
     used, places = np.unique(index[index >= 0], return_inverse=True)
     known: dict[str, int] = {}
-    texts_of = format_histograms(block.histograms.rows, used)
-    own = np.array([known.setdefault(text, len(known)) for text in texts_of], np.int64)
-    codes[index >= 0] = len(strings) + own[places]
+    own = []
+    for at in evaluation.pieces(len(used), HISTOGRAM_CELLS):
+        own.extend(known.setdefault(text, len(known)) for text in format_histograms(block.histograms.rows, used[at]))
+    codes[index >= 0] = len(strings) + np.array(own, np.int64)[places]
     return [*strings, *known], codes

@@ -5,6 +5,7 @@ Source: Prometheus 3.14 `promql/functions.go`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -118,15 +119,15 @@ def map_values(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     present = block.float_present
     with np.errstate(all="ignore"):
         if node.name in MATH:
-            values = MATH[node.name](block.values)
+            values = evaluation.map_cells(MATH[node.name], block.values)
         elif node.name in _DATES:
-            values = _date(node.name, block.values)
+            values = evaluation.map_cells(functools.partial(_date, node.name), block.values)
         elif node.name == "round":
             inverse = 1.0 / (scalars[0] if scalars else np.ones(steps.count))
-            values = np.floor(block.values * inverse + 0.5) / inverse
+            values = evaluation.map_cells(lambda v, i: np.floor(v * i + 0.5) / i, block.values, inverse)
         else:
             lower, upper = _bounds(node.name, scalars, steps.count)
-            values = go_maximum(lower, go_minimum(upper, block.values))
+            values = evaluation.map_cells(_clamped, block.values, lower, upper)
             present = present & ~(upper < lower)
     return evaluation.drop_name(block.of_numbers(values, present))
 
@@ -138,6 +139,10 @@ def _bounds(name: str, scalars: list[np.ndarray], steps: int) -> tuple[np.ndarra
     if name == "clamp_min":
         return scalars[0], np.full(steps, np.inf)
     return np.full(steps, -np.inf), scalars[0]
+
+
+def _clamped(values: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    return go_maximum(lower, go_minimum(upper, values))
 
 
 def go_maximum(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -43,6 +43,11 @@ class _Histograms:
     native: VectorBlock | None
     """The native histograms; None: there are none."""
 
+    @property
+    def cells_each(self) -> int:
+        """Cells of the buckets of one histogram, on average."""
+        return self.values.size // max(1, self.labels.n)
+
 
 def histogram_quantile(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     """Evaluate `histogram_quantile(q, v)`."""
@@ -82,9 +87,11 @@ def histogram_fraction(evaluation: Evaluation, node: Call, steps: Steps) -> Vect
     lower, upper = (np.ascontiguousarray(evaluation.scalar(arg, steps)) for arg in node.args[:2])
     found = _histograms(evaluation, evaluation.vector(node.args[2], steps), node.args[2].pos)
     values = np.empty(found.there.shape)
-    buckets.fraction_buckets(
-        found.members, found.bounds, found.uppers, found.values, found.present, lower, upper, values
-    )
+    for at in evaluation.pieces(len(values), found.cells_each):
+        bounds = found.bounds[at.start : at.stop + 1]
+        buckets.fraction_buckets(
+            found.members, bounds, found.uppers, found.values, found.present, lower, upper, values[at]
+        )
     result = VectorBlock(found.labels, values, found.there, np.zeros(len(values), bool))
     if found.native is not None:
         named = evaluation.delayed_name_removal
@@ -116,7 +123,7 @@ def _histograms(evaluation: Evaluation, block: VectorBlock, pos: PosRange) -> _H
     by_bound = np.lexsort((uppers, ids))
     members, bounds = members_of(ids[by_bound], len(first))
     members = by_bound[members]
-    there = present_by_signature(block, ids, len(first))
+    there = present_by_signature(evaluation, block, ids, len(first))
     labels = bare.take(first)
     if native is not None:
         native, there = _without_conflicts(evaluation, native, labels, there, pos)
@@ -169,19 +176,19 @@ def _quantile(
     evaluation: Evaluation, found: _Histograms, quantiles: np.ndarray, steps: Steps, pos: PosRange
 ) -> VectorBlock:
     """Compute one quantile of all histograms; an info says what had to be repaired."""
-    evaluation.check()
     values = np.empty(found.there.shape)
     repairs = np.empty((len(values), 6))
-    buckets.quantile_buckets(
-        found.members,
-        found.bounds,
-        found.uppers,
-        found.values,
-        found.present,
-        np.ascontiguousarray(quantiles),
-        values,
-        repairs,
-    )
+    for at in evaluation.pieces(len(values), found.cells_each):
+        buckets.quantile_buckets(
+            found.members,
+            found.bounds[at.start : at.stop + 1],
+            found.uppers,
+            found.values,
+            found.present,
+            np.ascontiguousarray(quantiles),
+            values[at],
+            repairs[at],
+        )
     _note_repairs(evaluation, found.labels, repairs, steps, pos)
     result = VectorBlock(found.labels, values, found.there, np.zeros(len(values), bool))
     if found.native is None:

@@ -31,7 +31,7 @@ def join_info(evaluation: Evaluation, node: InfoJoin, steps: Steps) -> VectorBlo
     _check_numbers(samples, ends, evaluation.lookback_ms)
     info = latest(evaluation, samples, ends, timestamps=True)
     wanted = {m.name for m in node.label_matchers}
-    parts = [base.take(plain), *_joined(joinable, _newest_by_target(info), info, wanted)]
+    parts = [base.take(plain), *_joined(evaluation, joinable, _newest_by_target(evaluation, info), info, wanted)]
     if any(not m.matches_empty for m in node.label_matchers):
         parts = [p for i, p in enumerate(parts) if i != 1]
     return unique_rows(filled_rows(VectorBlock.concat(parts)))
@@ -76,14 +76,14 @@ def _check_numbers(samples: SeriesSamples, ends: np.ndarray, lookback_ms: int) -
             raise QueryError(f"this should be an info metric, with float samples: {labels}")
 
 
-def _newest_by_target(info: VectorBlock) -> dict[tuple[str, str, str], np.ndarray]:
+def _newest_by_target(evaluation: Evaluation, info: VectorBlock) -> dict[tuple[str, str, str], np.ndarray]:
     """Return, by (instance, job, metric name), int64[steps]: the newest info series at each step, -1 for none.
 
     Raises QueryError if two are equally new.
     """
     newest: dict[tuple[str, str, str], np.ndarray] = {}
     keys = zip(*(info.labels.strings(name) for name in (*_IDENTIFYING, METRIC_NAME)), strict=True)
-    for row, key in enumerate(keys):
+    for row, key in enumerate(evaluation.watched(keys)):
         here = info.present[row]
         rows = newest.setdefault(key, np.full(len(here), -1, np.int64))
         held = np.where(rows >= 0, info.values[rows, np.arange(len(here))], -np.inf) if len(here) else rows
@@ -98,7 +98,11 @@ def _newest_by_target(info: VectorBlock) -> dict[tuple[str, str, str], np.ndarra
 
 
 def _joined(
-    base: VectorBlock, newest: dict[tuple[str, str, str], np.ndarray], info: VectorBlock, wanted: set[str]
+    evaluation: Evaluation,
+    base: VectorBlock,
+    newest: dict[tuple[str, str, str], np.ndarray],
+    info: VectorBlock,
+    wanted: set[str],
 ) -> list[VectorBlock]:
     """Return two blocks: where series of `base` have no info series, and where they have some, with their labels."""
     by_target: dict[tuple[str, str], list[np.ndarray]] = {}
@@ -107,7 +111,7 @@ def _joined(
     info_sets, base_sets = info.labels.to_dicts(), base.labels.to_dicts()
     bare = base.present.copy()
     index, present, sets = [], [], []
-    for i, labels in enumerate(base_sets):
+    for i, labels in enumerate(evaluation.watched(base_sets)):
         columns = by_target.get((labels.get("instance", ""), labels.get("job", "")))
         if not columns:
             continue

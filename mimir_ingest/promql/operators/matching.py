@@ -70,7 +70,7 @@ def match_vectors(
     _check_one_side(sides, matching)
     rows = _matched_rows(evaluation, sides)
     if matching.fill_right is not None:
-        rows = _join(rows, _used(_filled_one(sides)))
+        rows = _join(rows, _used(_filled_one(evaluation, sides)))
     done = _compute(evaluation, node, sides, rows, compute)
     rows = replace(rows, present=done.present)
     if matching.fill_left is not None:
@@ -139,9 +139,9 @@ def _matched_rows(evaluation: Evaluation, sides: _Sides) -> _Rows:
     return _Rows(many, one, sides.many_ids[many], here & sides.one.present[one])
 
 
-def _filled_one(sides: _Sides) -> _Rows:
+def _filled_one(evaluation: Evaluation, sides: _Sides) -> _Rows:
     """Return a row for each "many" series, present where no "one" series matches it."""
-    there = present_by_signature(sides.one, sides.one_ids, sides.count)[sides.many_ids]
+    there = present_by_signature(evaluation, sides.one, sides.one_ids, sides.count)[sides.many_ids]
     many = np.arange(len(sides.many_ids))
     return _Rows(many, np.full(len(many), -1), sides.many_ids, sides.many.present & ~there)
 

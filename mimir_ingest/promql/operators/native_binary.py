@@ -18,7 +18,7 @@ from mimir_ingest.model.histograms import Histograms
 from mimir_ingest.promql import annotations as texts
 from mimir_ingest.promql.native import cells_of, columns_of, run_items, workspaces
 from mimir_ingest.promql.nodes import TRIM_OPERATORS
-from mimir_ingest.promql.operators.base import Evaluation
+from mimir_ingest.promql.operators.base import HISTOGRAM_CELLS, Evaluation
 from mimir_ingest.promql.plan_nodes import Binary
 from mimir_ingest.promql.values import HistogramCells
 
@@ -106,7 +106,7 @@ def combine(
         elements.refuse(rhs & ~lhs, _FLOAT_HISTOGRAM)
     both = lhs & rhs
     if op in ("==", "!="):
-        _compare(op, both, left, right, elements, keep)
+        _compare(evaluation, op, both, left, right, elements, keep)
     elif op in _SIGNS:
         _add(evaluation, op, both, left, right, elements)
     else:
@@ -161,7 +161,15 @@ def _add(evaluation: Evaluation, op: str, at: np.ndarray, left: Operand, right: 
     elements.put((cells[0][hit], cells[1][hit]), rows)
 
 
-def _compare(op: str, at: np.ndarray, left: Operand, right: Operand, elements: _Elements, keep: np.ndarray) -> None:
+def _compare(
+    evaluation: Evaluation,
+    op: str,
+    at: np.ndarray,
+    left: Operand,
+    right: Operand,
+    elements: _Elements,
+    keep: np.ndarray,
+) -> None:
     """Compare histograms; the result is the left one."""
     cells = np.nonzero(at)
     if not len(cells[0]):
@@ -169,7 +177,8 @@ def _compare(op: str, at: np.ndarray, left: Operand, right: Operand, elements: _
     columns = columns_of(left.histograms.rows), columns_of(right.histograms.rows)
     rows, others = left.histograms.index[cells], right.histograms.index[cells]
     equal = np.empty(len(rows), bool)
-    compare_rows(*columns, rows, others, equal)
+    for part in evaluation.pieces(len(rows), HISTOGRAM_CELLS):
+        compare_rows(*columns, rows[part], others[part], equal[part])
     keep[cells] = equal == (op == "==")
     used, places = np.unique(rows, return_inverse=True)
     elements.index[cells] = places

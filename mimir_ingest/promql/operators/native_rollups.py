@@ -169,7 +169,7 @@ def _points_of(found: _Windows) -> Points:
     return Points(
         np.require(points.rows, np.int64, ("C", "W")),
         np.require(points.timestamps, np.int64, ("C", "W")),
-        resets_of(points),
+        resets_of(found.call.evaluation, points),
     )
 
 
@@ -263,7 +263,7 @@ def _counts(found: _Windows, rolled: Rolled) -> None:
 
 
 def _timeline(found: _Windows) -> Timeline:
-    return Timeline.of(found.call.block, found.series)
+    return Timeline.of(found.call.evaluation, found.call.block, found.series)
 
 
 def _windows_of(found: _Windows, line: Timeline) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from mimir_ingest.model.labels import METRIC_NAME
 from mimir_ingest.model.samples import SeriesSamples
 from mimir_ingest.promql import annotations as texts
 from mimir_ingest.promql.native import cells_of, columns_of, run_items, weigh, workspaces
-from mimir_ingest.promql.operators.base import Evaluation
+from mimir_ingest.promql.operators.base import HISTOGRAM_CELLS, Evaluation
 from mimir_ingest.promql.plan_nodes import InstantSelect
 from mimir_ingest.promql.values import HistogramCells, HistogramPoints, RangeBlock
 
@@ -38,15 +38,19 @@ def is_stale(histograms: Histograms) -> np.ndarray:
     return np.ascontiguousarray(histograms.sum).view(np.uint64) == np.uint64(STALE_NAN_BITS)
 
 
-def resets_of(points: HistogramPoints) -> np.ndarray:
+def resets_of(evaluation: Evaluation, points: HistogramPoints) -> np.ndarray:
     """Return bool[m]: before which points a counter was reset."""
     columns = columns_of(points.histograms)
     resets = np.empty(len(points.rows), bool)
-    find_resets(columns, points.offsets, points.rows, *workspaces([columns], 2), resets)
+    works, series = workspaces([columns], 2), len(points.offsets) - 1
+    for at in evaluation.pieces(series, HISTOGRAM_CELLS * len(points.rows) // max(1, series)):
+        find_resets(columns, points.offsets[at.start : at.stop + 1], points.rows, *works, resets)
     return resets
 
 
-def only_statistics(points: HistogramPoints, ends: np.ndarray, reach_ms: int) -> HistogramPoints:
+def only_statistics(
+    evaluation: Evaluation, points: HistogramPoints, ends: np.ndarray, reach_ms: int
+) -> HistogramPoints:
     """Return the points with count and sum only; the hints say what their buckets said.
 
     `ends` is int64[steps]: where the query looks (ms), and `reach_ms` how far back from there.
@@ -55,7 +59,7 @@ def only_statistics(points: HistogramPoints, ends: np.ndarray, reach_ms: int) ->
     live = points.keep(~stale)
     hints = points.histograms.reset_hint[points.rows]
     detected = np.empty(len(live.rows), np.uint8)
-    detect_hints(live.offsets, live.timestamps, hints[~stale], resets_of(live), ends, reach_ms, detected)
+    detect_hints(live.offsets, live.timestamps, hints[~stale], resets_of(evaluation, live), ends, reach_ms, detected)
     hints[~stale] = detected
     n = len(points.rows)
     plain = Histograms(

@@ -22,23 +22,25 @@ from mimir_ingest.model.labels import METRIC_NAME
 from mimir_ingest.promql import annotations as texts
 from mimir_ingest.promql.native import columns_of
 from mimir_ingest.promql.nodes import PosRange
-from mimir_ingest.promql.operators.base import Evaluation, filled_rows
+from mimir_ingest.promql.operators.base import HISTOGRAM_CELLS, Evaluation, filled_rows
 from mimir_ingest.promql.plan_nodes import Call
 from mimir_ingest.promql.values import Steps, VectorBlock
 
 
-def _variance(rows: Histograms) -> np.ndarray:
+def _variance(evaluation: Evaluation, rows: Histograms) -> np.ndarray:
     values = np.empty(len(rows))
-    variance_histograms(columns_of(rows), np.arange(len(rows)), values)
+    columns, places = columns_of(rows), np.arange(len(rows))
+    for at in evaluation.pieces(len(rows), HISTOGRAM_CELLS):
+        variance_histograms(columns, places[at], values[at])
     return values
 
 
-_STATISTICS: dict[str, Callable[[Histograms], np.ndarray]] = {
-    "histogram_avg": lambda rows: rows.sum / rows.count,
-    "histogram_count": lambda rows: rows.count,
-    "histogram_stddev": lambda rows: np.sqrt(_variance(rows)),
+_STATISTICS: dict[str, Callable[[Evaluation, Histograms], np.ndarray]] = {
+    "histogram_avg": lambda _, rows: rows.sum / rows.count,
+    "histogram_count": lambda _, rows: rows.count,
+    "histogram_stddev": lambda evaluation, rows: np.sqrt(_variance(evaluation, rows)),
     "histogram_stdvar": _variance,
-    "histogram_sum": lambda rows: rows.sum,
+    "histogram_sum": lambda _, rows: rows.sum,
 }
 
 STATISTICS = frozenset(_STATISTICS)
@@ -52,7 +54,7 @@ def histogram_statistic(evaluation: Evaluation, node: Call, steps: Steps) -> Vec
         return VectorBlock.empty(steps.count)
     block = filled_rows(block.where(block.histogram_present))
     with np.errstate(all="ignore"):
-        statistic = _STATISTICS[node.name](block.histograms.rows)
+        statistic = _STATISTICS[node.name](evaluation, block.histograms.rows)
     values = np.zeros(block.values.shape)
     values[block.present] = statistic[block.histograms.index[block.present]]
     return evaluation.drop_name(block.of_numbers(values, block.present), names=(METRIC_NAME,))
@@ -67,8 +69,9 @@ def native_quantile(
     """
     columns, cells = columns_of(block.histograms.rows), np.nonzero(block.present)
     found, flags = np.empty(len(cells[0])), np.empty(len(cells[0]), np.int64)
-    evaluation.check()
-    quantile_histograms(columns, block.histograms.index[cells], quantiles[cells[1]], found, flags)
+    rows = block.histograms.index[cells]
+    for at in evaluation.pieces(len(rows), HISTOGRAM_CELLS):
+        quantile_histograms(columns, rows[at], quantiles[cells[1][at]], found[at], flags[at])
     for flag, text in ((NAN_RESULT, texts.nan_result), (NAN_SKEW, texts.nan_skew)):
         _inform(evaluation, block, cells[0][flags == flag], text, pos, named=named)
     return _numbers(block, cells, found)
@@ -80,8 +83,10 @@ def native_fraction(
     """Return the fraction between two bounds (float64[steps]) as `native_quantile` does a quantile."""
     columns, cells = columns_of(block.histograms.rows), np.nonzero(block.present)
     found, flags = np.empty(len(cells[0])), np.empty(len(cells[0]), np.int64)
-    evaluation.check()
-    fraction_histograms(columns, block.histograms.index[cells], lower[cells[1]], upper[cells[1]], found, flags)
+    rows = block.histograms.index[cells]
+    for at in evaluation.pieces(len(rows), HISTOGRAM_CELLS):
+        steps = cells[1][at]
+        fraction_histograms(columns, rows[at], lower[steps], upper[steps], found[at], flags[at])
     _inform(evaluation, block, cells[0][flags != 0], texts.nan_excluded, pos, named=named)
     return _numbers(block, cells, found)
 

@@ -9,6 +9,7 @@ import numpy as np
 from mimir_ingest.kernels.native_resets import find_changes
 from mimir_ingest.model.histograms import gather_rows
 from mimir_ingest.promql.native import columns_of
+from mimir_ingest.promql.operators.base import HISTOGRAM_CELLS, Evaluation
 from mimir_ingest.promql.operators.native_selectors import resets_of
 from mimir_ingest.promql.values import RangeBlock
 
@@ -17,6 +18,7 @@ from mimir_ingest.promql.values import RangeBlock
 class Timeline:
     """All samples of k series, one series after another, by time."""
 
+    evaluation: Evaluation
     block: RangeBlock
     offsets: np.ndarray
     """int64[k + 1]."""
@@ -28,7 +30,7 @@ class Timeline:
     """int64[m]: place in the block's histograms or floats."""
 
     @classmethod
-    def of(cls, block: RangeBlock, series: np.ndarray) -> Timeline:
+    def of(cls, evaluation: Evaluation, block: RangeBlock, series: np.ndarray) -> Timeline:
         """Put the samples of some series (int64[k]) of a block with histograms in order."""
         floats, float_bounds = gather_rows(block.offsets, series)
         points, point_bounds = gather_rows(block.histograms.offsets, series)
@@ -38,7 +40,9 @@ class Timeline:
         owners = np.arange(len(series))
         owner = np.concatenate((np.repeat(owners, np.diff(float_bounds)), np.repeat(owners, np.diff(point_bounds))))
         order = np.lexsort((timestamps, owner))
-        return cls(block, float_bounds + point_bounds, timestamps[order], is_histogram[order], places[order])
+        return cls(
+            evaluation, block, float_bounds + point_bounds, timestamps[order], is_histogram[order], places[order]
+        )
 
     def _compare(self, of_floats: np.ndarray, of_histograms: np.ndarray) -> np.ndarray:
         """Return int64[m]: 1 where a sample differs from the one before it in its series, by kind or as said.
@@ -63,7 +67,7 @@ class Timeline:
         at, now, before = self._pairs(False)
         falls[at] = self.block.values[now] < self.block.values[before]
         at, now, _ = self._pairs(True)
-        fell[at] = resets_of(self.block.histograms)[now]
+        fell[at] = resets_of(self.evaluation, self.block.histograms)[now]
         return self._compare(falls, fell)
 
     def changes(self) -> np.ndarray:
@@ -75,6 +79,8 @@ class Timeline:
         at, now, before = self._pairs(True)
         rows = self.block.histograms.rows
         changed = np.empty(len(at), bool)
-        find_changes(columns_of(self.block.histograms.histograms), rows[now], rows[before], changed)
+        columns = columns_of(self.block.histograms.histograms)
+        for part in self.evaluation.pieces(len(at), HISTOGRAM_CELLS):
+            find_changes(columns, rows[now[part]], rows[before[part]], changed[part])
         moved[at] = changed
         return self._compare(moves, moved)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from mimir_ingest.errors import QueryError
 from mimir_ingest.kernels import ranking
 from mimir_ingest.kernels.hashing import xxh64_spans
-from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.numbers import format_general
 from mimir_ingest.promql import annotations as texts
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows
@@ -49,10 +50,12 @@ def rank_series(
     ranked = block.present if _OPERATIONS[node.op] == ranking.FIRST else block.float_present
     if ranked is not block.present and (block.histogram_present & (limits >= 1)).any():
         evaluation.annotations.inform(texts.ignored_in_aggregation(node.op), node.pos)
-    values, present = np.ascontiguousarray(block.values), np.ascontiguousarray(ranked)
-    position = np.empty(values.shape, np.int32)
-    evaluation.check()
-    ranking.rank_rows(members, bounds, values, present, limits, _OPERATIONS[node.op], position)
+    values, position = block.values, np.empty(ranked.shape, np.int32)
+    for at in evaluation.step_pieces(*ranked.shape):
+        columns = (np.ascontiguousarray(column[:, at]) for column in (values, ranked))
+        part = np.empty((len(values), at.stop - at.start), np.int32)
+        ranking.rank_rows(members, bounds, *columns, limits[at], _OPERATIONS[node.op], part)
+        position[:, at] = part
     kept = block.where(position > 0)
     if steps.at_once:
         return kept.take(_instant_order(node.op, groups, values[:, 0], position[:, 0]))
@@ -95,19 +98,21 @@ def _limit_ratio(evaluation: Evaluation, node: Aggregate, block: VectorBlock, pa
         if outermost * cap > 1.0:
             evaluation.annotations.warn(texts.invalid_ratio(outermost, cap), node.param.pos)
     ratio = np.clip(param, -1.0, 1.0)
-    at = _hash_label_sets(block.labels).astype(np.float64)[:, None] / float((1 << 64) - 1)
+    at = _hash_label_sets(evaluation.watched(block.labels.to_dicts())).astype(np.float64)[:, None] / float(
+        (1 << 64) - 1
+    )
     inside = np.where(ratio >= 0, at < ratio, at >= 1.0 + ratio) & (ratio != 0)
     return block.where(block.present & inside)
 
 
-def _hash_label_sets(frame: LabelFrame) -> np.ndarray:
+def _hash_label_sets(sets: Iterable[dict[str, str]]) -> np.ndarray:
     """Return uint64[n]: xxHash64 over the form in which Prometheus keeps labels.
 
     Source: Prometheus 3.14 `model/labels/labels_stringlabels.go`: each string after its size, one byte below 255, else
     255 and three bytes, little-endian.
     """
     spans = []
-    for labels in frame.to_dicts():
+    for labels in sets:
         out = bytearray()
         for name, value in labels.items():
             for text in (name, value):

@@ -28,7 +28,7 @@ def label_replace(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlo
     column = block.labels.column(source)
     codes, values = column if column is not None else (np.full(block.labels.n, -1, np.int32), ())
     # The extra last entry stands for series without the label, whose code is -1.
-    matches = [full_match(regexp, value) for value in (*values, "")]
+    matches = [full_match(regexp, value) for value in evaluation.watched((*values, ""))]
     results = [None if match is None else expand(regexp, match, replacement) for match in matches]
     return _relabelled(block, target, results, codes)
 
@@ -43,7 +43,7 @@ def label_join(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     kept = block.labels.keep(sources)
     ids, first = kept.group_ids()
     sets = kept.take(first).to_dicts()
-    results = [separator.join(labels.get(source, "") for source in sources) for labels in sets]
+    results = [separator.join(labels.get(source, "") for source in sources) for labels in evaluation.watched(sets)]
     return _relabelled(block, target, results, ids)
 
 

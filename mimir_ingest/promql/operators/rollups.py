@@ -19,6 +19,10 @@ from mimir_ingest.promql.operators.selectors import range_samples
 from mimir_ingest.promql.plan_nodes import Call, PlanNode, RangeSelect, Subquery
 from mimir_ingest.promql.values import RangeBlock, Steps, VectorBlock
 
+_USUAL_SAMPLES = 16
+_LONGEST_ROW = 1 << 21
+# why: 10 to 100 ms in a kernel that looks at all samples of each window, as for most cells of other operators.
+
 _COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
 _KEEPS_NAME = frozenset(("first_over_time", "last_over_time"))
 _ANCHORED = ("changes", "delta", "increase", "rate", "resets")
@@ -68,7 +72,8 @@ def roll_up(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     block, ends, range_ms = range_samples(evaluation, ranged, steps)
     scalars = [evaluation.scalar(arg, steps) for i, arg in enumerate(node.args) if i != at]
     reads = isinstance(ranged, RangeSelect)
-    windowed = _Windows(evaluation, block, ends, range_ms, reads)
+    plain = not (reads and (ranged.anchored or ranged.smoothed))
+    windowed = _Windows(evaluation, block, ends, range_ms, reads=reads, plain=plain)
     if node.name in _RATES:
         values, present = _rate(windowed, node.name, ranged)
     elif node.name in _TRENDS:
@@ -115,12 +120,30 @@ def _check_modifiers(name: str, node: PlanNode) -> None:
 class _Windows:
     """The windows of one range vector, ready for a kernel."""
 
-    def __init__(self, evaluation: Evaluation, block: RangeBlock, ends: np.ndarray, range_ms: int, reads: bool) -> None:
+    def __init__(
+        self, evaluation: Evaluation, block: RangeBlock, ends: np.ndarray, range_ms: int, *, reads: bool, plain: bool
+    ) -> None:
         self.evaluation, self.block, self.ends, self.range_ms = evaluation, block, ends, range_ms
         self._reads = reads
+        self._plain = plain
+        """Whether the windows are neither `anchored` nor `smoothed`."""
 
-    def run(self, kernel: Callable, *arguments: np.ndarray, counts: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def _weight(self) -> int:
+        """How much longer a window takes than a usual one, from the samples that it has on average."""
+        if not len(self.ends) or not self.block.labels.n:
+            return 1
+        span_ms = int(self.ends[-1] - self.ends[0]) + self.range_ms
+        samples = len(self.block.timestamps) // self.block.labels.n * self.range_ms // max(1, span_ms)
+        return max(1, samples // _USUAL_SAMPLES)
+
+    def run(
+        self, kernel: Callable, *arguments: np.ndarray, by_step: np.ndarray | None = None, counts: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Run a kernel over all series, a chunk at a time; return (values, present), both [n, steps].
+
+        `by_step` (float64[..., steps]) is a last argument that goes with the steps. A single series with many long
+        windows is worked on a few steps at a time.
 
         `counts`: whether the kernel takes `counts_out`; else the windows are measured beside it.
         """
@@ -128,20 +151,24 @@ class _Windows:
         shape = (block.labels.n, len(ends))
         self.evaluation.reserve(*shape)
         values, present = np.empty(shape), np.empty(shape, bool)
-        counts_of_chunks = []
+        counts_of_chunks, weight = [], self._weight
+        long_rows = self._plain and len(ends) * weight > _LONGEST_ROW
 
         def chunk(a: int, b: int) -> tuple[int, int]:
             counted = np.zeros(3, np.int64)
-            offsets, out = block.offsets[a : b + 1], (values[a:b], present[a:b])
-            if counts:
-                found = kernel(offsets, block.timestamps, block.values, ends, *arguments, *out, counted)
-            else:
+            offsets, found = block.offsets[a : b + 1], 0
+            measured = long_rows or not counts
+            if measured:
                 windows.measure_windows(offsets, block.timestamps, ends, self.range_ms, counted)
-                found = kernel(offsets, block.timestamps, block.values, ends, *arguments, *out)
+            for at in self.evaluation.pieces(len(ends), weight) if long_rows else (slice(None),):
+                own = arguments if by_step is None else (*arguments, np.ascontiguousarray(by_step[..., at]))
+                out = (values[a:b, at], present[a:b, at])
+                told = () if not counts else (np.zeros(3, np.int64),) if measured else (counted,)
+                found += kernel(offsets, block.timestamps, block.values, ends[at], *own, *out, *told)
             counts_of_chunks.append(counted)
             return found, int(counted[2])
 
-        self.evaluation.run_chunks(*shape, chunk)
+        self.evaluation.run_chunks(*shape, chunk, weight=weight)
         counted = sum(counts_of_chunks, np.zeros(3, np.int64))
         stats.total_queryable_samples += int(counted[0])
         if self._reads:
@@ -194,7 +221,7 @@ def _fit(windowed: _Windows, name: str, scalars: list[np.ndarray], steps: Steps)
     for row, scalar in enumerate(scalars, 1):
         arguments[row] = scalar
     values, present = windowed.run(
-        trend.fit_windows, np.array((windowed.range_ms, _TRENDS[name])), arguments, counts=False
+        trend.fit_windows, np.array((windowed.range_ms, _TRENDS[name])), by_step=arguments, counts=False
     )
     if name == "double_exponential_smoothing":
         _check_factors(windowed, arguments)
@@ -229,7 +256,7 @@ def _rank(windowed: _Windows, node: Call, scalars: list[np.ndarray]) -> tuple[np
     if not scalars:
         return windowed.run(over_time.deviation_windows, window, counts=False)
     quantiles = np.ascontiguousarray(scalars[0])
-    values, present = windowed.run(over_time.quantile_windows, window, quantiles, counts=False)
+    values, present = windowed.run(over_time.quantile_windows, window, by_step=quantiles, counts=False)
     outside = ~((quantiles >= 0) & (quantiles <= 1)) & present.any(axis=0)
     for q in np.unique(quantiles[outside]):
         windowed.evaluation.annotations.warn(texts.invalid_quantile(float(q)), node.args[0].pos)

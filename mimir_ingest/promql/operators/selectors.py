@@ -58,7 +58,7 @@ def latest(
     if samples.histograms is not None and samples.histograms.sample_count:
         series = histogram_points(samples)
         if statistics:
-            series = only_statistics(series, ends, evaluation.lookback_ms)
+            series = only_statistics(evaluation, series, ends, evaluation.lookback_ms)
         cells, found = add_latest_histograms(evaluation, samples, series, ends, values, present, timestamps=timestamps)
     evaluation.stats.total_queryable_samples += found
     evaluation.stats.samples_read += found
@@ -77,7 +77,7 @@ def _interpolated(evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarr
     if node.statistics and block.histograms is not None and len(ends):
         reach = int(ends[-1] - ends[0]) + 2 * evaluation.lookback_ms
         last = ends[-1:] + evaluation.lookback_ms
-        block = replace(block, histograms=only_statistics(block.histograms, last, reach))
+        block = replace(block, histograms=only_statistics(evaluation, block.histograms, last, reach))
     shape = (samples.series_count, len(ends))
     evaluation.reserve(*shape)
     values, present = np.empty(shape), np.empty(shape, bool)
@@ -116,7 +116,7 @@ def range_samples(evaluation: Evaluation, node: PlanNode, steps: Steps) -> tuple
             before = evaluation.lookback_ms if node.anchored or node.smoothed else 0
             after = evaluation.lookback_ms if node.smoothed else 0
             reach = node.range_ms + before + after
-            block = replace(block, histograms=only_statistics(block.histograms, ends + after, reach))
+            block = replace(block, histograms=only_statistics(evaluation, block.histograms, ends + after, reach))
         return block, ends, node.range_ms
     if isinstance(node, Subquery):
         return _subquery_samples(evaluation, node, steps), reference_times(node.shift, steps), node.range_ms

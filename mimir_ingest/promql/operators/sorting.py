@@ -6,6 +6,7 @@ Only an instant query has an order; in a range query these functions pass their 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def sort_series(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock
         block = block.take(block.present[:, 0])
         return block.take(go_order(block.values[:, 0], descending=node.name == "sort_desc"))
     labels = [arg.value for arg in node.args[1:] if isinstance(arg, Text)]
-    return block.take(_label_order(block, labels, descending=node.name == "sort_by_label_desc"))
+    return block.take(_label_order(evaluation, block, labels, descending=node.name == "sort_by_label_desc"))
 
 
 def go_order(values: np.ndarray, *, descending: bool) -> np.ndarray:
@@ -70,14 +71,16 @@ def _stands_after(a: float, b: float, descending: bool) -> bool:
     return a < b if descending else a > b
 
 
-def _label_order(block: VectorBlock, labels: list[str], *, descending: bool) -> np.ndarray:
+def _label_order(evaluation: Evaluation, block: VectorBlock, labels: list[str], *, descending: bool) -> np.ndarray:
     """Return the order by some labels' values, digits as numbers, then by the whole label sets."""
     rank = np.empty(block.labels.n, np.int64)
     rank[block.labels.sort_order()] = np.arange(block.labels.n)
     columns = [block.labels.strings(label) for label in labels]
     sign = -1 if descending else 1
+    compared = evaluation.watched(itertools.repeat(None))
 
     def compare(a: int, b: int) -> int:
+        next(compared)
         for column in columns:
             if column[a] != column[b]:
                 return -sign if natural_before(column[a], column[b]) else sign
