@@ -18,6 +18,8 @@ MAX_HEAD_BYTES = 1 << 20
 MAX_HEADERS = 1000
 """why: a header costs 300 bytes here, so that the bytes alone would let one request take 80 MB."""
 
+_HELD_BYTES = 4096
+"""why: heads of answers are shorter; holding more would save nothing beside sending it."""
 _WISHES_A_READ = 100
 """Requests with an `Upgrade` within one read from the socket; 400 over it, since each is read twice."""
 _FAREWELL_S = 1.0
@@ -38,6 +40,43 @@ class ConnectionLimits:
     """Connections open at a time."""
 
 
+class JoinedWrites:
+    """A transport whose short writes wait for what follows them, so that head and body leave in one system call.
+
+    They wait until the event loop's next round at most.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Send what was held together with `data`, or hold it if it is the first and short."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.writelines((held, data))
+        elif len(data) <= _HELD_BYTES:
+            self._held = data
+            self._loop.call_soon(self.flush)
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send what is held, unless the connection has gone meanwhile."""
+        held, self._held = self._held, b""
+        if held and not self._transport.is_closing():
+            self._transport.write(held)
+
+    def is_closing(self) -> bool:
+        """As the transport says."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Send what is held, then close."""
+        self.flush()
+        self._transport.close()
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn makes one for each connection; `limits` is set by `connection_class`."""
 
@@ -53,6 +92,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin, or refuse where too many are open."""
         super().connection_made(transport)
+        self._answers = JoinedWrites(transport, self.loop)
         if 0 < self.limits.connections < len(self.connections):
             self._refuse(b"503 Service Unavailable", b"too many connections")
             return
@@ -123,6 +163,7 @@ class Connection(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:
             self._arm_write()
         super().on_headers_complete()
+        self.cycle.transport = self._answers  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -142,6 +183,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The answer was written; the next one of a pipeline begins."""
+        self._answers.flush()
         if self.pipeline:
             self._arm_write()
         elif self.transport.get_write_buffer_size() == 0:  # else the client still has to read it in time
@@ -190,6 +232,7 @@ class Connection(HttpToolsProtocol):
         """Answer for the application and close; nothing is answered in the middle of another answer."""
         if self.transport.is_closing():
             return
+        self._answers.flush()
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             head = b"HTTP/1.1 %s\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n" % (
                 status,
