@@ -14,7 +14,7 @@ from mimir_ingest.api import credentials
 from mimir_ingest.api.credentials import CredentialChecker, parse_credentials, split_basic
 from mimir_ingest.config.errors import ConfigError
 
-HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+HASH = bcrypt.hashpw(b"secret", b"$2b$04$ic4VDfTcstlhrIvDvqeVge").decode()
 SHA256 = hashlib.sha256(b"token").hexdigest()
 
 
