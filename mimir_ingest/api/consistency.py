@@ -16,7 +16,7 @@ from mimir_ingest.wire.offsets_header import READ_CONSISTENCY_OFFSETS, encode_of
 
 PARTIAL_RESPONSE = "partial_response"
 _TRUE, _FALSE = ("1", "t", "T", "TRUE", "true", "True"), ("", "0", "f", "F", "FALSE", "false", "False")
-_PREFIX = "x-read-consistency"
+_PREFIX = b"x-read-consistency"
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
 
@@ -42,9 +42,8 @@ def consistency_headers(headers: RawHeaders) -> dict[str, str]:
     """Return the `X-Read-Consistency*` headers of a request by lower-case name; the first of repeated ones counts."""
     found: dict[str, str] = {}
     for name, value in headers:
-        text = name.decode("latin-1").lower()
-        if text.startswith(_PREFIX):
-            found.setdefault(text, value.decode("latin-1"))
+        if (lower := name.lower()).startswith(_PREFIX):
+            found.setdefault(lower.decode("latin-1"), value.decode("latin-1"))
     return found
 
 

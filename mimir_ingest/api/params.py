@@ -97,13 +97,15 @@ def parse_form(data: bytes) -> Iterator[tuple[str, str]]:
     Bytes that are no UTF-8 become lone surrogates.
     """
     for pair in data.split(b"&"):
-        if not pair or b";" in pair or _BAD_ESCAPE.search(pair):
+        if not pair or b";" in pair or (b"%" in pair and _BAD_ESCAPE.search(pair)):
             continue
         name, _, value = pair.replace(b"+", b" ").partition(b"=")
-        yield (
-            unquote_to_bytes(name).decode("utf-8", "surrogateescape"),
-            unquote_to_bytes(value).decode("utf-8", "surrogateescape"),
-        )
+        yield _unquoted(name), _unquoted(value)
+
+
+def _unquoted(text: bytes) -> str:
+    plain = unquote_to_bytes(text) if b"%" in text else text
+    return plain.decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)

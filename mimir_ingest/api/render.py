@@ -5,6 +5,8 @@ Source: spec http-api.md 1.5 and 6.2 to 6.4.
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import orjson
 from fastapi import Response
@@ -34,6 +36,10 @@ def clean(text: str) -> str:
 
 def _metrics(labels: LabelFrame) -> list[str]:
     """Return each label set as an object; a pair is written once, however many series have it."""
+    if labels.n == 1:
+        columns = zip(labels.names, labels.codes.tolist(), labels.values, strict=True)
+        with contextlib.suppress(TypeError):  # a string that has to be cleaned
+            return [orjson.dumps({name: values[code] for name, (code,), values in columns if code >= 0}).decode()]
     columns = []
     for name, codes, values in zip(labels.names, labels.codes, labels.values, strict=True):
         listed = codes.tolist()
