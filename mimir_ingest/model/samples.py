@@ -130,6 +130,7 @@ class SampleBudget:
         self._fetch = fetch or FetchLimits()
         self._taken = 0
         self._chunks = self._chunk_bytes = 0
+        self._ended = False
         self._lock = threading.Lock()
 
     @property
@@ -154,6 +155,7 @@ class SampleBudget:
         """Count chunks that are going to be read, and their bytes. Raises QueryError if they are too many."""
         fetch = self._fetch
         with self._lock:
+            self.check()
             self._chunks += count
             self._chunk_bytes += size_bytes
             if 0 < fetch.max_chunks < self._chunks:
@@ -172,9 +174,19 @@ class SampleBudget:
     def take(self, samples: int) -> None:
         """Count samples that are going to be held. Raises QueryError (execution) if they are too many."""
         with self._lock:
+            self.check()
             self._taken += samples
             if 0 < self._limit < self._taken:
                 raise QueryError(TOO_MANY_SAMPLES)
+
+    def check(self) -> None:
+        """Raise QueryError (canceled) if nobody waits any more; for readers, between parts of their work."""
+        if self._ended:
+            raise QueryError("the read was given up", error_type="canceled")
+
+    def end(self) -> None:
+        """Let readers that are still at work stop at their next samples. Idempotent."""
+        self._ended = True
 
     def give_back(self, samples: int, chunks: int, chunk_bytes: int) -> None:
         """Count what is not held any more."""
@@ -194,31 +206,31 @@ class BudgetAttempt(SampleBudget):
     def __init__(self, whole: SampleBudget, fetch: FetchLimits) -> None:
         super().__init__(0, fetch)
         self._whole = whole
-        self._abandoned = False
 
     def take(self, samples: int) -> None:
         """Count samples, also with the whole. Raises QueryError if they are too many or the try was given up."""
         with self._lock:
-            self._check()
+            self.check()
             self._taken += samples
             self._whole.take(samples)
 
     def take_chunks(self, count: int, size_bytes: int) -> None:
         """Count chunks, also with the whole. Raises QueryError if they are too many or the try was given up."""
         with self._lock:
-            self._check()
+            self.check()
             self._chunks += count
             self._chunk_bytes += size_bytes
             self._whole.take_chunks(count, size_bytes)
 
-    def _check(self) -> None:
-        if self._abandoned:
-            raise QueryError("the read was given up", error_type="canceled")
+    def check(self) -> None:
+        """Raise QueryError (canceled) if the try, or the whole, was given up."""
+        super().check()
+        self._whole.check()
 
     def abandon(self) -> None:
         """Give everything back; readers that are still at work stop at their next samples. Idempotent."""
         with self._lock:
-            self._abandoned = True
+            self._ended = True
             taken = self._taken, self._chunks, self._chunk_bytes
             self._taken = self._chunks = self._chunk_bytes = 0
         self._whole.give_back(*taken)

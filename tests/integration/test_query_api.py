@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -147,3 +148,34 @@ def test_statistics_say_where_the_time_went(both: Both):
     assert 0 < timings["innerEvalTime"] < timings["evalTotalTime"] <= timings["execTotalTime"] < 30
     assert timings["queryPreparationTime"] > 0
     assert timings["execQueueTime"] >= 0
+
+
+ENDLESS = {"query": "stddev_over_time(vector(time())[3d:1s])", "start": END, "end": END + 10_000, "step": 1}
+"""A series whose windows hold 2.6 thousand million samples in all: no machine is done with it in a second."""
+
+
+def test_a_query_stops_at_its_own_time_out_in_the_middle_of_one_series(both: Both):
+    answer = both.ours.http.get(f"{PREFIX}query_range", params={**ENDLESS, "timeout": "300ms"}, timeout=120)
+    assert answer.status_code == 503
+    assert answer.json()["errorType"] == "timeout"
+    # On a slow machine the time may be over before the evaluation begins.
+    assert re.fullmatch("query timed out in (expression evaluation|query execution)", answer.json()["error"])
+
+
+def given_up(program: Program) -> int:
+    """Return how many range queries were answered 499."""
+    labels = r'[^}]*route="prometheus_api_v1_query_range"[^}]*status_code="499"[^}]*'
+    metrics = program.http.get("/metrics").text
+    found = re.findall(rf"^cortex_request_duration_seconds_count{{{labels}}} (\S+)$", metrics, re.MULTILINE)
+    return int(float(found[0])) if found else 0
+
+
+def test_a_query_whose_client_has_gone_is_stopped_and_counted_as_499(both: Both):
+    before = given_up(both.ours)
+    with pytest.raises(httpx.ReadTimeout):
+        both.ours.http.get(f"{PREFIX}query_range", params=ENDLESS, timeout=httpx.Timeout(60, read=0.5))
+    until = time.monotonic() + 60
+    while given_up(both.ours) == before:
+        assert time.monotonic() < until, both.ours.log_tail()
+        time.sleep(0.1)
+    assert given_up(both.ours) == before + 1

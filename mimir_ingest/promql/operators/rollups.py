@@ -20,7 +20,7 @@ from mimir_ingest.promql.plan_nodes import Call, PlanNode, RangeSelect, Subquery
 from mimir_ingest.promql.values import RangeBlock, Steps, VectorBlock
 
 _USUAL_SAMPLES = 16
-_LONGEST_ROW = 1 << 21
+_LONGEST_ROW = 1 << 19
 # why: 10 to 100 ms in a kernel that looks at all samples of each window, as for most cells of other operators.
 
 _COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
@@ -160,7 +160,7 @@ class _Windows:
             measured = long_rows or not counts
             if measured:
                 windows.measure_windows(offsets, block.timestamps, ends, self.range_ms, counted)
-            for at in self.evaluation.pieces(len(ends), weight) if long_rows else (slice(None),):
+            for at in self.evaluation.pieces(len(ends), 4 * weight) if long_rows else (slice(None),):
                 own = arguments if by_step is None else (*arguments, np.ascontiguousarray(by_step[..., at]))
                 out = (values[a:b, at], present[a:b, at])
                 told = () if not counts else (np.zeros(3, np.int64),) if measured else (counted,)

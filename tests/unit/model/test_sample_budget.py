@@ -31,6 +31,20 @@ def test_an_abandoned_attempt_takes_no_more():
         attempt.take(1)
 
 
+def test_reads_of_a_budget_that_ended_stop_at_their_next_samples():
+    budget = SampleBudget(0)
+    attempt = budget.attempt()
+    attempt.take(1)
+    budget.end()
+    for reader in (budget, attempt):
+        with pytest.raises(QueryError, match="given up"):
+            reader.check()
+        with pytest.raises(QueryError, match="given up"):
+            reader.take(1)
+        with pytest.raises(QueryError, match="given up"):
+            reader.take_chunks(1, 1)
+
+
 _ADVICE = (
     "Consider reducing the time range and/or number of series selected by the query. One way to reduce the number of "
     "selected series is to add more label matchers to the query. Otherwise, to adjust the related per-tenant limit, "

@@ -15,7 +15,7 @@ from mimir_ingest.bucket.publish import publish_block
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import BlockNotFound, QueryError
 from mimir_ingest.model.matchers import Matcher, MatchType
-from mimir_ingest.model.samples import TOO_MANY_SAMPLES, FetchLimits
+from mimir_ingest.model.samples import TOO_MANY_SAMPLES, FetchLimits, SampleBudget
 from mimir_ingest.promql.parser import parse_expr
 from mimir_ingest.promql.values import QueryResult, Scalar
 from mimir_ingest.querier import service
@@ -43,9 +43,10 @@ class NoHeads:
     label_frame = label_names = label_values = select
 
 
-def make_querier(catalog: BlockCatalog, *, max_samples: int = 1000) -> Querier:
+def make_querier(catalog: BlockCatalog, *, max_samples: int = 1000, **options) -> Querier:
     limits = QueryLimits(max_samples=max_samples, timeout_s=10, lookback_ms=300_000, subquery_step_ms=60_000)
-    return Querier(heads=NoHeads(), catalog=catalog, limits=limits, max_concurrent=2, block_list_max_age_s=60)
+    given = {"heads": NoHeads(), "max_concurrent": 2, "block_list_max_age_s": 60, **options}
+    return Querier(catalog=catalog, limits=limits, **given)
 
 
 @pytest.fixture
@@ -213,3 +214,49 @@ async def test_a_query_that_waits_for_its_turn_fails_in_time_and_keeps_nobody_el
     turn.set()
     assert [(await query).result.value for query in busy] == [Scalar(0, 1.0)] * 2
     assert (await querier.query("team-a", asked, **at)).result.value == Scalar(0, 1.0)
+
+
+async def test_a_read_for_a_query_whose_time_is_over_stops_at_its_next_samples(bucket):
+    """The answer does not wait for it."""
+    stopped, turn, outcome = threading.Event(), threading.Event(), []
+
+    class SlowHeads(NoHeads):
+        async def select(self, *asked: object) -> HeadsAnswer:
+            return await asyncio.to_thread(self.read, asked[-1])
+
+        def read(self, budget: SampleBudget) -> HeadsAnswer:
+            budget.take(1)
+            assert turn.wait(60)
+            try:
+                budget.take(1)
+            except QueryError as error:
+                outcome.append(error.error_type)
+            stopped.set()
+            return HeadsAnswer([], [], self.listed_since_s)
+
+    querier = make_querier(BlockCatalog(bucket), heads=SlowHeads())
+    at = {"start_ms": 0, "end_ms_incl": 0, "step_ms": 0}
+    with pytest.raises(QueryError, match=r"^query timed out in query execution$") as raised:
+        await querier.query("team-a", parse_expr("sum(a)"), **at, timeout_s=0.05)
+    assert (raised.value.error_type, raised.value.http_status) == ("timeout", 503)
+    turn.set()
+    assert await asyncio.to_thread(stopped.wait, 60)
+    assert outcome == ["canceled"]
+
+
+async def test_the_evaluation_gets_what_is_left_of_the_time(bucket, monkeypatch):
+    """The time in the queue and of reading counts: the deadline is that of the whole query."""
+    publish(bucket, 1.0)
+    times = iter((1000.0, 1001.0))
+    querier = make_querier(BlockCatalog(bucket), clock=lambda: next(times, 1003.0))
+    seen = []
+
+    def evaluate_late(*_: object, deadline: float, **__: object) -> QueryResult:
+        seen.append(deadline)
+        raise QueryError("query timed out in expression evaluation", error_type="timeout")
+
+    at = {"start_ms": 0, "end_ms_incl": 0, "step_ms": 0}
+    monkeypatch.setattr(service, "evaluate", evaluate_late)
+    with pytest.raises(QueryError, match="in expression evaluation"):
+        await querier.query("team-a", parse_expr("sum(a)"), **at, timeout_s=5)
+    assert seen == [1005.0]

@@ -15,9 +15,9 @@ from mimir_ingest.kernels.crc32c import crc32c
 from mimir_ingest.kernels.xor_chunk import decode_xor
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher, MatchType
-from mimir_ingest.model.samples import SeriesSamples
+from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.model.series_chunks import plan_chunks
-from mimir_ingest.tsdb import block_tools
+from mimir_ingest.tsdb import block_reader, block_tools
 from mimir_ingest.tsdb.block_meta import decode_meta, encode_meta, read_meta
 from mimir_ingest.tsdb.block_reader import BlockReader, open_files, verify_block
 from mimir_ingest.tsdb.tombstones import decode_tombstones, encode_tombstones
@@ -177,6 +177,28 @@ def test_label_names_and_values_of_the_whole_block() -> None:
     assert reader.label_names() == ["__name__", "instance", "job", "zone"]
     assert reader.label_values("zone") == ["eu", "ü"]
     assert reader.label_values("nope") == []
+
+
+def test_a_read_that_was_given_up_stops_between_parts_of_its_chunks(monkeypatch) -> None:
+    """The third part is not decoded any more."""
+    budget, decoded = SampleBudget(0), []
+
+    def decode(data, starts, *rest) -> int:
+        decoded.append(len(starts))
+        if len(decoded) == 2:
+            budget.end()
+        return decode_xor(data, starts, *rest)
+
+    monkeypatch.setattr(block_reader.xor_chunk, "decode_xor", decode)
+    monkeypatch.setattr(block_reader, "_PART_CHUNKS", 3)
+    whole = open_files(BUILT.files).select([], *EVER, SampleBudget(0))
+    assert to_python(whole) == to_python(SAMPLES)
+    assert len(decoded) > 3
+    decoded.clear()
+    budget = SampleBudget(0)
+    with pytest.raises(QueryError, match="given up"):
+        open_files(BUILT.files).select([], *EVER, budget)
+    assert decoded == [3, 3]
 
 
 def test_only_the_needed_ranges_of_a_segment_are_read() -> None:
