@@ -124,11 +124,14 @@ class Querier:
         limit_s = self.limits.timeout_s if timeout_s is None else min(timeout_s, self.limits.timeout_s)
         came = self._clock()
         deadline = came + limit_s
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._slots.acquire()
-        except TimeoutError as error:
-            raise QueryError("query timed out in queue", error_type="timeout") from error
+        if self._slots.locked():
+            try:
+                async with asyncio.timeout(limit_s):
+                    await self._slots.acquire()
+            except TimeoutError as error:
+                raise QueryError("query timed out in queue", error_type="timeout") from error
+        else:
+            await self._slots.acquire()  # does not wait
         try:
             began = self._clock()
             plan = plan_query(
@@ -169,10 +172,7 @@ class Querier:
         first_ms = _NO_TIME if earliest_ms is None else earliest_ms
         keys = [(s.matchers, max(s.start_ms, first_ms), s.end_ms) for s in selects]
         distinct = list(dict.fromkeys(keys))
-        try:
-            found = await run_all(self._select(tenant, reading, *key, budget=budget) for key in distinct)
-        finally:  # a thread that still reads, for a query whose time is over, stops
-            budget.end()
+        found = await run_all(self._select(tenant, reading, *key, budget=budget) for key in distinct)
         if budget.limits_series:
             await asyncio.to_thread(check_distinct_series, [samples.labels for samples in found], budget)
         by_key = dict(zip(distinct, found, strict=True))
@@ -221,10 +221,7 @@ class Querier:
         reading = reading or Reading()
         budget = SampleBudget(self.limits.max_samples, fetch)
         await self._heads.prepare(tenant, reading)
-        try:
-            found = await self._select(tenant, reading, matchers, start_ms, end_ms, budget=budget, in_label_order=True)
-        finally:
-            budget.end()
+        found = await self._select(tenant, reading, matchers, start_ms, end_ms, budget=budget, in_label_order=True)
         budget.check_series(found.series_count)
         return found
 
