@@ -172,7 +172,10 @@ class Querier:
         first_ms = _NO_TIME if earliest_ms is None else earliest_ms
         keys = [(s.matchers, max(s.start_ms, first_ms), s.end_ms) for s in selects]
         distinct = list(dict.fromkeys(keys))
-        found = await run_all(self._select(tenant, reading, *key, budget=budget) for key in distinct)
+        try:
+            found = await run_all(self._select(tenant, reading, *key, budget=budget) for key in distinct)
+        finally:  # a thread that still reads, for a query whose time is over, stops
+            budget.end()
         if budget.limits_series:
             await asyncio.to_thread(check_distinct_series, [samples.labels for samples in found], budget)
         by_key = dict(zip(distinct, found, strict=True))
@@ -221,7 +224,10 @@ class Querier:
         reading = reading or Reading()
         budget = SampleBudget(self.limits.max_samples, fetch)
         await self._heads.prepare(tenant, reading)
-        found = await self._select(tenant, reading, matchers, start_ms, end_ms, budget=budget, in_label_order=True)
+        try:
+            found = await self._select(tenant, reading, matchers, start_ms, end_ms, budget=budget, in_label_order=True)
+        finally:
+            budget.end()
         budget.check_series(found.series_count)
         return found
 
