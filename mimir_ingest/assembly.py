@@ -41,7 +41,7 @@ from mimir_ingest.obs.metrics import (
     StrongReadMetrics,
     WriterMetrics,
 )
-from mimir_ingest.obs.querier_metrics import IngesterClientMetrics
+from mimir_ingest.obs.querier_metrics import HeadReadMetrics, IngesterClientMetrics
 from mimir_ingest.obs.ring_metrics import LifecyclerMetrics
 from mimir_ingest.obs.tenant_metrics import MetricGroups
 from mimir_ingest.querier.all_ingesters import AllIngesters
@@ -365,6 +365,7 @@ class _Builder:
             checkpoints=checkpoints,
             drains=storage.drains,
             hedge_s=ring_wiring.hedging_delay_s(settings),
+            metrics=HeadReadMetrics.create(self._registry),
         )
         return Querier(
             heads=heads,

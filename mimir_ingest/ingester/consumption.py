@@ -13,6 +13,7 @@ from mimir_ingest.ingester.metadata import TakenMetadata
 from mimir_ingest.ingester.partition import Applied, PartitionState
 from mimir_ingest.kernels.head import (
     ACCEPTED,
+    ACCEPTED_LATE,
     INVALID_HISTOGRAM,
     METRIC_SERIES_LIMIT,
     NEW_VALUE,
@@ -57,6 +58,7 @@ class ConsumptionMetrics:
         self._rates = rates
         self._groups, self._group_label = groups or MetricGroups(0), group_label
         self._wall_s = wall_s
+        self._cut_since_s: dict[int, float] = {}
 
     def received(self, records: Sequence[Record], *, starting: bool, waited_s: float) -> None:
         """A fetch came with these records."""
@@ -83,6 +85,8 @@ class ConsumptionMetrics:
             metrics.missed_records.inc(applied.missed)
         for tenant, counts in applied.outcomes.items():
             metrics.ingested_samples.labels(tenant).inc(int(counts[ACCEPTED]))
+            if counts[ACCEPTED_LATE]:
+                metrics.out_of_order_samples_appended.labels(tenant).inc(int(counts[ACCEPTED_LATE]))
             self._rates.add(partition, tenant, int(counts[ACCEPTED]), applied.rule_samples.get(tenant, 0))
         for tenant, batch, counts in applied.rejected:
             self._rejected(tenant, batch, counts)
@@ -122,19 +126,29 @@ class ConsumptionMetrics:
         if error is None or error.blame == "server":
             self._metrics.requests_failed.labels("server").inc()
 
-    def cut_begun(self) -> None:
+    def cut_begun(self, partition: int) -> None:
         """A cut point was reached."""
-        self._metrics.compactions_triggered.inc()
+        self._metrics.shipping.compactions_triggered.inc()
+        self._cut_since_s[partition] = self._wall_s()
+        self._show_oldest_cut()
 
     def cut_failed(self) -> None:
         """An attempt to ship a cut failed."""
-        self._metrics.compactions_failed.inc()
-        self._metrics.shipper_upload_failures.inc()
+        self._metrics.shipping.compactions_failed.inc()
+        self._metrics.shipping.upload_failures.inc()
+
+    def cut_ended(self, partition: int) -> None:
+        """No cut of a partition is in flight any more: it is in the bucket, or was given up with the partition."""
+        self._cut_since_s.pop(partition, None)
+        self._show_oldest_cut()
+
+    def _show_oldest_cut(self) -> None:
+        self._metrics.shipping.oldest_unshipped_block.set(min(self._cut_since_s.values(), default=0))
 
     def uploaded(self) -> None:
         """A block was written to the bucket."""
-        self._metrics.shipper_uploads.inc()
-        self._metrics.shipper_last_successful_upload.set(self._wall_s())
+        self._metrics.shipping.uploads.inc()
+        self._metrics.shipping.last_successful_upload.set(self._wall_s())
 
     def committed(self, partition: int, next_offset: int, *, seconds: float) -> None:
         """A group offset was committed."""
@@ -152,17 +166,22 @@ class ConsumptionMetrics:
 
     def snapshot_written(self) -> None:
         """A snapshot is on disk."""
-        self._metrics.snapshots.inc()
+        self._metrics.shipping.snapshots.inc()
 
     def snapshot_failed(self) -> None:
         """A snapshot could not be written."""
-        self._metrics.snapshot_failures.inc()
+        self._metrics.shipping.snapshot_failures.inc()
 
     def queried(self, series: int, samples: int) -> None:
         """A query was answered."""
         self._metrics.queries.inc()
         self._metrics.queried_series.observe(series)
         self._metrics.queried_samples.observe(samples)
+
+    def queried_exemplars(self, exemplars: int) -> None:
+        """A query for exemplars was answered."""
+        self._metrics.queries.inc()
+        self._metrics.queried_exemplars.observe(exemplars)
 
     def memory(
         self, *, series: int, tenants: int, metadata: int, created: dict[str, int], removed: dict[str, int]

@@ -65,13 +65,14 @@ class CutRunner:
     async def _ship(self, request: CutRequest) -> ShippedCut:
         """Ship a cut; errors are retried for ever."""
         backoff = self._knobs.min_backoff_s
-        self._metrics.cut_begun()
+        self._metrics.cut_begun(self._partition)
         while True:
             try:
                 shipped = await asyncio.get_running_loop().run_in_executor(
                     self._executor, self._shipper.ship, request, self._metrics.uploaded
                 )
                 self.error = None
+                self._metrics.cut_ended(self._partition)
                 return shipped
             except IngestError as error:
                 self._metrics.cut_failed()
@@ -155,3 +156,4 @@ class CutRunner:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
+            self._metrics.cut_ended(self._partition)

@@ -348,9 +348,9 @@ class Ingester:
         """
         consumers = await self._admit(demand)
         asked = {consumer.partition for consumer in consumers}
-        return await asyncio.get_running_loop().run_in_executor(
-            self._query_pool, self._exemplars.select, tenant, matchers, start_ms, end_ms, asked
-        )
+        found = await self._in_thread(self._exemplars.select, tenant, matchers, start_ms, end_ms, asked)
+        self._metrics.queried_exemplars(sum(len(series.exemplars) for series in found))
+        return found
 
     async def census(
         self, tenant: str, matchers: Sequence[Matcher], ask: CensusAsk, *, demand: Demand = ALL_OWNED

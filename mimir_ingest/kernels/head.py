@@ -33,8 +33,9 @@ METRIC_SERIES_LIMIT = 9
 REJECTED = [i for i in range(METRIC_SERIES_LIMIT + 1) if i not in (ACCEPTED, REPEATED)]
 """Outcomes that are counted as discarded."""
 
-MIN_ACCEPTED, MAX_ACCEPTED, OUTCOME_COLUMNS = 10, 11, 12
-"""Further entries of `counts_out`: the smallest and largest accepted timestamp; its length."""
+MIN_ACCEPTED, MAX_ACCEPTED, ACCEPTED_LATE, OUTCOME_COLUMNS = 10, 11, 12, 13
+"""Further entries of `counts_out`: the smallest and largest accepted timestamp, how many were accepted out of order;
+its length."""
 
 
 @kernel(i64(i64_in, i64_in, i64_in, i64, i64, i64_out))
@@ -104,7 +105,7 @@ def admit_samples(
     rows_out : int64[len(timestamps) + len(starts)], or int64[0]
         Their numbers in the record; -1 - i for the one in front of sample i.
     counts_out : int64[OUTCOME_COLUMNS], added to
-        Samples by outcome; extremes of the accepted.
+        Samples by outcome; of the accepted, extremes and how many were out of order.
 
     Returns
     -------
@@ -150,6 +151,7 @@ def admit_samples(
                     accepted += 1
                     counts_out[ACCEPTED] += 1
                     low, high = min(low, start), max(high, start)
+                counts_out[ACCEPTED_LATE] += t < in_order or t <= last
                 word = words[j]
                 if is_delta and has_totals and word != _STALE:
                     total = totals[ref] + values[j]

@@ -16,6 +16,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from mimir_ingest.obs.active_series_metrics import ActiveSeriesMetrics
+from mimir_ingest.obs.shipping_metrics import ShippingMetrics
 
 REQUEST_SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)
 """Upper bounds (seconds) of request durations; those of Mimir's server library."""
@@ -346,6 +347,7 @@ class IngesterMetrics:
     memory_series_removed: Counter
     ingested_samples: Counter
     ingested_samples_failures: Counter
+    out_of_order_samples_appended: Counter
     ingested_metadata: Counter
     ingested_metadata_failures: Counter
     discarded_metadata: Counter
@@ -354,16 +356,11 @@ class IngesterMetrics:
     discarded_samples: Counter
     held_samples: Gauge
     head_bytes: Gauge
-    compactions_triggered: Counter
-    compactions_failed: Counter
-    shipper_uploads: Counter
-    shipper_upload_failures: Counter
-    shipper_last_successful_upload: Gauge
-    snapshots: Counter
-    snapshot_failures: Counter
+    shipping: ShippingMetrics
     queries: Counter
     queried_series: Histogram
     queried_samples: Histogram
+    queried_exemplars: Histogram
     last_consumed_offset: Gauge
     last_committed_offset: Gauge
     offset_commit_requests: Counter
@@ -418,6 +415,9 @@ class IngesterMetrics:
             memory_series_removed=counter("ingester_memory_series_removed", "Series that were forgotten.", "user"),
             ingested_samples=counter("ingester_ingested_samples", "Samples accepted.", "user"),
             ingested_samples_failures=counter("ingester_ingested_samples_failures", "Samples rejected.", "user"),
+            out_of_order_samples_appended=counter(
+                "ingester_tsdb_out_of_order_samples_appended", "Samples accepted out of order.", "user"
+            ),
             ingested_exemplars=counter("ingester_ingested_exemplars", "Exemplars that were taken."),
             ingested_exemplars_failures=counter(
                 "ingester_ingested_exemplars_failures", "Exemplars that were repeated, too old or of a tenant without."
@@ -434,18 +434,11 @@ class IngesterMetrics:
             else counter("discarded_samples", "Samples that were discarded.", "user", "group", "reason"),
             held_samples=gauge("ingester_held_samples", "Samples accepted and not cut.", "partition"),
             head_bytes=gauge("ingester_head_bytes", "Bytes of labels, staged samples and chunks.", "partition"),
-            compactions_triggered=counter("ingester_tsdb_compactions_triggered", "Cuts that were begun."),
-            compactions_failed=counter("ingester_tsdb_compactions_failed", "Attempts at a cut that failed."),
-            shipper_uploads=counter("ingester_shipper_uploads", "Blocks that were uploaded."),
-            shipper_upload_failures=counter("ingester_shipper_upload_failures", "Attempts to ship a cut that failed."),
-            shipper_last_successful_upload=gauge(
-                "ingester_shipper_last_successful_upload_timestamp_seconds", "Time (Unix seconds) of the last upload."
-            ),
-            snapshots=counter("ingester_snapshots", "Snapshots that were written."),
-            snapshot_failures=counter("ingester_snapshot_failures", "Snapshots that failed."),
+            shipping=ShippingMetrics.create(registry),
             queries=counter("ingester_queries", "Queries answered."),
             queried_series=histogram("ingester_queried_series", "Series of a query.", counts),
             queried_samples=histogram("ingester_queried_samples", "Samples of a query.", counts),
+            queried_exemplars=histogram("ingester_queried_exemplars", "Exemplars of a query for them.", counts),
             last_consumed_offset=gauge(reader + "last_consumed_offset", "Last offset consumed.", "partition"),
             last_committed_offset=gauge(reader + "last_committed_offset", "Last offset committed.", "partition"),
             offset_commit_requests=counter(reader + "offset_commit_requests", "Commits tried.", "partition"),

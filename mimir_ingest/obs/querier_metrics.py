@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -32,3 +35,33 @@ class IngesterClientMetrics:
         """Count a request to a path; `status` is None when there was no whole answer (it failed or was given up)."""
         code = "error" if status is None else f"{status // 100}xx"
         self.request_duration_seconds.labels(operation, code).observe(seconds)
+
+
+@dataclass(frozen=True)
+class HeadReadMetrics:
+    """Reads of heads for a query, in this process and in others."""
+
+    query_duration_seconds: Histogram
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry) -> HeadReadMetrics:
+        """Register the metric."""
+        return cls(
+            Histogram(
+                "cortex_distributor_query_duration_seconds",
+                "Time (seconds) of reading samples, or exemplars, from all partitions' heads.",
+                ["method", "status_code"],
+                buckets=REQUEST_SECONDS_BUCKETS,
+                registry=registry,
+            )
+        )
+
+    @contextmanager
+    def timed(self, method: str) -> Iterator[None]:
+        """Count a read: `QueryStream` (samples) or `QueryExemplars`, by whether it raises (500) or not (200)."""
+        began, status = time.monotonic(), "500"
+        try:
+            yield
+            status = "200"
+        finally:
+            self.query_duration_seconds.labels(f"Distributor.{method}", status).observe(time.monotonic() - began)

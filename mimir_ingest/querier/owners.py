@@ -27,6 +27,7 @@ from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.obs.querier_metrics import HeadReadMetrics
 from mimir_ingest.querier.checkpoint_cuts import CheckpointCuts
 from mimir_ingest.querier.concurrency import cancel_all, run_all
 from mimir_ingest.querier.demands import Demands
@@ -79,11 +80,12 @@ class PartitionOwners:
         checkpoints: CheckpointCuts,
         drains: DrainProbe,
         hedge_s: float,
+        metrics: HeadReadMetrics,
     ) -> None:
         self._ring, self._client = ring, client
         self._local_id, self._local = local_id, local
         self._demands, self._checkpoints, self._drains = demands, checkpoints, drains
-        self._hedge_s = hedge_s
+        self._hedge_s, self._metrics = hedge_s, metrics
 
     # --- reads (see `heads.Heads`) ----------------------------------------------------------------------------------
 
@@ -110,7 +112,8 @@ class PartitionOwners:
                 attempt.abandon()
                 raise
 
-        return await self._read_all(tenant, reading, call, matchers, start_ms, end_ms)
+        with self._metrics.timed("QueryStream"):
+            return await self._read_all(tenant, reading, call, matchers, start_ms, end_ms)
 
     async def label_frame(
         self, tenant: str, reading: Reading, matchers: Sequence[Matcher], start_ms: int, end_ms: int
@@ -144,9 +147,10 @@ class PartitionOwners:
         self, tenant: str, reading: Reading, matchers: Sequence[Matcher], start_ms: int, end_ms: int
     ) -> HeadsAnswer[list[SeriesExemplars]]:
         """Return the exemplars of the series that satisfy all matchers."""
-        return await self._read_all(
-            tenant, reading, lambda owner, ask: owner.exemplars(ask), matchers, start_ms, end_ms
-        )
+        with self._metrics.timed("QueryExemplars"):
+            return await self._read_all(
+                tenant, reading, lambda owner, ask: owner.exemplars(ask), matchers, start_ms, end_ms
+            )
 
     async def census(
         self, tenant: str, reading: Reading, matchers: Sequence[Matcher], what: CensusAsk

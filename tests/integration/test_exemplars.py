@@ -69,4 +69,7 @@ def test_exemplars_are_answered_as_a_prometheus_answers_them(tmp_path: Path, pro
         everything = program.http.get("/prometheus/api/v1/query_exemplars", params=requests[0]).json()["data"]
         taken = sum(len(series["exemplars"]) for series in everything)
         assert taken > 8
-        assert f"cortex_ingester_ingested_exemplars_total {taken}.0\n" in program.http.get("/metrics").text
+        metrics = program.http.get("/metrics").text
+        assert f"cortex_ingester_ingested_exemplars_total {taken}.0\n" in metrics
+        name = "cortex_distributor_query_duration_seconds_count"
+        assert f'{name}{{method="Distributor.QueryExemplars",status_code="200"}} ' in metrics

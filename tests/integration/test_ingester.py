@@ -6,6 +6,7 @@ import asyncio
 import random
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from mimir_ingest.ingester import snapshot as snapshots
 from mimir_ingest.log.embedded import EmbeddedLog
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.wire.record import VERSION_COLUMNAR, encode_columnar
-from tests.support.batches import write_batch
+from tests.support.batches import exemplar_batch, write_batch
 from tests.support.ingester_world import FOREVER, LIMITS, World, held, row, until
 
 
@@ -141,6 +142,7 @@ async def test_the_log_keeps_what_was_cut_until_the_trim_delay_is_over_and_a_res
 
 async def test_a_bucket_that_is_down_is_waited_for_while_consuming_goes_on(world):
     bucket = ShakyBucket(str(world.folder / "bucket"))
+    began = time.time()
     async with world.ingester(bucket=bucket) as ingester:
         t = world.clock.now_ms
         await world.push([row(0, t)])
@@ -150,10 +152,33 @@ async def test_a_bucket_that_is_down_is_waited_for_while_consuming_goes_on(world
         assert await held(ingester) == {"0": [t], "1": [t]}
         await until(lambda: (world.registry.get_sample_value("cortex_ingester_shipper_upload_failures_total") or 0) > 1)
         assert await world.log.start_offset(0) == 0
+        oldest = "cortex_ingester_oldest_unshipped_block_timestamp_seconds"
+        assert began <= world.registry.get_sample_value(oldest) <= time.time()
         bucket.down = False
+        await until(lambda: world.registry.get_sample_value(oldest) == 0)
         await until(lambda: len(world.blocks()) == 1)
         await until(lambda: any(cut.blocks for cut in ingester.cuts("a")))
         assert await held(ingester) == {"1": [t]}
+
+
+async def test_samples_out_of_order_and_exemplars_of_a_query_are_counted(world):
+    async with world.ingester(max_exemplars=lambda _: 10) as ingester:
+        t = world.clock.now_ms
+        settings = replace(LIMITS, out_of_order_window_ms=60_000)
+        late = ({"__name__": "m", "i": "0"}, [(t - 10, 1.0), (t + 1, 1.0)]), row(1, t - 50_000), row(0, t - 10)
+        for rows in ([row(0, t)], late):
+            value = encode_columnar(write_batch(rows), settings)
+            await world.log.append(0, b"a", value, VERSION_COLUMNAR, timeout_s=5)
+        exemplars = [(t + k, 1.0, {"trace_id": str(k)}) for k in range(3)]
+        value = encode_columnar(exemplar_batch(({"__name__": "up"}, exemplars)), settings)
+        offset = await world.log.append(0, b"a", value, VERSION_COLUMNAR, timeout_s=5)
+        await ingester.wait_consumed(0, offset + 1, 5)
+        found = world.registry.get_sample_value
+        # Of two accepted samples of the same time the first one counts, but both were appended.
+        assert found("cortex_ingester_tsdb_out_of_order_samples_appended_total", {"user": "a"}) == 3
+        assert len((await ingester.exemplars("a", [], t, t + 2))[0].exemplars) == 2
+        assert found("cortex_ingester_queried_exemplars_sum") == 2
+        assert found("cortex_ingester_queried_exemplars_count") == found("cortex_ingester_queries_total") == 1
 
 
 async def test_two_cut_points_in_a_row_wait_for_each_other(world):

@@ -53,7 +53,7 @@ class PlainHead:
 
     def append(self, rows, *, newest_ms: int, limits, window_ms: int, log: list | None = None) -> dict[str, int]:
         """Take rows (tests.support.batches); return samples by outcome. `log` gets the time of each accepted one."""
-        counts = dict.fromkeys(REASONS, 0)
+        counts = dict.fromkeys([*REASONS, "accepted-late"], 0)
         in_order = self.max_ts - self.range_ms // 2
         out_of_order = self.max_ts - window_ms
         highest = self.max_ts
@@ -85,6 +85,7 @@ class PlainHead:
                     counts[outcome] += 1
                     if outcome != "accepted":
                         continue
+                    counts["accepted-late"] += t < in_order or t <= self.last[key][0]
                     oldest = min(in_order, out_of_order) if is_delta and window_ms > 0 else in_order
                     before = self._before(key, v, is_delta)
                     taken = [(t, self._stored(key, v) if is_delta else v)]

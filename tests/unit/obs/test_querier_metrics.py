@@ -1,6 +1,7 @@
+import pytest
 from prometheus_client import CollectorRegistry
 
-from mimir_ingest.obs.querier_metrics import IngesterClientMetrics
+from mimir_ingest.obs.querier_metrics import HeadReadMetrics, IngesterClientMetrics
 
 
 def test_requests_are_counted_by_operation_and_class_of_status():
@@ -15,3 +16,20 @@ def test_requests_are_counted_by_operation_and_class_of_status():
     assert value(f"{name}_sum", {"operation": "/read", "status_code": "2xx"}) == 2.0
     assert value(f"{name}_count", {"operation": "/read", "status_code": "5xx"}) == 1
     assert value(f"{name}_count", {"operation": "/labels", "status_code": "error"}) == 1
+
+
+def test_reads_of_heads_are_counted_by_what_was_read_and_how_it_ended():
+    registry = CollectorRegistry()
+    metrics = HeadReadMetrics.create(registry)
+    for method in ("QueryStream", "QueryStream", "QueryExemplars"):
+        with metrics.timed(method):
+            pass
+    with pytest.raises(ValueError, match="x"), metrics.timed("QueryExemplars"):
+        raise ValueError("x")
+
+    def count(method: str, status: str) -> float | None:
+        labels = {"method": f"Distributor.{method}", "status_code": status}
+        return registry.get_sample_value("cortex_distributor_query_duration_seconds_count", labels)
+
+    assert [count("QueryStream", s) for s in ("200", "500")] == [2, None]
+    assert [count("QueryExemplars", s) for s in ("200", "500")] == [1, 1]
