@@ -87,3 +87,14 @@ def read_targets(
         ]
         targets[partition] = tuple(instances[owner.instance] for owner in sorted(owners, key=order))
     return targets
+
+
+def targets_last_until_ms(desc: RingDesc, *, now_ms: int, heartbeat_timeout_ms: int) -> float:
+    """Return the last time (ms) at which `read_targets` of these zones says what it says at `now_ms`; may be inf.
+
+    Until then no healthy instance's heartbeat grows too old; what is unhealthy stays so without a new entry.
+    """
+    if heartbeat_timeout_ms == 0:
+        return float("inf")
+    alive = [i for i in desc.instances("ingester").values() if healthy(i, now_ms, heartbeat_timeout_ms)]
+    return min((i.heartbeat_ms + heartbeat_timeout_ms for i in alive), default=float("inf"))

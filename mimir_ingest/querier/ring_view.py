@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
 from partitions.model import InstanceDesc, RingDesc
-from partitions.owners import read_targets, readable_partitions, zone_order
+from partitions.owners import read_targets, readable_partitions, targets_last_until_ms, zone_order
 from partitions.ring import PartitionRing
 from partitions.shuffle_shard import read_shard
 
@@ -34,6 +35,20 @@ class Watcher(Protocol):
 
     async def refresh(self) -> RingDesc:
         """Return a document that contains everything the store held at the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The targets of the last read, which small reads one after another share."""
+
+    desc: RingDesc
+    partitions: frozenset[int]
+    first_ms: int
+    last_ms: float
+    targets: Mapping[int, tuple[InstanceDesc, ...]]
+
+    def serves(self, desc: RingDesc, partitions: frozenset[int], now_ms: int) -> bool:
+        return self.desc is desc and self.partitions == partitions and self.first_ms <= now_ms <= self.last_ms
 
 
 class RingView:
@@ -72,6 +87,7 @@ class RingView:
         self._random = random or Random()
         self._known: frozenset[int] = frozenset()
         self._removed_s = float("-inf")
+        self._found: _Found | None = None
 
     async def refresh(self) -> None:
         """Make the view contain everything that was in the ring store at the call. Raises RingUnavailable."""
@@ -119,7 +135,12 @@ class RingView:
         """
         age_ms = max(0.0, self._monotonic_s() - self._watcher.confirmed_s) * 1000
         seen_ms = self._now_ms() - (int(age_ms) if age_ms < float("inf") else 0)
-        zones = zone_order(self.desc, self._preferred_zones, self._random)
-        return read_targets(
-            self.desc, partitions, zones, now_ms=seen_ms, heartbeat_timeout_ms=self._heartbeat_timeout_ms
-        )
+        desc, found = self.desc, self._found
+        if found is not None and found.serves(desc, partitions, seen_ms):
+            return found.targets
+        zones, timeout_ms = zone_order(desc, self._preferred_zones, self._random), self._heartbeat_timeout_ms
+        targets = read_targets(desc, partitions, zones, now_ms=seen_ms, heartbeat_timeout_ms=timeout_ms)
+        if len(zones) <= 1:  # the order of several is left to chance, read by read
+            until_ms = targets_last_until_ms(desc, now_ms=seen_ms, heartbeat_timeout_ms=timeout_ms)
+            self._found = _Found(desc, partitions, seen_ms, until_ms, targets)
+        return targets
