@@ -9,6 +9,7 @@ Paths are matched in their percent-encoded form: a variable reaches its handler 
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import zlib
 from collections.abc import Callable, Iterable
@@ -181,6 +182,11 @@ def accepts(header: str) -> tuple[bool, bool]:
     return gzip, identity
 
 
+_accepts_again = functools.lru_cache(64)(accepts)
+_REMEMBERED_CHARS = 200
+"""why: clients send one of few short headers; remembering long ones would cost memory."""
+
+
 class Gzip:
     """Compresses responses of 1400 bytes and more for clients that take gzip; always adds `Vary: Accept-Encoding`.
 
@@ -196,7 +202,7 @@ class Gzip:
             await self._application(scope, receive, send)
             return
         header = b",".join(value for name, value in scope["headers"] if name == b"accept-encoding").decode("latin-1")
-        gzip, identity = accepts(header)
+        gzip, identity = (_accepts_again if len(header) <= _REMEMBERED_CHARS else accepts)(header)
         if scope["method"] == "HEAD":
             gzip = False
         stream = _GzipStream(send, wanted=gzip, min_bytes=self._min_bytes if identity else 0)

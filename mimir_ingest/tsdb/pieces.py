@@ -6,7 +6,7 @@ Series are numbered 0..n of the read. A large read is decoded a part of the seri
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -79,11 +79,11 @@ class Pieces:
     """Oldest first."""
     staged: PickedSamples
     """Younger than all chunks."""
+    samples: int = field(init=False)
+    """How many samples there are, those outside the range and equal times included."""
 
-    @property
-    def samples(self) -> int:
-        """How many samples there are, those outside the range and equal times included."""
-        return _total([c.counts for c in self.chunks]) + len(self.staged.series)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "samples", _total([c.counts for c in self.chunks]) + len(self.staged.series))
 
     @property
     def samples_inside(self) -> int:
@@ -93,7 +93,7 @@ class Pieces:
     @property
     def chunk_bytes(self) -> int:
         """Size of the chunks."""
-        return _total([c.ends for c in self.chunks]) - _total([c.starts for c in self.chunks])
+        return _total([c.ends - c.starts for c in self.chunks])
 
     def per_series(self) -> np.ndarray:
         """Return int64[n]: `samples` of each series."""
@@ -178,7 +178,9 @@ class Pieces:
 
 def _total(columns: list[np.ndarray]) -> int:
     """Return the sum of all numbers of some columns; one sum of many is quicker than many sums of few."""
-    return int(np.concatenate(columns).sum()) if columns else 0
+    if len(columns) > 1:
+        return int(np.concatenate(columns).sum())
+    return int(columns[0].sum()) if columns else 0
 
 
 def concatenated(parts: Sequence[Samples]) -> Samples:

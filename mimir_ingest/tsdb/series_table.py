@@ -280,13 +280,15 @@ class TableView:
             return None
         known = lists[driver].tolist()
         starts = self.series_pair_starts
-        rest = np.flatnonzero(self.series_pairs[starts[indexed] : starts[self.series_count]] == driver)
-        new = np.searchsorted(starts[indexed : self.series_count + 1], rest + starts[indexed], "right") - 1 + indexed
-        if len(known) + len(new) > most:
+        if indexed < self.series_count:
+            rest = np.flatnonzero(self.series_pairs[starts[indexed] : starts[self.series_count]] == driver)
+            bounds = starts[indexed : self.series_count + 1]
+            known += (np.searchsorted(bounds, rest + starts[indexed], "right") - 1 + indexed).tolist()
+        if len(known) > most:
             return None
         found = [
             ref
-            for ref in (*known, *new.tolist())
+            for ref in known
             if ref < self.series_count and wanted.issubset(self.series_pairs[starts[ref] : starts[ref + 1]].tolist())
         ]
         return np.array(found, np.int32)
