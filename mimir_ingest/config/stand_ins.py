@@ -75,6 +75,7 @@ _PREFIXES: dict[str, str] = {
     "limits.alertmanager": "there is no Alertmanager here",
     "limits.compactor": "blocks are cut once for all replicas, so none are compacted here",
     "limits.cost_attribution": "cost attribution is not kept",
+    "limits.ignore_ooo_exemplars": "exemplars out of order are dropped and counted; no sender is told of them",
     "limits.max_cost_attribution": "cost attribution is not kept",
     "limits.max_estimated_fetched_chunks": "chunks are counted before they are read: max_fetched_chunks_per_query",
     "limits.max_estimated_memory": "querier.max_samples and the limits on what is fetched bound a query's memory",

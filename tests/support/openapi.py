@@ -1,4 +1,4 @@
-"""The HTTP API as an OpenAPI document, for requests made up from it. Routes that end or empty a process are left out.
+"""The HTTP API as an OpenAPI document, for requests made up from it. Routes that end or empty a process are LEFT_OUT.
 
 Parameters are texts with some values that go deep; what a text may contain is the generator's business.
 """
@@ -8,6 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 PROMETHEUS = "/prometheus/api/v1"
+LEFT_OUT = {
+    ("/ingester/shutdown", "POST"),
+    *(
+        (f"/ingester/prepare-{what}", method)
+        for what in ("shutdown", "partition-downscale", "instance-ring-downscale")
+        for method in ("POST", "DELETE")
+    ),
+}
+"""(Path, method) of what ends or empties the process that is asked, or calls that off."""
+
 EXPRESSIONS = [
     "up", "rate(up[5m])", "sum by (job) (up)", "up offset 1h", 'up{job=~"a.*|b"}', "topk(2, up)", "up @ end()",
     "max_over_time(up[1h:1m])", "label_replace(up, 'a', '$1', 'job', '(.*)')", "histogram_quantile(0.9, h)", "1 / 0",
@@ -117,6 +127,9 @@ def _prometheus() -> dict[str, Any]:
         names = [{"name": "name", "in": "path", "required": True, "schema": text("job", "U__a_2e_b", "U___", "%ff")}]
         more = names if "{name}" in path else []
         paths[PROMETHEUS + path] = {"get": operation(TENANT, *READ, *more, *parameters, kinds=kinds)}
+        if path.startswith("/cardinality/"):
+            post = operation(TENANT, *READ, form=parameters, kinds=kinds)
+            paths[PROMETHEUS + path]["post"] = post
     paths[PROMETHEUS + "/series"]["delete"] = operation(TENANT, kinds=("application/json", "text/plain"))
     return paths
 

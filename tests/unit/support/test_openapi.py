@@ -1,0 +1,33 @@
+"""The description that requests are made up from names every route that the program serves."""
+
+from mimir_ingest.api import application
+from mimir_ingest.api.tenant import TenantResolver
+from mimir_ingest.app import Process
+from mimir_ingest.assembly import assemble
+from mimir_ingest.config.settings import load
+from tests.support.openapi import LEFT_OUT, document
+
+ANY_METHOD = {"/metrics", "/ready"}
+
+
+async def test_every_route_that_the_program_serves_is_described(tmp_path):
+    runtime = tmp_path / "runtime.yaml"
+    runtime.write_text("{}")
+    flags = [
+        f"-ingest-storage.embedded.path={tmp_path}/log",
+        f"-blocks-storage.filesystem.dir={tmp_path}/blocks",
+        f"-runtime-config.file={runtime}",
+        "-distributor.influx-endpoint-enabled=true",
+        "-distributor.ha-tracker.enable=true",
+    ]
+    settings = load(flags, {})[0]
+    process = Process(settings)
+    parts = assemble(settings, process.registry, process._modules, http_port=1, internal_port=2)
+    endpoints, tenants = process._endpoints(parts), TenantResolver()
+    routes = application._bare_routes(endpoints, tenants, "/prometheus")
+    routes += [route for router in application._routers(endpoints, tenants, "/prometheus") for route in router.routes]
+    served = {(r.path, "GET") if r.path in ANY_METHOD else (r.path, method) for r in routes for method in r.methods}
+    described = {(path, method.upper()) for path, methods in document()["paths"].items() for method in methods}
+    assert len(served) > 50
+    assert served - LEFT_OUT == described
+    assert served > LEFT_OUT
