@@ -85,6 +85,15 @@ class VectorBlock:
         return int(np.count_nonzero(self.present)) - int(np.count_nonzero(here)) + weight
 
     @property
+    def points_by_step(self) -> np.ndarray:
+        """int64[steps]: `points` of each step."""
+        counts = np.count_nonzero(self.present, axis=0)
+        if self.histograms is None:
+            return counts
+        more = np.where(self.histogram_present, self.histograms.weights[self.histograms.index] - 1, 0)
+        return counts + more.sum(axis=0)
+
+    @property
     def float_present(self) -> np.ndarray:
         """bool[n, steps]: where there is a number."""
         return self.present if self.histograms is None else self.present & (self.histograms.index < 0)

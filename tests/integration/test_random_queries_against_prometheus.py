@@ -65,3 +65,28 @@ def test_random_queries_are_answered_like_prometheus(judge: Judge) -> None:
     """Values, labels, order, warnings, infos, errors and counts of samples by step."""
     problems = judge.problems(ask(20261123, QUERIES))
     assert not problems, f"{len(problems)} differences\n" + "\n".join(problems)
+
+
+PEAKS = """
+requests_total; limit; latency; 1; 1 + 1; time(); vector(1); vector(time()); hour(); hour(limit); abs(limit); -limit
+limit + 1; 1 + limit; limit > 1; limit > bool 1; limit + limit; limit and limit; limit or limit; limit unless limit
+rate(requests_total[5m]) + rate(requests_total[5m]); sum(limit) + sum(limit); sum(limit) + limit; abs(abs(limit))
+sum(requests_total); sum by (job) (requests_total); topk(2, requests_total); count_values("v", limit)
+quantile(0.5, limit); limitk(2, requests_total); sum(rate(requests_total[5m])); abs(sum(requests_total))
+clamp(limit, 1, 2); round(limit); scalar(limit); absent(limit); absent(nope); timestamp(limit); timestamp(abs(limit))
+label_replace(limit, "a", "$1", "job", "(.*)"); label_join(limit, "a", ",", "job"); sort(limit)
+limit @ 1700001500; abs(limit @ 1700001500); sum(limit @ 1700001500)
+max_over_time(limit[5m:1m]); max_over_time(sum(limit)[5m:1m]); absent_over_time(limit[5m]); limit offset 1m
+sum(latency); avg by (job) (latency); count(latency); max(odd); -latency
+rate(latency[5m]); count_over_time(latency[5m]); sum_over_time(latency[2m]); last_over_time(latency[2m])
+sum(rate(latency[2m])); histogram_count(latency); histogram_quantile(0.9, latency)
+limit smoothed; requests_total smoothed; max(limit smoothed); histogram_quantile(0.9, requests_total)
+"""
+"""Queries for which as many samples are held at a time as by Prometheus."""
+
+
+def test_as_many_samples_are_held_at_a_time_as_by_prometheus(judge: Judge) -> None:
+    spans = (Span.at(INSTANTS[1]), Span(START_MS + 900_000, START_MS + 960_000, 30_000))
+    asked = [(expr.strip(), span) for expr in PEAKS.replace("\n", ";").split(";") if expr.strip() for span in spans]
+    found = {(expr, span): judge.peaks(expr, span) for expr, span in asked}
+    assert not {asked: peaks for asked, peaks in found.items() if peaks[0] != peaks[1]}

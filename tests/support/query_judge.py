@@ -81,10 +81,18 @@ class Judge:
             return None if "error" in ours else found
         return _difference(expr, ours, theirs, exact=False)
 
-    def _theirs(self, expr: str, span: Span) -> dict:
+    def peaks(self, expr: str, span: Span) -> tuple[int, int]:
+        """Return how many samples our engine and Prometheus hold at most for a query."""
+        ours = self.engine.query(expr, span.start_ms, span.end_ms_incl, span.step_ms).stats.peak_samples
+        return ours, self._answer(expr, span)["data"]["stats"]["samples"]["peakSamples"]
+
+    def _answer(self, expr: str, span: Span) -> dict:
         times = {"start": span.start_ms / 1000, "end": span.end_ms_incl / 1000, "step": span.step_ms / 1000}
         path, when = ("query_range", times) if span.step_ms else ("query", {"time": span.start_ms / 1000})
-        answer = self.client.post(f"/api/v1/{path}", data={"query": expr, "stats": "all", **when}).json()
+        return self.client.post(f"/api/v1/{path}", data={"query": expr, "stats": "all", **when}).json()
+
+    def _theirs(self, expr: str, span: Span) -> dict:
+        answer = self._answer(expr, span)
         if answer["status"] == "error":
             return {"error": answer["error"].removeprefix('invalid parameter "query": '), "kind": answer["errorType"]}
         samples = answer["data"]["stats"]["samples"]

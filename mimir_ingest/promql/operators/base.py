@@ -20,7 +20,8 @@ from mimir_ingest.model.labels import METRIC_NAME, LabelFrame, go_quote
 from mimir_ingest.model.samples import TOO_MANY_SAMPLES, SeriesSamples
 from mimir_ingest.model.threads import spread
 from mimir_ingest.promql.annotations import Annotations
-from mimir_ingest.promql.plan_nodes import Aggregate, PlanNode, Shift
+from mimir_ingest.promql.operators.peak import most_at_a_step, points_of, takes_over
+from mimir_ingest.promql.plan_nodes import PlanNode, Shift
 from mimir_ingest.promql.quoting import quote_name
 from mimir_ingest.promql.values import HistogramCells, QueryStats, Steps, VectorBlock
 
@@ -78,6 +79,8 @@ class Evaluation:
         self._max_samples = max_samples
         self._interrupted = interrupted
         self._held = 0
+        self._operands: list[VectorBlock | np.ndarray] = []
+        """Of the node that is being evaluated, as far as they are known."""
 
     def check(self) -> None:
         """Raise QueryError if the query's time is over or it was cancelled."""
@@ -117,14 +120,17 @@ class Evaluation:
         """Evaluate a node at all steps: a block, or float64[steps] for a scalar."""
         self.check()
         self.reserve(1, steps.count)
-        held = self._held
+        held, outer = self._held, self._operands
+        self._operands = []
         value = self._operators[type(node)](self, node, steps)
-        points = value.points if isinstance(value, VectorBlock) else len(value)
-        if isinstance(node, Aggregate) and node.op != "count_values":
-            # Prometheus aggregates a step at a time and frees what it has read: operand and result do not add up.
+        operands, self._operands = self._operands, outer
+        if takes_over(node):
             self._held = held
-        self.note_samples(points)
-        self._held = held + points
+            self.note_samples(points_of(value))
+        else:
+            self.note_samples(most_at_a_step(node, operands, value))
+        self._held = held + points_of(value)
+        outer.append(value)
         return value
 
     def vector(self, node: PlanNode, steps: Steps) -> VectorBlock:

@@ -129,7 +129,7 @@ def negate(evaluation: Evaluation, node, steps: Steps) -> VectorBlock | np.ndarr
             lambda output: apply_factors(columns, rows, factors, NEGATE, works, output),
             len(rows),
             evaluation.check,
-            evaluation.note_samples,
+            lambda _: None,  # they take the place of those that were read
         )
         cells = HistogramCells(value.histograms.index, negated, value.histograms.weights)
     negative = VectorBlock(

@@ -77,7 +77,6 @@ def match_vectors(
         more = _used(_filled_many(sides, rows))
         added = _compute(evaluation, node, sides, more, compute)
         rows, done = _join(rows, replace(more, present=added.present)), _stack(done, added)
-    evaluation.note_samples(int(np.count_nonzero(rows.present)))
     annotate(evaluation, node, done.notes)
     labels = _result_labels(evaluation, node, sides, rows)
     _check_results(rows, labels, matching, sides.count)

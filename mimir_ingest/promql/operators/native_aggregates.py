@@ -45,12 +45,12 @@ def fold_groups(
     members = block.histograms.index[series, steps]
     columns = columns_of(block.histograms.rows)
     works, failed = workspaces([columns], 2), np.empty(len(items), np.int64)
-    mode = COMPACT | (AVERAGE if node.op == "avg" else 0)
+    operand, mode = block.points, COMPACT | (AVERAGE if node.op == "avg" else 0)
     rows, flags = run_items(
         lambda output: fold_histograms(columns, members, spans, mode, works, output, failed),
         len(items),
         evaluation.check,
-        evaluation.note_samples,
+        lambda weight: evaluation.note_samples(weight - operand),  # it is freed as the result comes about
         spans[:, 1] - spans[:, 0],
     )
     _annotate(evaluation, node, block, flags, series[failed[failed >= 0]])

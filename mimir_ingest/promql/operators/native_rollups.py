@@ -102,8 +102,8 @@ class _Windows:
         """bool[k, steps]: where a window has floats, too."""
         return self.filled & (self.floats > 0)
 
-    def count(self) -> None:
-        """Take the samples of all windows into account."""
+    def count(self) -> int:
+        """Take the samples of all windows into account; return those of the largest window."""
         evaluation = self.call.evaluation
         weights = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.points.weights[self.points.rows])])
         sizes = weights[self.last] - weights[self.first]
@@ -112,7 +112,9 @@ class _Windows:
         if self.call.reads:
             evaluation.stats.samples_read += int(read.sum())
         evaluation.stats.add_steps(total, read if self.call.reads else 0)
-        evaluation.note_samples(int(sizes.max(initial=0)))
+        largest = int(sizes.max(initial=0))
+        evaluation.note_samples(largest)
+        return largest
 
     def warn_each(self, rows: np.ndarray, text: Callable[[str], str], pos: PosRange) -> None:
         """Warn of each metric that has any of the cells, bool[k, steps]."""
@@ -126,10 +128,13 @@ def count_windows(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.n
     return (last - first).sum(axis=0), (last - np.maximum(first, seen)).sum(axis=0)
 
 
-def roll_up_histograms(call: RollupCall, rolled: Rolled) -> None:
-    """Set the cells of windows that hold histograms; `rolled` holds what the float kernels made of the floats."""
+def roll_up_histograms(call: RollupCall, rolled: Rolled) -> int:
+    """Set the cells of windows that hold histograms; `rolled` holds what the float kernels made of the floats.
+
+    Returns how many samples the histograms of the largest window count for.
+    """
     found = _Windows(call)
-    found.count()
+    largest = found.count()
     name = call.name
     if name in ("rate", "increase", "delta"):
         _drop_mixed(found, rolled)
@@ -149,6 +154,7 @@ def roll_up_histograms(call: RollupCall, rolled: Rolled) -> None:
         _transitions(found, rolled)
     else:
         _ignore(found)
+    return largest
 
 
 def _drop_mixed(found: _Windows, rolled: Rolled) -> None:

@@ -86,17 +86,19 @@ def roll_up(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     pos = ranged.pos if reads else PosRange(0, 0)
     if evaluation.stats.per_step:
         windowed.count_steps(ranged)
-    rolled = Rolled(values, present)
+    rolled, largest = Rolled(values, present), 0
     if block.histograms is not None:
         mode = _RATES.get(node.name, 0) | _extension(ranged)
         first_pos = pos if at == 0 else node.args[0].pos
         anchored = isinstance(ranged, RangeSelect) and ranged.anchored
-        roll_up_histograms(
+        largest = roll_up_histograms(
             RollupCall(evaluation, node.name, block, ends, range_ms, mode, anchored, reads, pos, first_pos), rolled
         )
     if node.name == "absent_over_time":
         return VectorBlock(*_absent(ranged, present))
     result = filled_rows(VectorBlock(block.labels, values, present, block.drop_name, rolled.histograms))
+    if largest:
+        evaluation.note_samples(result.points + largest)
     if node.name in ("rate", "increase"):
         _note_non_counters(evaluation, result, pos)
     if node.name not in _KEEPS_NAME:

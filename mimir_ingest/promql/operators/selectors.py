@@ -62,13 +62,11 @@ def latest(
         cells, found = add_latest_histograms(evaluation, samples, series, ends, values, present, timestamps=timestamps)
     evaluation.stats.total_queryable_samples += found
     evaluation.stats.samples_read += found
+    found_block = VectorBlock(samples.labels, values, present, np.zeros(shape[0], bool), cells)
     if evaluation.stats.per_step:
-        by_step = np.count_nonzero(present, axis=0)
-        if cells is not None:
-            more = np.where(present & (cells.index >= 0), cells.weights[cells.index] - 1, 0)
-            by_step = by_step + more.sum(axis=0)
+        by_step = found_block.points_by_step
         evaluation.stats.add_steps(by_step, by_step)
-    return filled_rows(VectorBlock(samples.labels, values, present, np.zeros(shape[0], bool), cells))
+    return filled_rows(found_block)
 
 
 def _interpolated(evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarray, node: InstantSelect) -> VectorBlock:
@@ -87,10 +85,28 @@ def _interpolated(evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarr
         return interpolate_latest(offsets, block.timestamps, block.values, ends, evaluation.lookback_ms, *out), 0
 
     evaluation.run_chunks(*shape, interpolate)
+    evaluation.note_samples(_most_around(block, ends, evaluation.lookback_ms))
     cells = None
     if block.histograms is not None:
         cells = interpolate_histograms(evaluation, block, ends, node, values, present)
     return filled_rows(VectorBlock(samples.labels, values, present, np.zeros(shape[0], bool), cells))
+
+
+def _most_around(block: RangeBlock, ends: np.ndarray, lookback_ms: int) -> int:
+    """Return how many samples there are at most within a lookback of one of `ends` (int64[steps], ms).
+
+    Prometheus holds these of all series while it interpolates.
+    """
+    kinds = [(block.timestamps, np.ones(len(block.timestamps), np.int64))]
+    if block.histograms is not None:
+        kinds.append((block.histograms.timestamps, block.histograms.weights[block.histograms.rows]))
+    found = np.zeros(len(ends), np.int64)
+    for timestamps, weights in kinds:
+        order = np.argsort(timestamps)
+        running = np.concatenate((np.zeros(1, np.int64), np.cumsum(weights[order])))
+        until, after = (np.searchsorted(timestamps[order], ends + side * lookback_ms, "right") for side in (1, -1))
+        found += running[until] - running[after]
+    return int(found.max(initial=0))
 
 
 def without_stale(samples: SeriesSamples) -> RangeBlock:
