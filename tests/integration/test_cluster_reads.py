@@ -90,7 +90,7 @@ async def test_a_partition_that_changes_hands_during_a_read_is_read_from_its_new
 
     async def hand_over() -> None:
         await new.ingester.own({0})
-        await until(lambda: new.ingester.ready_reason() is None)
+        await until(lambda: 0 in new.ingester.next_offsets())
         await cluster.own("ingester-b", [0])
         await cluster.own("ingester-b", [1], OwnerState.DELETED)
         await cluster.own("ingester-a", [0], OwnerState.DELETED)
