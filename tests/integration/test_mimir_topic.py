@@ -40,11 +40,11 @@ class Symbols:
         return 64 + self.texts.index(text)
 
 
-def version_2(series, metadata=None):
+def version_2(series, metadata=None, created_ms=0):
     """Return a record value of (labels, samples, exemplars) series; metadata is family → (type, help, unit)."""
     symbols, request = Symbols(), WriteRequest(source=0)
     for labels, samples, exemplars in series:
-        item = request.timeseries_rw2.add(created_timestamp=samples[0][0] - 1 if samples else 0)
+        item = request.timeseries_rw2.add(created_timestamp=created_ms if samples else 0)
         for name, value in sorted(labels.items()):
             item.labels_refs.extend((symbols.ref(name), symbols.ref(value)))
         for at, value in samples:
@@ -99,12 +99,13 @@ async def write_topic(broker, topic, start_ms):
 
     try:
         about = {"http_requests_total": (COUNTER, "Requests served.", "")}
+        created_ms = start_ms - STEP_MS
         for number in range(ROUNDS):
             batch = round_of(number, start_ms)
-            await send(0, b"team-a", version_2(batch[:4], about), 2)
-            await send(1, b"team-a", version_2(batch[4:], about), 2)
+            await send(0, b"team-a", version_2(batch[:4], about, created_ms), 2)
+            await send(1, b"team-a", version_2(batch[4:], about, created_ms), 2)
         # A client's retry writes a record twice; metadata may come alone; older producers write versions 1 and 0.
-        await send(0, b"team-a", version_2(round_of(3, start_ms)[:4], about), 2)
+        await send(0, b"team-a", version_2(round_of(3, start_ms)[:4], about, created_ms), 2)
         await send(1, b"team-a", version_2([({"__name__": "alone"}, [], [])], {"alone": (GAUGE, "Alone.", "bytes")}), 2)
         old = [({"__name__": "old_total", "job": "v"}, [(start_ms, 1.0), (start_ms + STEP_MS, 2.0)])]
         await send(0, b"team-b", version_1(old), 1)
@@ -142,7 +143,8 @@ async def test_a_topic_that_mimir_writes_in_version_2_is_consumed_and_answers_qu
     )
     expected = {
         tuple(sorted((k, v) for k, v in series_labels(i).items() if v)): [
-            (start_ms + n * STEP_MS, float(n * 10 + i)) for n in range(ROUNDS)
+            (start_ms - STEP_MS, 0.0),  # where each counter was created
+            *((start_ms + n * STEP_MS, float(n * 10 + i)) for n in range(ROUNDS)),
         ]
         for i in range(7)
     }
