@@ -102,13 +102,20 @@ class _HeadSession:
 
     async def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
         ask = replace(self._ask, matchers=tuple(matchers), start_ms=start_ms, end_ms=end_ms)
-        answer = await self._owner.select(ask, SampleBudget(self.max_samples))
+        budget = SampleBudget(self.max_samples)
+        try:
+            return await self._select(ask, budget)
+        finally:  # a thread that still reads, for a request whose time is over, stops
+            budget.end()
+
+    async def _select(self, ask: HeadAsk, budget: SampleBudget) -> SeriesSamples:
+        answer = await self._owner.select(ask, budget)
         for partition, offset in answer.next_offsets.items():
             self._next_offsets[partition] = min(offset, self._next_offsets.get(partition, offset))
         for partition, offset in _cut_offsets(answer.cuts).items():
             self._cut_offsets[partition] = max(offset, self._cut_offsets.get(partition, offset))
         found = [samples for samples in answer.found if samples.series_count]
-        return found[0] if len(found) == 1 else await asyncio.to_thread(merge_samples, found)
+        return found[0] if len(found) == 1 else await asyncio.to_thread(merge_samples, found, budget)
 
     def headers(self) -> dict[str, str]:
         return answer_headers(self._next_offsets, self._cut_offsets)

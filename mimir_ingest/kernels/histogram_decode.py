@@ -236,15 +236,16 @@ def decode_histograms(data, starts, ends, is_float, sample_offsets, later_hint, 
         Scratch.
     timestamps_out : int64[m], written
     out : histograms, m rows, written
-        Buckets and bounds: room for `min(samples * buckets, 8 * bytes)` and `samples * bounds` of each chunk.
+        Buckets and bounds: room for `min(samples * buckets, 8 * bytes)` and `samples * bounds` of each chunk. They go
+        to where those of the rows before `sample_offsets[0]` end; row 0's begin must be set.
 
     Returns
     -------
     int64
         Samples written, or a negative status.
     """
-    buckets = bounds_at = np.int64(0)
-    out.bucket_offsets[0] = out.custom_offsets[0] = 0
+    buckets = out.bucket_offsets[2 * sample_offsets[0]]
+    bounds_at = out.custom_offsets[sample_offsets[0]]
     for chunk in range(len(starts)):
         start, end = starts[chunk], ends[chunk]
         first, last = sample_offsets[chunk], sample_offsets[chunk + 1]

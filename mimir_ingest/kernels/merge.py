@@ -92,6 +92,36 @@ def merge_series(group_offsets, parts, offsets, ts, values, at, ts_out, values_o
     return written
 
 
+@kernel(i64(i64_in, i64_in, i64_in, f64_in, i64_in, i64_out, f64_out))
+def place_series(offsets, series, ts, values, at, ts_out, values_out):
+    """Copy the samples of some series to places of their own; return the number of samples.
+
+    Parameters
+    ----------
+    offsets, ts, values
+        As `merge_series` takes them.
+    series : int64[k]
+        Series to copy.
+    at : int64[k]
+        Where the first sample of each goes.
+    ts_out, values_out : int64[], float64[], written
+        Have room for them.
+
+    Notes
+    -----
+    Twin: tests/reference/merge.py::place_series.
+    """
+    written = 0
+    for k in range(len(series)):
+        first = offsets[series[k]]
+        size = offsets[series[k] + 1] - first
+        for i in range(size):
+            ts_out[at[k] + i] = ts[first + i]
+            values_out[at[k] + i] = values[first + i]
+        written += size
+    return written
+
+
 @kernel(i64(i64_in, i64_in, i64_in, i64_in, i64_out, i64_out, i64_out))
 def merge_order(group_offsets, parts, offsets, ts, at, rows_out, offsets_out):
     """As `merge_series`, but say which samples stay instead of copying them.

@@ -14,9 +14,12 @@ from mimir_ingest.kernels import histogram_decode, histogram_encode
 from mimir_ingest.kernels.histogram_columns import HistogramColumns
 from mimir_ingest.kernels.histogram_plan import hint_resets, plan_histogram_chunks
 from mimir_ingest.model.histograms import NO_RESET, RESET_UNKNOWN, Histograms
+from mimir_ingest.model.spans import Check, bounded_spans
 
 _WORKING_BYTES = 32 << 20
 """Bytes that chunks encoded at a time may take at worst."""
+_PART_BYTES = 1 << 18
+"""Bytes of chunks that are decoded at a time. why: some ten thousand histograms, 5 ms."""
 
 
 class HistogramChunkCorrupt(ValueError):
@@ -99,14 +102,12 @@ def encode_chunks(timestamps: np.ndarray, values: Histograms, plan: ChunkPlan) -
     counts, buckets = np.diff(plan.starts), np.diff(layout_offsets[::2])
     bounds = np.diff(values.custom_offsets)[plan.starts[:-1]]
     # As `encode_histograms` asks for, and what it may write ahead.
-    worst = np.cumsum(144 + 28 * buckets + 10 * bounds + counts * (64 + 10 * buckets))
+    worst = _running(144 + 28 * buckets + 10 * bounds + counts * (64 + 10 * buckets))
     ends = np.empty(k, np.int64)
     parts: list[np.ndarray] = []
-    first = done = 0
-    while first < k:
-        before = int(worst[first - 1]) if first else 0
-        last = max(first + 1, int(np.searchsorted(worst, before + _WORKING_BYTES, side="right")))
-        out = np.empty(int(worst[last - 1]) - before, np.uint8)
+    done = 0
+    for first, last in bounded_spans(worst, _WORKING_BYTES):
+        out = np.empty(worst[last] - worst[first], np.uint8)
         size = histogram_encode.encode_histograms(
             columns,
             timestamps,
@@ -123,7 +124,6 @@ def encode_chunks(timestamps: np.ndarray, values: Histograms, plan: ChunkPlan) -
         ends[first:last] += done
         parts.append(out[:size].copy())
         done += size
-        first = last
     data = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.uint8), *parts])
     return EncodedChunks(data, ends, values.is_float[plan.starts[:-1]])
 
@@ -139,7 +139,13 @@ def count_samples(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.
 
 
 def decode_chunks(
-    data: np.ndarray, starts: np.ndarray, ends: np.ndarray, is_float: np.ndarray, *, resets_begin_chunks: bool
+    data: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    is_float: np.ndarray,
+    *,
+    resets_begin_chunks: bool,
+    check: Check | None = None,
 ) -> tuple[np.ndarray, np.ndarray, Histograms]:
     """Expand chunks; empty buckets are left out.
 
@@ -151,6 +157,8 @@ def decode_chunks(
         Chunk j is `data[starts[j]:ends[j]]`.
     resets_begin_chunks : bool
         Whether counters are known not to reset inside a chunk, which is so in Prometheus's own.
+    check : callable, optional
+        Called between some hundred chunks.
 
     Returns
     -------
@@ -163,7 +171,7 @@ def decode_chunks(
     """
     counts = count_samples(data, starts, ends)
     samples, layouts, bounds = counts.T
-    sample_offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(samples)])
+    sample_offsets = _running(samples)
     m = int(sample_offsets[-1])
     buckets = int(np.minimum(samples * layouts, 8 * (ends - starts)).sum())
     out = HistogramColumns(
@@ -180,9 +188,11 @@ def decode_chunks(
     timestamps = np.empty(m, np.int64)
     state = np.empty(histogram_decode.STATE_WORDS * int(layouts.max(initial=0)), np.uint64)
     later = NO_RESET if resets_begin_chunks else RESET_UNKNOWN
-    _checked(
-        histogram_decode.decode_histograms(data, starts, ends, is_float, sample_offsets, later, state, timestamps, out)
-    )
+    out.bucket_offsets[0] = out.custom_offsets[0] = 0
+    for first, last in bounded_spans(_running(ends - starts), _PART_BYTES, check):
+        part = slice(first, last)
+        chunks = data, starts[part], ends[part], is_float[part], sample_offsets[first : last + 1]
+        _checked(histogram_decode.decode_histograms(*chunks, later, state, timestamps, out), first)
     used, used_bounds = int(out.bucket_offsets[-1]), int(out.custom_offsets[-1])
     values = Histograms(
         **{
@@ -195,11 +205,18 @@ def decode_chunks(
     return sample_offsets, timestamps, values
 
 
+def _running(sizes: np.ndarray) -> np.ndarray:
+    """Return int64[n + 1]: the sum before each of int64[n], and of all."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+
 def _fitted(column: np.ndarray, size: int) -> np.ndarray:
     """Return the first entries, without memory that is mostly unused."""
     return column[:size] if 2 * size > len(column) else column[:size].copy()
 
 
-def _checked(status: int) -> None:
+def _checked(status: int, first: int = 0) -> None:
+    """Raise HistogramChunkCorrupt for a negative status of chunks, the first of which is number `first` of the call."""
     if status < 0:
-        raise HistogramChunkCorrupt(*histogram_decode.explain_status(status))
+        chunk, reason = histogram_decode.explain_status(status)
+        raise HistogramChunkCorrupt(first + chunk, reason)

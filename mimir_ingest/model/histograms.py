@@ -13,6 +13,7 @@ import numpy as np
 from mimir_ingest.kernels.histogram_check import check_histograms, compact_histograms, digest_histograms
 from mimir_ingest.kernels.histogram_columns import HistogramColumns
 from mimir_ingest.kernels.histogram_plan import STALE, rank_among
+from mimir_ingest.model.spans import Check, bounded_spans
 
 CUSTOM_BUCKETS_SCHEMA = -53
 MIN_SCHEMA, MAX_SCHEMA = -4, 8
@@ -20,6 +21,10 @@ MIN_SCHEMA, MAX_SCHEMA = -4, 8
 
 RESET_UNKNOWN, RESET, NO_RESET, GAUGE = 0, 1, 2, 3
 """Reset hints, by the numbers of the wire (spec 1.2)."""
+
+
+_SPAN_ROWS = 1 << 19
+"""Rows that are moved at a time. why: 5 ms, and the numbers of the rows are no more memory than a small query has."""
 
 
 def histogram_weight(buckets: np.ndarray | int) -> np.ndarray | int:
@@ -49,6 +54,27 @@ def gather_rows(offsets: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.
     bounds = np.zeros(len(index) + 1, np.int64)
     np.cumsum(counts, out=bounds[1:])
     return np.repeat(offsets[index] - bounds[:-1], counts) + np.arange(bounds[-1]), bounds
+
+
+def gather_columns(
+    offsets: np.ndarray, index: np.ndarray, columns: Sequence[np.ndarray], check: Check | None = None
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return the rows of the spans `index` in each column, a bounded number at a time, and the spans' new bounds.
+
+    Arguments and bounds as in `gather_rows`; `check` is called before each part.
+    """
+    counts = offsets[index + 1] - offsets[index]
+    bounds = np.zeros(len(index) + 1, np.int64)
+    np.cumsum(counts, out=bounds[1:])
+    if bounds[-1] <= _SPAN_ROWS:
+        rows = np.repeat(offsets[index] - bounds[:-1], counts) + np.arange(bounds[-1])
+        return [column[rows] for column in columns], bounds
+    out = [np.empty(bounds[-1], column.dtype) for column in columns]
+    for first, last in bounded_spans(bounds, _SPAN_ROWS, check):
+        rows, _ = gather_rows(offsets, index[first:last])
+        for column, taken in zip(columns, out, strict=True):
+            taken[bounds[first] : bounds[last]] = column[rows]
+    return out, bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +176,18 @@ class Histograms:
         check_histograms(self.columns, faults)
         return faults
 
-    def take(self, index: np.ndarray) -> Histograms:
-        """Return the histograms at `index` (int64[k]; a mask of bool[n] will do too)."""
+    def take(self, index: np.ndarray, check: Check | None = None) -> Histograms:
+        """Return the histograms at `index` (int64[k]; a mask of bool[n] will do too).
+
+        `check` is called between parts of the work.
+        """
         index = np.asarray(index)
         index = np.flatnonzero(index) if index.dtype == bool else index.astype(np.int64)
         sides = (2 * index[:, None] + np.arange(2)).reshape(-1)
-        buckets, bucket_offsets = gather_rows(self.bucket_offsets, sides)
-        customs, custom_offsets = gather_rows(self.custom_offsets, index)
+        (bucket_index, bucket_count), bucket_offsets = gather_columns(
+            self.bucket_offsets, sides, (self.bucket_index, self.bucket_count), check
+        )
+        (custom_values,), custom_offsets = gather_columns(self.custom_offsets, index, (self.custom_values,), check)
         return Histograms(
             self.schema[index],
             self.reset_hint[index],
@@ -166,10 +197,10 @@ class Histograms:
             self.count[index],
             self.sum[index],
             bucket_offsets,
-            self.bucket_index[buckets],
-            self.bucket_count[buckets],
+            bucket_index,
+            bucket_count,
             custom_offsets,
-            self.custom_values[customs],
+            custom_values,
         )
 
     def emptied(self, which: np.ndarray) -> Histograms:
@@ -247,24 +278,26 @@ class HistogramSamples:
         """Number of samples."""
         return len(self.timestamps)
 
-    def take(self, index: np.ndarray) -> HistogramSamples:
-        """Return the series at `index` (int64[k]) with their samples."""
+    def take(self, index: np.ndarray, check: Check | None = None) -> HistogramSamples:
+        """Return the series at `index` (int64[k]) with their samples; `check` is called between parts of the work."""
         rows, offsets = gather_rows(self.offsets, np.asarray(index, np.int64))
         starts = self.starts[rows] if self.starts is not None else None
-        return HistogramSamples(offsets, self.timestamps[rows], self.values.take(rows), starts)
+        return HistogramSamples(offsets, self.timestamps[rows], self.values.take(rows, check), starts)
 
-    def keep(self, mask: np.ndarray) -> HistogramSamples:
-        """Return the samples of the mask (bool[m]); the series stay."""
+    def keep(self, mask: np.ndarray, check: Check | None = None) -> HistogramSamples:
+        """Return the samples of the mask (bool[m]); the series stay. `check` is called between parts of the work."""
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(mask)])[self.offsets]
         starts = self.starts[mask] if self.starts is not None else None
-        return HistogramSamples(offsets, self.timestamps[mask], self.values.take(mask), starts)
+        return HistogramSamples(offsets, self.timestamps[mask], self.values.take(mask, check), starts)
 
-    def without_times_of(self, offsets: np.ndarray, timestamps: np.ndarray) -> HistogramSamples:
+    def without_times_of(
+        self, offsets: np.ndarray, timestamps: np.ndarray, check: Check | None = None
+    ) -> HistogramSamples:
         """Return the samples whose time no other sample of their series has; others: int64[n + 1], int64[k] (ms)."""
         ranks = np.empty(self.sample_count, np.int64)
         if not rank_among(self.offsets, self.timestamps, offsets, timestamps, ranks):
             return self
-        return self.keep(ranks & 1 == 0)
+        return self.keep(ranks & 1 == 0, check)
 
     @classmethod
     def concat(cls, parts: Sequence[HistogramSamples]) -> HistogramSamples:

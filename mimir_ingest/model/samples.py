@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mimir_ingest.errors import QueryError
-from mimir_ingest.model.histograms import HistogramSamples, gather_rows
+from mimir_ingest.model.histograms import HistogramSamples, gather_columns
 from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.model.spans import Check
 
 TOO_MANY_SAMPLES = "query processing would load too many samples into memory in query execution"
 """Prometheus's text for a query that needs more than `-querier.max-samples`."""
@@ -67,19 +68,14 @@ class SeriesSamples:
                 return False
         return True
 
-    def in_label_order(self) -> SeriesSamples:
-        """Return the same series ordered by labels."""
+    def in_label_order(self, check: Check | None = None) -> SeriesSamples:
+        """Return the same series ordered by labels; `check` is called between parts of the work."""
         order = self.labels.sort_order()
         if (order[1:] > order[:-1]).all():
             return self
-        rows, offsets = gather_rows(self.offsets, order)
-        return SeriesSamples(
-            self.labels.take(order),
-            offsets,
-            self.timestamps[rows],
-            self.values[rows],
-            None if self.histograms is None else self.histograms.take(order),
-        )
+        columns, offsets = gather_columns(self.offsets, order, (self.timestamps, self.values), check)
+        histograms = None if self.histograms is None else self.histograms.take(order, check)
+        return SeriesSamples(self.labels.take(order), offsets, *columns, histograms)
 
 
 def without_empty_series(samples: SeriesSamples) -> SeriesSamples:

@@ -256,7 +256,7 @@ class Querier:
             return SeriesSamples.empty()
         if len(sources) == 1 and not in_label_order:
             return sources[0]
-        return await asyncio.to_thread(merge_samples, sources)
+        return await asyncio.to_thread(merge_samples, sources, budget)
 
     async def label_frame(
         self,

@@ -96,7 +96,7 @@ class BlockReader:
         offsets = sample_offsets[_before(floats)[entries.chunk_offsets]]
         found = None
         if histograms.any():
-            chunk_offsets, *columns = self.decode_histograms(data, histograms, entries)
+            chunk_offsets, *columns = self.decode_histograms(data, histograms, entries, budget)
             found = HistogramSamples(chunk_offsets[_before(histograms)[entries.chunk_offsets]], *columns)
         samples = SeriesSamples(entries.labels, offsets, timestamps, values, found)
         if self.tombstones or np.any(entries.chunks[0] < start_ms) or np.any(entries.chunks[1] > end_ms_incl):
@@ -183,12 +183,13 @@ class BlockReader:
         return counts
 
     def decode_histograms(
-        self, data: ChunkData, which: np.ndarray, entries: SeriesEntries
+        self, data: ChunkData, which: np.ndarray, entries: SeriesEntries, budget: SampleBudget | None = None
     ) -> tuple[np.ndarray, np.ndarray, Histograms]:
         """Decode the histogram chunks `which` (bool[k]); return (int64[chunks + 1] offsets, timestamps, histograms)."""
         is_float = data.encodings[which] == chunk_frames.ENCODING_FLOAT_HISTOGRAM
+        chunks = data.buffer, data.starts[which], data.ends[which], is_float
         with _naming_chunks(entries.chunks[2, which]):
-            return decode_chunks(data.buffer, data.starts[which], data.ends[which], is_float, resets_begin_chunks=True)
+            return decode_chunks(*chunks, resets_begin_chunks=True, check=None if budget is None else budget.check)
 
     def _weigh_histograms(self, data: ChunkData, which: np.ndarray, entries: SeriesEntries) -> int:
         """Return what the histogram chunks `which` (bool[k]) take of a query's samples."""

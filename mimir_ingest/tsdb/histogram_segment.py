@@ -23,6 +23,7 @@ from mimir_ingest.model.histogram_chunks import (
 )
 from mimir_ingest.model.histograms import Histograms, HistogramSamples, histogram_weight
 from mimir_ingest.model.samples import SampleBudget
+from mimir_ingest.model.spans import Check, bounded_spans
 
 CHUNK_SAMPLES = 120
 
@@ -124,11 +125,22 @@ def seal(staged: Sequence[StagedHistograms]) -> HistogramSegment | None:
     used, positions = np.unique(refs, return_inverse=True)
     timestamps = np.concatenate([part.timestamps for part in staged])
     values = Histograms.concat([part.values for part in staged])
-    return build_segment(used.astype(np.int32), _joined(positions, timestamps, values, len(used)))
+    rows = np.arange(len(timestamps))
+    return build_segment(used.astype(np.int32), _joined(positions, timestamps, values, rows, len(used)))
 
 
-def _joined(positions: np.ndarray, timestamps: np.ndarray, values: Histograms, series: int) -> HistogramSamples:
-    """Sort histograms by series and time; of equal timestamps the first in the order given stays."""
+def _joined(
+    positions: np.ndarray,
+    timestamps: np.ndarray,
+    values: Histograms,
+    at: np.ndarray,
+    series: int,
+    check: Check | None = None,
+) -> HistogramSamples:
+    """Sort samples by series and time; of equal timestamps the first in the order given stays.
+
+    The histograms are `values`' rows `at`, int64[m].
+    """
     order = np.lexsort((timestamps, positions))
     by, ts = positions[order], timestamps[order]
     kept = np.ones(len(order), bool)
@@ -136,7 +148,7 @@ def _joined(positions: np.ndarray, timestamps: np.ndarray, values: Histograms, s
     rows = order[kept]
     offsets = np.zeros(series + 1, np.int64)
     np.cumsum(np.bincount(positions[rows], minlength=series), out=offsets[1:])
-    return HistogramSamples(offsets, timestamps[rows], values.take(rows))
+    return HistogramSamples(offsets, timestamps[rows], values.take(at[rows], check))
 
 
 def read_histograms(
@@ -173,7 +185,8 @@ def read_histograms(
         size_bytes = sum(int((s.ends[chunks] - s.starts[chunks]).sum()) for s, chunks, _ in picked)
         budget.take_chunks(sum(len(chunks) for _, chunks, _ in picked), size_bytes)
         budget.take(sum(_weight(segment, chunks) for segment, chunks, _ in picked))
-    parts = [_decode(*one) for one in picked]
+    check = None if budget is None else budget.check
+    parts = [_decode(*one, check) for one in picked]
     for part in staged:
         at = np.minimum(np.searchsorted(refs, part.refs), max(len(refs) - 1, 0))
         wanted = refs[at] == part.refs if len(refs) else np.zeros(len(at), bool)
@@ -183,9 +196,10 @@ def read_histograms(
     inside = (timestamps >= start_ms) & (timestamps < end_ms)
     if not inside.any():
         return None
-    values = Histograms.concat([v for _, _, v in parts]).take(inside)
-    positions = positions[inside]
-    return _joined(positions if rank is None else rank[positions], timestamps[inside], values, len(refs))
+    values = Histograms.concat([v for _, _, v in parts])
+    rows = np.flatnonzero(inside)
+    positions = positions[rows]
+    return _joined(positions if rank is None else rank[positions], timestamps[rows], values, rows, len(refs), check)
 
 
 def _weight(segment: HistogramSegment, chunks: np.ndarray) -> int:
@@ -194,7 +208,7 @@ def _weight(segment: HistogramSegment, chunks: np.ndarray) -> int:
 
 
 def _decode(
-    segment: HistogramSegment, chunks: np.ndarray, where: np.ndarray
+    segment: HistogramSegment, chunks: np.ndarray, where: np.ndarray, check: Check | None
 ) -> tuple[np.ndarray, np.ndarray, Histograms]:
     """Return (positions, timestamps, histograms) of the samples of some chunks."""
     try:
@@ -204,6 +218,7 @@ def _decode(
             segment.ends[chunks],
             segment.kinds[chunks] != 0,
             resets_begin_chunks=False,
+            check=check,
         )
     except HistogramChunkCorrupt as error:
         raise InvariantViolated(f"chunk {error.chunk} of a head segment does not decode: {error.reason}") from error
@@ -220,15 +235,11 @@ def rewrite(segments: Sequence[HistogramSegment], *, start_ms: int, end_ms: int)
         sum(np.bincount(np.searchsorted(refs, s.refs), c, len(refs)) for s, c in zip(segments, counts, strict=True))
     )
     parts: list[HistogramSegment] = []
-    first = 0
-    while first < len(refs):
-        before = running[first - 1] if first else 0
-        last = max(first + 1, int(np.searchsorted(running, before + _SLICE_SAMPLES, side="right")))
+    for first, last in bounded_spans(np.concatenate([np.zeros(1, np.int64), running]), _SLICE_SAMPLES):
         found = read_histograms(segments, (), refs[first:last], start_ms, end_ms)
         if found is not None:
             filled = np.flatnonzero(np.diff(found.offsets))
             parts.append(build_segment(refs[first:last][filled], found.take(filled)))
-        first = last
     if len(parts) < 2:
         return parts[0] if parts else None
     shifts = np.cumsum([0, *(len(p.data) for p in parts[:-1])])

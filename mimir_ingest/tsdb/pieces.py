@@ -13,6 +13,7 @@ import numpy as np
 from mimir_ingest.errors import InvariantViolated
 from mimir_ingest.kernels.head import join_pieces
 from mimir_ingest.kernels.xor_chunk import decode_xor, explain_status
+from mimir_ingest.model.spans import bounded_spans
 from mimir_ingest.model.threads import spread
 
 Samples = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -104,16 +105,13 @@ class Pieces:
 
     def split(self, size: int) -> list[tuple[int, int, Pieces]]:
         """Return (first, last, the pieces of the series `first..last - 1`): `size` samples each, or a single series."""
-        running = np.cumsum(self.per_series())
+        running = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.per_series())])
         staged = self.staged.by_series()
-        parts, first = [], 0
-        while first < self.n:
-            before = int(running[first - 1]) if first else 0
-            last = max(first + 1, int(np.searchsorted(running, before + size, side="right")))
+        parts = []
+        for first, last in bounded_spans(running, size):
             chunks = tuple(c.between(first, last) for c in self.chunks)
             part = replace(self, n=last - first, chunks=chunks, staged=staged.between(first, last))
             parts.append((first, last, part))
-            first = last
         return parts
 
     def join(self, rank: np.ndarray | None = None) -> Samples:

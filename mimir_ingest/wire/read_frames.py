@@ -146,7 +146,8 @@ class FrameReader:
         try:
             samples, buckets, _ = count_samples(data, starts, ends).T
             self._budget.take(int((samples * histogram_weight(buckets)).sum()))
-            offsets, timestamps, values = decode_chunks(data, starts, ends, is_float, resets_begin_chunks=True)
+            chunks = data, starts, ends, is_float
+            offsets, timestamps, values = decode_chunks(*chunks, resets_begin_chunks=True, check=self._budget.check)
         except HistogramChunkCorrupt as error:
             raise AnswerCorrupt(f"remote read answer: histogram {error}") from error
         if not samples.all():

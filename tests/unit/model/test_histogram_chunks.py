@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimir_ingest.kernels.histogram_plan import rank_among
+from mimir_ingest.model import histogram_chunks
 from mimir_ingest.model.histogram_chunks import (
     ChunkPlan,
     HistogramChunkCorrupt,
@@ -104,6 +105,32 @@ GROWING = [
     Row(3, 0, False, 2.0**-128, float(i), float(9 * i), i, ((-2, float(2 * i)),), ((1, float(i)), (5, float(5 * i))))
     for i in range(1, 8)
 ]
+
+
+def test_many_chunks_are_decoded_a_part_at_a_time(monkeypatch):
+    """The rows are the same, somebody is asked before each part, and a damaged chunk has its number in the call."""
+    rows = [row for k in range(8) for row in GROWING[k % 3 :]]
+    offsets = np.cumsum([0, *(7 - k % 3 for k in range(8))])
+    plan = plan_chunks(of_rows(rows), offsets, chunk_samples=100, detect_resets=False)
+    chunks = encode_chunks(np.arange(len(rows)), of_rows(rows), plan)
+    starts = np.concatenate([[0], chunks.ends[:-1]]).astype(np.int64)
+    asked = []
+
+    def decode(data):
+        columns = data, starts, chunks.ends, chunks.is_float
+        offsets, times, values = decode_chunks(*columns, resets_begin_chunks=True, check=lambda: asked.append(1))
+        return offsets.tolist(), times.tolist(), as_rows(values)
+
+    whole = decode(chunks.data)
+    assert len(asked) == 1
+    monkeypatch.setattr(histogram_chunks, "_PART_BYTES", int(chunks.ends[1]))
+    assert decode(chunks.data) == whole
+    assert len(asked) > 4
+    damaged = chunks.data.copy()
+    damaged[starts[6] + 3 : chunks.ends[6]] = 255
+    with pytest.raises(HistogramChunkCorrupt) as raised:
+        decode(damaged)
+    assert raised.value.chunk == 6
 
 
 def read(data: bytes, is_float: bool):
