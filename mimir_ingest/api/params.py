@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 from mimir_ingest.config.durations import parse_prometheus_duration
 from mimir_ingest.errors import QueryError
 from mimir_ingest.model.labels import go_quote
+from mimir_ingest.promql.number_text import parse_float
 
 MIN_TIME_MS = -9_223_372_036_854_775
 """Earliest time that fits int64 microseconds; stands for Prometheus's minTime, which no sample can precede."""
@@ -31,7 +32,6 @@ _GO_TIME_EXTREMES = {
     "-292273086-05-16T16:47:06Z": MIN_TIME_MS,
     "292277025-08-18T07:12:54.999999999Z": MAX_TIME_MS,
 }
-_NUMBER = re.compile(r"[+-]?(\d+(_\d+)*\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(?i:inf|infinity)|[+-]?(?i:nan)", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
@@ -44,10 +44,9 @@ def bad_parameter(name: str, reason: str) -> QueryError:
 
 def parse_time(text: str) -> int:
     """Return milliseconds since the epoch of a Unix time (s) or an RFC 3339 time. Raises ValueError with the text."""
-    if _NUMBER.fullmatch(text):
-        seconds = float(text)
-        if math.isfinite(seconds) and abs(seconds) < 9.3e15:
-            return min(max(math.floor(seconds * 1000 + 0.5), -_FARTHEST_MS), _FARTHEST_MS)
+    seconds = parse_float(text)
+    if seconds is not None and abs(seconds) < 9.3e15:
+        return min(max(math.floor(seconds * 1000 + 0.5), -_FARTHEST_MS), _FARTHEST_MS)
     if text in _GO_TIME_EXTREMES:
         return _GO_TIME_EXTREMES[text]
     found = _RFC3339.fullmatch(text)
@@ -69,8 +68,8 @@ def parse_duration(text: str) -> int:
 
     NaN is the smallest int64, as Go converts it.
     """
-    if _NUMBER.fullmatch(text):
-        seconds = float(text)
+    seconds = parse_float(text)
+    if seconds is not None:
         if math.isnan(seconds):
             return _INT64_MIN
         if abs(seconds) * 1e9 >= 2**63:

@@ -29,6 +29,7 @@ from mimir_ingest.errors import (
 from mimir_ingest.model.labels import LabelFrame, go_quote
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.promql.ast_json import to_json
+from mimir_ingest.promql.durations import DurationError
 from mimir_ingest.promql.nodes import Expr, ValueType
 from mimir_ingest.promql.parser import parse_expr, parse_metric_selector
 from mimir_ingest.promql.prettier import prettify
@@ -166,19 +167,22 @@ class QueryApi:
             if arrow:
                 return await asyncio.to_thread(_arrow_response, NOTHING, [], [], "")
             return success(f"{{{result_json(NOTHING)}}}")
-        answer = await self._querier.query(
-            asked.tenant,
-            expression,
-            start_ms=admitted.start_ms,
-            end_ms_incl=admitted.end_ms_incl,
-            step_ms=step_ms,
-            lookback_ms=lookback_ms if lookback_ms > 0 else None,
-            timeout_s=timeout_s,
-            reading=asked.reading,
-            tenant_limits=admitted.limits,
-            earliest_ms=admitted.earliest_ms,
-            per_step_stats=params.get("stats") == "all",
-        )
+        try:
+            answer = await self._querier.query(
+                asked.tenant,
+                expression,
+                start_ms=admitted.start_ms,
+                end_ms_incl=admitted.end_ms_incl,
+                step_ms=step_ms,
+                lookback_ms=lookback_ms if lookback_ms > 0 else None,
+                timeout_s=timeout_s,
+                reading=asked.reading,
+                tenant_limits=admitted.limits,
+                earliest_ms=admitted.earliest_ms,
+                per_step_stats=params.get("stats") == "all",
+            )
+        except DurationError as error:
+            raise bad_parameter("query", error.message) from error
         value = answer.result.value
         if arrow or (isinstance(value, Vector | Matrix) and len(value.values) > INLINE_POINTS):
             return await asyncio.to_thread(_render, params, text, answer, limit, arrow=arrow)

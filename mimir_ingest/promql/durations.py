@@ -10,6 +10,14 @@ import math
 from mimir_ingest.errors import QueryError
 from mimir_ingest.promql.nodes import DurationExpr, NumberLiteral
 
+
+class DurationError(QueryError):
+    """A duration expression without a valid value; the message begins with the expression's byte range."""
+
+    def __init__(self, expr: DurationExpr, reason: str) -> None:
+        super().__init__(f"{expr.pos.start}:{expr.pos.end}: {reason}", error_type="bad_data")
+
+
 _LONGEST_S = (1 << 63) / 1e9
 
 
@@ -18,23 +26,18 @@ def resolve_duration_ms(
 ) -> int:
     """Return a duration (ms): `literal_ms` without an expression, else the expression's value truncated towards zero.
 
-    Raises QueryError (bad_data) with the byte range of the expression if the value is NaN, infinite, out of range, or
-    not positive where `negative` is False.
+    Raises DurationError if the value is NaN, infinite, out of range, or not positive where `negative` is False.
     """
     if expr is None:
         return literal_ms
     value = _evaluate(expr, step_ms / 1000, query_range_ms / 1000)
     if not math.isfinite(value):
-        raise _error(expr, "duration is NaN or infinite")
+        raise DurationError(expr, "duration is NaN or infinite")
     if value <= 0 and not negative:
-        raise _error(expr, "duration must be greater than 0")
+        raise DurationError(expr, "duration must be greater than 0")
     if not -_LONGEST_S <= value <= _LONGEST_S:
-        raise _error(expr, "duration is out of range")
+        raise DurationError(expr, "duration is out of range")
     return int(value * 1000)
-
-
-def _error(expr: DurationExpr, reason: str) -> QueryError:
-    return QueryError(f"{expr.pos.start}:{expr.pos.end}: {reason}", error_type="bad_data")
 
 
 def _evaluate(expr: NumberLiteral | DurationExpr | None, step_s: float, range_s: float) -> float:
@@ -61,11 +64,11 @@ def _evaluate(expr: NumberLiteral | DurationExpr | None, step_s: float, range_s:
             return left * right
         case "/":
             if right == 0:
-                raise _error(expr, "division by zero")
+                raise DurationError(expr, "division by zero")
             return left / right
         case "%":
             if right == 0:
-                raise _error(expr, "modulo by zero")
+                raise DurationError(expr, "modulo by zero")
             return math.fmod(left, right) if math.isfinite(left) else math.nan
         case "^":
             return _power(left, right)

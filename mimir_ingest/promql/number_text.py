@@ -7,9 +7,12 @@ import re
 
 from mimir_ingest.model.numbers import format_general
 
-_SPECIAL = {"inf": math.inf, "infinity": math.inf, "nan": math.nan}
-_DECIMAL = re.compile(r"[+-]?(\d+(_\d+)*\.?(\d+(_\d+)*)?|\.\d+(_\d+)*)([eE][+-]?\d+)?", re.ASCII)
-_HEX = re.compile(r"[+-]?0[xX]_?([0-9a-fA-F_]*\.?[0-9a-fA-F_]*)[pP][+-]?\d+", re.ASCII)
+_SPECIAL = re.compile(r"([+-]?)(?:inf|infinity)|nan", re.ASCII | re.IGNORECASE)
+_DIGITS, _HEX_DIGITS = r"\d+(?:_\d+)*", "[0-9a-fA-F]+(?:_[0-9a-fA-F]+)*"
+_DECIMAL = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.(?:{_DIGITS})?)?|\.{_DIGITS})(?:[eE][+-]?{_DIGITS})?", re.ASCII)
+_HEX = re.compile(
+    rf"[+-]?0[xX](?:_?{_HEX_DIGITS}(?:\.(?:{_HEX_DIGITS})?)?|\.{_HEX_DIGITS})[pP][+-]?{_DIGITS}", re.ASCII
+)
 
 
 def format_open_metrics(value: float) -> str:
@@ -24,17 +27,17 @@ def format_open_metrics(value: float) -> str:
 
 def parse_float(text: str) -> float | None:
     """Return `strconv.ParseFloat(text, 64)`, None where that fails."""
-    unsigned = text[1:] if text[:1] in ("+", "-") else text
-    if unsigned.lower() in _SPECIAL:
-        value = _SPECIAL[unsigned.lower()]
-        return -value if text[0] == "-" else value
+    special = _SPECIAL.fullmatch(text)
+    if special is not None:
+        return {None: math.nan, "-": -math.inf}.get(special[1], math.inf)
+    plain = text.replace("_", "")
     try:
-        if _DECIMAL.fullmatch(text) and "_" not in text:
-            value = float(text)
+        if _DECIMAL.fullmatch(text):
+            value = float(plain)
         elif _HEX.fullmatch(text):
-            value = float.fromhex(text.replace("_", ""))
+            value = float.fromhex(plain)
         else:
             return None
-    except (ValueError, OverflowError):
+    except OverflowError:
         return None
     return None if math.isinf(value) else value

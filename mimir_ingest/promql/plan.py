@@ -55,7 +55,9 @@ def plan_query(
     Raises
     ------
     QueryError
-        A range query that is no vector or scalar; a duration expression that gives no valid duration (bad_data).
+        A range query that is no vector or scalar.
+    DurationError
+        A duration expression that gives no valid duration.
     """
     make_room()
     instant = step_ms == 0

@@ -189,6 +189,10 @@ _EXPRESSIONS = [
     "rate(requests_total)",
     "requests_total and 1",
     "1 == 2",
+    "1 >/ 2",
+    "(2) </ (1)",
+    "requests_total[(1m - 2m)]",
+    "rate(requests_total[step()])",
     "1 == bool 2",
     "requests_total{",
     "requests_total{job='a}",
@@ -213,7 +217,8 @@ def _instant() -> list[Request]:
     rows = [_query(e) for e in _EXPRESSIONS]
     times = [
         f"{END}.5", f"{END}.0004", f"{END}.9996", f"{END}.123456789", f"-{END}", "0", "1e9", "1.795e9", ".5", "5.",
-        "+5", "1_000", "2026-11-18T12:00:00Z", "2026-11-18T12:00:00.123456789+02:00", "2026-11-18T12:00:00.0009Z",
+        "+5", "1_000",
+        "0x1p9", "1_0.2_5e0_8", "2026-11-18T12:00:00Z", "2026-11-18T12:00:00.123456789+02:00", "2026-11-18T12:00:00.0009Z",
         "2026-11-18T12:00:00,5Z", "1969-12-31T23:59:59.5Z", "2026-11-18T12:00:00-24:60", "2026-11-18T12:00:00.9999Z",
     ]  # fmt: skip
     rows += [_query("vector(1)", time=t) for t in times]
@@ -306,11 +311,31 @@ def _ranges() -> list[Request]:
             "requests_total @ end()",
             "max_over_time(requests_total[1m:15s])",
             "absent(nothing_here)",
+            "rate(requests_total[(1m - 2m)])",
+            "requests_total offset (1m / 0)",
+            "1 >/ 2",
         )
     ]
     rows += [_range("requests_total[1m]", ours=_range_type("range vector")), _range('"x"', ours=_range_type("string"))]
     rows += [_range("requests_total", **{n: "-"}, ours=_missing(n)) for n in ("start", "end", "step")]
-    steps = ("0", "-1", "x", "1e30", "0.0001", "0.001", "1.5", "1m", "1h", "90s", "NaN", "inf", "9223372037", "1m1m")
+    steps = (
+        "0",
+        "+nan",
+        "0x1p1",
+        "-1",
+        "x",
+        "1e30",
+        "0.0001",
+        "0.001",
+        "1.5",
+        "1m",
+        "1h",
+        "90s",
+        "NaN",
+        "inf",
+        "9223372037",
+        "1m1m",
+    )
     rows += [_range("vector(1)", step=s, end=str(T0 + 5)) for s in steps]
     rows += [_range("vector(1)", start=str(END), end=str(T0)), _range("vector(1)", start="x"), _range("1", end="y")]
     rows += [_range("1", start=str(T0), end=str(T0 + n), step="1") for n in (10_999, 11_000, 11_001)]

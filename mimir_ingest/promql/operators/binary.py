@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mimir_ingest.errors import QueryError
 from mimir_ingest.kernels import go_math
 from mimir_ingest.kernels.native_pairs import NEGATE, apply_factors
 from mimir_ingest.promql.native import columns_of, run_items, workspaces
@@ -59,6 +60,8 @@ def apply_binary(evaluation: Evaluation, node: Binary, steps: Steps) -> VectorBl
     run = functools.partial(compute, run=evaluation.map_cells)
     left_vector, right_vector = isinstance(lhs, VectorBlock), isinstance(rhs, VectorBlock)
     if not left_vector and not right_vector:
+        if node.op in TRIM_OPERATORS:
+            raise QueryError(f'operator "{node.op}" not allowed for Scalar operations')
         return run(node.op, lhs, rhs)[0] if node.op in _ARITHMETIC else run(node.op, lhs, rhs)[1].astype(float)
     if left_vector and right_vector:
         if node.op in SET_OPERATORS:

@@ -33,6 +33,16 @@ def test_the_four_kinds_of_results_have_their_types(target: EngineTarget) -> Non
     assert (matrix.timestamps.tolist(), matrix.values.tolist()) == ([0, 10_000, 20_000], [2.0, 2.0, 2.0])
 
 
+@pytest.mark.parametrize("op", ["</", ">/"])
+def test_numbers_cannot_be_trimmed(target: EngineTarget, op: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        target.query(f"1 {op} (2)", 0, 0, 0)
+    assert (caught.value.message, caught.value.http_status) == (
+        f'operator "{op}" not allowed for Scalar operations',
+        422,
+    )
+
+
 @pytest.mark.parametrize("query", ["m_total", "rate(m_total[1m])", "sum(m_total)", "m_total + m_total", "m_total @ 9"])
 def test_too_many_samples_are_refused(target: EngineTarget, query: str) -> None:
     """With Prometheus's text, and the same query passes under a higher limit."""
