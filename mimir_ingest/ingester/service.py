@@ -49,12 +49,12 @@ from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.obs.metrics import IngesterMetrics
 from mimir_ingest.obs.tenant_metrics import MetricGroups
 from mimir_ingest.tsdb.block_meta import MetaFile
+from mimir_ingest.tsdb.small_reads import FEW_SERIES
 from mimir_ingest.wire.record import RecordSettings
 from partitions.ring import PartitionRing
 
 _Answer = TypeVar("_Answer")
 
-_FEW_SERIES = 32
 _FEW_PARTITIONS = 4
 """What is read on the event loop. why: so little takes at most 1 ms, and going to a thread and back 0.1 to 0.3 ms."""
 
@@ -284,7 +284,7 @@ class Ingester:
                 state = state_of(consumer)
                 next_offset = state.next_offset
                 view = state.view_now(tenant, matchers)
-                found = None if view is None else view.find_few(matchers, _FEW_SERIES)
+                found = None if view is None else view.find_few(FEW_SERIES)
                 if view is None or found is None:
                     return None
                 ready.append((next_offset, view, found, released_cut(consumer, tenant)))

@@ -191,3 +191,55 @@ def gather_pairs(refs, pair_starts, pairs, offsets_out, pairs_out):
             written += 1
         offsets_out[i + 1] = written
     return written
+
+
+@kernel(i64(i64_in, i64_in, i32_in, i64, i64_in, i32_in, i64, i64, i32_out))
+def match_few(wanted, posting_starts, postings, indexed, pair_starts, pairs, series_count, most, refs_out):
+    """Find the series that have all pairs `wanted`, without looking at more than a few.
+
+    Parameters
+    ----------
+    wanted : int64[k]
+        At least one pair.
+    posting_starts, postings : int64[p + 1], int32[...]
+        As `build_postings` makes them of the first `indexed` series; they may lack the newest pairs.
+    series_count : int64
+        Series to look at; those from `indexed` on are scanned.
+    most : int64
+        The shortest list of postings may be as long.
+    refs_out : int32[room], written, ascending
+
+    Returns
+    -------
+    int64
+        Series found, -1 if they or the list to go through are too many.
+    """
+    driver, shortest = wanted[0], most + 1
+    for k in range(len(wanted)):
+        pair = wanted[k]
+        size = posting_starts[pair + 1] - posting_starts[pair] if pair < len(posting_starts) - 1 else 0
+        if size < shortest:
+            driver, shortest = pair, size
+    if shortest > most:
+        return -1
+    found = 0
+    first = posting_starts[driver] if driver < len(posting_starts) - 1 else 0
+    for i in range(shortest + max(0, series_count - indexed)):
+        ref = np.int64(postings[first + i]) if i < shortest else indexed + i - shortest
+        if ref >= series_count:
+            continue
+        low, high = pair_starts[ref], pair_starts[ref + 1]
+        has_all = True
+        for k in range(len(wanted)):
+            at = low
+            while at < high and pairs[at] != wanted[k]:
+                at += 1
+            if at == high:
+                has_all = False
+                break
+        if has_all:
+            if found == len(refs_out):
+                return -1
+            refs_out[found] = ref
+            found += 1
+    return found

@@ -24,13 +24,13 @@ class HeadView:
     parts: tuple[tuple[TableView, tuple[Segment, ...], Staged, int], ...]
     """Oldest first: (table, segments, staged samples, time before which the part serves)."""
 
-    def find_few(self, matchers: Sequence[Matcher], most: int) -> list[np.ndarray] | None:
+    def find_few(self, most: int) -> list[np.ndarray] | None:
         """Return the matching series of each part, if at most `most` and quick to find and to read, else None."""
         if any(len(staged.refs) > _FEW_STAGED or staged.histograms for _, _, staged, _ in self.parts):
             return None
         found: list[np.ndarray] = []
         for table, *_ in self.parts:
-            refs = table.find_few(matchers, most)
+            refs = table.find_few(most)
             if refs is None:
                 return None
             found.append(refs)
@@ -60,7 +60,9 @@ class HeadView:
                 continue
             read = read_series(touched, staged, refs, table.series_count, start_ms, end, budget=budget)
             filled = read.filled
-            if len(filled):
+            if len(filled) == len(refs):
+                answers.append(read.with_hints().whole(table.frame(refs)))
+            elif len(filled):
                 answers.append(read.with_hints().of(filled, table.frame(refs[filled])))
         return answers
 

@@ -23,15 +23,13 @@ from mimir_ingest.tsdb.histogram_segment import HistogramSegment, StagedHistogra
 from mimir_ingest.tsdb.histogram_segment import rewrite as rewrite_histograms
 from mimir_ingest.tsdb.histogram_segment import seal as seal_histograms
 from mimir_ingest.tsdb.pieces import PickedChunks, PickedSamples, Pieces, checked, concatenated
+from mimir_ingest.tsdb.small_reads import FEW_SERIES, read_few
 
 CHUNK_SAMPLES = 180
 """why: 120 is Prometheus's target; series of 121 to 180 samples stay in one chunk and save 16 bytes."""
 
 MIN_MS, MAX_MS = -(1 << 63), (1 << 63) - 1
 """An unbounded range of time."""
-
-_COMPARED_REFS = 4
-"""why: comparing takes a tenth of the pass over three columns that finds any number of refs."""
 
 _SLICE_SAMPLES = 1 << 20
 """why: bounds the decoded columns of a merge to about 50 MB, whatever the segments' size."""
@@ -184,6 +182,10 @@ class FoundSamples:
         counts = np.diff(self.offsets)
         return np.flatnonzero(counts if self.histograms is None else counts + np.diff(self.histograms.offsets))
 
+    def whole(self, labels: LabelFrame) -> SeriesSamples:
+        """Return all series, whose label sets are given."""
+        return SeriesSamples(labels, self.offsets, self.timestamps, self.values, self.histograms)
+
     def of(self, filled: np.ndarray, labels: LabelFrame) -> SeriesSamples:
         """Return the series `filled`, whose label sets are given."""
         histograms = self.histograms
@@ -216,6 +218,8 @@ def read_series(
     """Return the samples of both kinds (arguments: `read_samples`); of equal timestamps the float stays."""
     offsets, ts, values = read_samples(segments, staged, refs, series_count, start_ms, end_ms, rank, budget)
     sealed = [s.histograms for s in segments if s.histograms is not None]
+    if not sealed and not staged.histograms:
+        return FoundSamples(offsets, ts, values, None)
     histograms = read_histograms(sealed, staged.histograms, refs, start_ms, end_ms, rank, budget)
     if histograms is not None:
         histograms = histograms.without_times_of(offsets, ts)
@@ -254,6 +258,10 @@ def read_samples(
     offsets, timestamps, values : int64[n + 1], int64[m] (ms), float64[m]
         Series i of the result has the samples `offsets[i]:offsets[i + 1]`, timestamps strictly ascending.
     """
+    if rank is None and len(refs) <= FEW_SERIES:
+        few = read_few(segments, staged, refs, start_ms, end_ms, budget)
+        if few is not None:
+            return few
     pieces = _pick(segments, staged, refs, series_count, start_ms, end_ms)
     if budget is None:
         return pieces.join(rank)
@@ -295,10 +303,6 @@ def _pick_staged(staged: Staged, refs: np.ndarray, series_count: int, start_ms: 
     m = len(staged.refs)
     if not m or not len(refs):
         return PickedSamples(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
-    if len(refs) <= _COMPARED_REFS:
-        at = np.sort(np.concatenate([np.flatnonzero(staged.refs == ref) for ref in refs]))
-        staged = Staged(staged.refs[at], staged.timestamps[at], staged.values[at])
-        m = len(at)
     position_of = np.full(series_count, -1, np.int32)
     position_of[refs] = np.arange(len(refs), dtype=np.int32)
     where, ts, values = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.float64)

@@ -21,14 +21,18 @@ from mimir_ingest.kernels.label_pairs import (
     count_pairs,
     filter_series,
     gather_pairs,
+    match_few,
     split_pairs,
 )
 from mimir_ingest.model.byte_table import ByteTable, grown
 from mimir_ingest.model.labels import LabelFrame, get_uvarint, put_uvarint
 from mimir_ingest.model.matchers import Matcher, MatchType
 
-_UNINDEXED_SERIES = 4096
-"""why: scanning 4,096 series' pairs costs about 0.1 ms, less than building postings for them."""
+_UNINDEXED_SERIES, _UNINDEXED_SHARE = 1024, 32
+"""why: scanning 1,024 series' pairs, or a 32nd of what is indexed, costs little beside a query; to build postings again
+for each 32nd that comes costs 1 microsecond a series."""
+_FEW_POSTINGS = 2048
+"""why: so many series are looked through in 0.1 ms."""
 
 _FILTER_MATCHERS = 63
 """Matchers of one pass: bits of a word."""
@@ -43,6 +47,10 @@ class Postings:
     """int64[pairs + 1]."""
     refs: np.ndarray
     """int32[...]: pair p is in `refs[starts[p]:starts[p + 1]]`, ascending."""
+
+    def leave_out_many(self, series_count: int) -> bool:
+        """Whether so many of a table's series are not indexed that scanning them would take long."""
+        return series_count - self.series_count > max(_UNINDEXED_SERIES, self.series_count // _UNINDEXED_SHARE)
 
     def count(self, pairs: np.ndarray) -> int:
         """Return how many entries the pairs have together."""
@@ -76,6 +84,8 @@ class SeriesTable:
         self._series_pair_starts = np.zeros(64, np.int64)
         self._series_pairs = np.empty(0, np.int32)
         self._cache = _ReaderCache()
+        self._views: dict[tuple[Matcher, ...], TableView] = {}
+        """Of the table as it stands, by matchers."""
 
     @property
     def count(self) -> int:
@@ -107,6 +117,7 @@ class SeriesTable:
     def intern(self, labels: np.ndarray, starts: np.ndarray, ends: np.ndarray, hashes: np.ndarray) -> np.ndarray:
         """Return int32[n], the refs of `labels[starts[i]:ends[i]]` (checked); new series are added in order."""
         first = self.series.count
+        self._views = {}
         refs = self.series.intern(labels, starts, ends, hashes)
         if self.series.count > first:
             self._intern_pairs(first)
@@ -143,6 +154,16 @@ class SeriesTable:
 
     def view(self, matchers: Iterable[Matcher] = ()) -> TableView:
         """Return what readers need, with the matchers' names and equal pairs already looked up."""
+        key = tuple(matchers)
+        view = self._views.get(key)
+        if view is None:
+            view = self._make_view(key)
+            if len(self._views) >= _MOST_VIEWS:
+                self._views = {}
+            self._views[key] = view
+        return view
+
+    def _make_view(self, matchers: tuple[Matcher, ...]) -> TableView:
         names: dict[str, int] = {}
         pairs: dict[tuple[str, str], int] = {}
         for matcher in matchers:
@@ -151,6 +172,9 @@ class SeriesTable:
                 pair = _find_text(self._pairs, name + _prefixed(matcher.value))
                 pairs[matcher.name, matcher.value] = pair
             names[matcher.name] = int(self._pair_name[pair]) if pair >= 0 else _find_text(self._names, name)
+        wanted = None
+        if matchers and all(m.type is MatchType.EQUAL and m.value for m in matchers):
+            wanted = np.array([pairs[m.name, m.value] for m in matchers], np.int64)
         return TableView(
             series_count=self.series.count,
             pair_count=self._pairs.count,
@@ -168,13 +192,16 @@ class SeriesTable:
             cache=self._cache,
             found_names=names,
             found_pairs=pairs,
+            wanted=wanted,
         )
 
 
+_MOST_VIEWS = 128
+"""why: panels ask the same again and again, and a view takes 10 microseconds to make."""
 _FEW_PAIRS = 64
 """why: making columns of codes costs 0.1 ms before the first pair, and looking up a pair 2 microseconds."""
-_FEW_REFS, _MOST_FRAMES = 4, 128
-"""why: panels ask for the same few series again and again; putting their labels together takes 0.05 ms."""
+_FEW_REFS, _MOST_FRAMES = 32, 128
+"""why: panels ask for the same few series again and again; putting the labels of one together takes 0.05 ms."""
 _DENSE_PAIRS = 32
 """why: sorting n numbers costs about 30 times as much as passing over them, measured at 10,000."""
 
@@ -230,6 +257,8 @@ class TableView:
     cache: _ReaderCache
     found_names: dict[str, int]
     found_pairs: dict[tuple[str, str], int]
+    wanted: np.ndarray | None
+    """int64[k]: the pairs, -1 for an unknown one, where the matchers are equalities with what is not empty."""
 
     def select(self, matchers: Sequence[Matcher]) -> np.ndarray:
         """Return int32[n], ascending: the series that satisfy all matchers."""
@@ -260,38 +289,25 @@ class TableView:
             candidates = self._filter(candidates, sets[i : i + _FILTER_MATCHERS])
         return candidates
 
-    def find_few(self, matchers: Sequence[Matcher], most: int) -> np.ndarray | None:
+    def find_few(self, most: int) -> np.ndarray | None:
         """Return what `select` does, if that are at most `most` series and equalities lead to them at once, else None.
 
-        Takes some hundredths of a millisecond, whatever the size of the table.
+        Takes at most a tenth of a millisecond, whatever the size of the table.
         """
-        if not matchers or not all(m.type is MatchType.EQUAL and m.value for m in matchers):
+        wanted = self.wanted
+        if wanted is None:
             return None
-        wanted = {self.found_pairs[m.name, m.value] for m in matchers}
-        if min(wanted) < 0:
+        if wanted.min() < 0:
             return np.empty(0, np.int32)
         postings = self.cache.postings
         indexed = min(postings.series_count, self.series_count)
-        if self.series_count - indexed > _UNINDEXED_SERIES:
+        if postings.leave_out_many(self.series_count):
             return None
-        lists = {pair: postings.of(pair) for pair in wanted}
-        driver = min(lists, key=lambda pair: len(lists[pair]))
-        if len(lists[driver]) > most:
-            return None
-        known = lists[driver].tolist()
-        starts = self.series_pair_starts
-        if indexed < self.series_count:
-            rest = np.flatnonzero(self.series_pairs[starts[indexed] : starts[self.series_count]] == driver)
-            bounds = starts[indexed : self.series_count + 1]
-            known += (np.searchsorted(bounds, rest + starts[indexed], "right") - 1 + indexed).tolist()
-        if len(known) > most:
-            return None
-        found = [
-            ref
-            for ref in known
-            if ref < self.series_count and wanted.issubset(self.series_pairs[starts[ref] : starts[ref + 1]].tolist())
-        ]
-        return np.array(found, np.int32)
+        refs = np.empty(most, np.int32)
+        lists = postings.starts, postings.refs, indexed
+        columns = self.series_pair_starts, self.series_pairs, self.series_count
+        found = match_few(wanted, *lists, *columns, _FEW_POSTINGS, refs)
+        return None if found < 0 else refs[:found]
 
     def _accepted_pairs(self, matcher: Matcher, name: int) -> np.ndarray:
         """Return int64[n]: the pairs of the matcher's name whose value it accepts."""
@@ -329,7 +345,7 @@ class TableView:
 
     def _postings(self) -> Postings:
         postings = self.cache.postings
-        if self.series_count - postings.series_count <= max(_UNINDEXED_SERIES, postings.series_count // 4):
+        if not postings.leave_out_many(self.series_count):
             return postings
         starts = np.zeros(self.pair_count + 1, np.int64)
         refs = np.empty(int(self.series_pair_starts[self.series_count]), np.int32)
@@ -371,12 +387,16 @@ class TableView:
         pairs = np.empty(int(sizes.sum()), np.int32)
         offsets = np.empty(len(refs) + 1, np.int64)
         gather_pairs(refs, self.series_pair_starts, self.series_pairs, offsets, pairs)
+        frame = self._frame(offsets, pairs)
+        if key:
+            self.cache.keep_frame(key, frame)
+        return frame
+
+    def _frame(self, offsets: np.ndarray, pairs: np.ndarray) -> LabelFrame:
+        """Return the label sets of series: series i has the pairs `pairs[offsets[i]:offsets[i + 1]]`."""
         if len(pairs) <= _FEW_PAIRS:
             found = [(self.name(int(self.pair_name[pair])), self.value(pair)) for pair in pairs.tolist()]
-            frame = LabelFrame.from_dicts([dict(found[a:b]) for a, b in itertools.pairwise(offsets.tolist())])
-            if key:
-                self.cache.keep_frame(key, frame)
-            return frame
+            return LabelFrame.from_dicts([dict(found[a:b]) for a, b in itertools.pairwise(offsets.tolist())])
         if len(pairs) * _DENSE_PAIRS < self.pair_count:
             used, at = np.unique(pairs, return_inverse=True)
         else:

@@ -73,3 +73,12 @@ def filter_series(refs, series, accepted, constrained, required, absent_accepted
         if not wanted:
             kept.append(ref)
     return kept
+
+
+def match_few(
+    series: list[list[int]], indexed: int, count: int, wanted: list[int], most: int, room: int
+) -> list[int] | None:
+    """Of the first `count` series those with all pairs; None if they, or those to look through, are too many."""
+    shortest = min(sum(pair in pairs for pairs in series[:indexed]) for pair in wanted)
+    found = [r for r, pairs in enumerate(series[:count]) if set(wanted) <= set(pairs)]
+    return None if shortest > most or len(found) > room else found

@@ -15,6 +15,7 @@ from mimir_ingest.kernels.label_pairs import (
     count_pairs,
     filter_series,
     gather_pairs,
+    match_few,
     split_pairs,
 )
 from mimir_ingest.model.labels import encode_label_bytes
@@ -93,3 +94,30 @@ def test_filtering_keeps_what_satisfies_every_matcher(series, accepted, constrai
     offsets, gathered = np.empty(len(refs) + 1, np.int64), np.empty(sum(len(series[r]) for r in refs), np.int32)
     assert gather_pairs(np.array(refs, np.int32), starts, pairs, offsets, gathered) == len(gathered)
     assert [gathered[a:b].tolist() for a, b in itertools.pairwise(offsets)] == [series[r] for r in refs]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    SERIES,
+    st.integers(0, 12),
+    st.integers(0, 13),
+    st.lists(st.integers(0, 9), min_size=1, max_size=3, unique=True),
+    st.integers(0, 4),
+    st.integers(1, 5),
+)
+def test_few_series_with_all_pairs_are_found_behind_the_shortest_list_and_where_nothing_is_indexed(
+    series, indexed, count, wanted, most, room
+):
+    indexed, count = min(indexed, len(series)), min(count, len(series))
+    pair_starts = np.cumsum([0, *map(len, series)], dtype=np.int64)
+    pairs = np.array([p for one in series for p in one], np.int32)
+    # Postings know the pairs that there were when they were made.
+    known = max((p for one in series[:indexed] for p in one), default=-1) + 1
+    posting_starts, postings = np.zeros(known + 1, np.int64), np.empty(int(pair_starts[indexed]), np.int32)
+    build_postings(pair_starts, pairs, indexed, posting_starts, postings)
+    refs = np.empty(room, np.int32)
+    seen = min(indexed, count)
+    lists = np.array(wanted, np.int64), posting_starts, postings, seen
+    found = match_few(*lists, pair_starts, pairs, count, most, refs)
+    expected = plain.match_few(series, indexed, count, wanted, most, room)
+    assert (None if found < 0 else refs[:found].tolist()) == expected

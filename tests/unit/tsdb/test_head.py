@@ -160,7 +160,7 @@ def test_matchers_select_what_they_match_one_by_one(rows, matchers):
     frames = head.view(matchers).label_frames(matchers, 0, 10)
     assert {tuple(sorted(d.items())) for f in frames for d in f.to_dicts()} == wanted
     assert not head.view(matchers).label_frames(matchers, 2, 10)
-    few = head.view(matchers).find_few(matchers, 1)
+    few = head.view(matchers).find_few(1)
     if few is not None:
         assert len(wanted) <= 1
         answers = head.view(matchers).select(matchers, *FOREVER, found=few)
@@ -181,11 +181,11 @@ def test_postings_answer_like_the_scan_of_what_they_do_not_cover():
             assert {dict(k)["i"] for k in contents(head, matchers)} == wanted
         for i in (7, 4000, head.table.count - 1):
             matchers = [Matcher(MatchType.EQUAL, "i", str(i)), Matcher(MatchType.EQUAL, "__name__", "m")]
-            (found,) = head.view(matchers).find_few(matchers, 32)
+            (found,) = head.view(matchers).find_few(32)
             assert found.tolist() == [i]
         matchers.append(Matcher(MatchType.EQUAL, "mod", str((i + 1) % 7)))
-        assert [len(found) for found in head.view(matchers).find_few(matchers, 32)] == [0]
-        assert head.view(matchers[1:]).find_few(matchers[1:], 32) is None
+        assert [len(found) for found in head.view(matchers).find_few(32)] == [0]
+        assert head.view(matchers[1:]).find_few(32) is None
 
 
 @pytest.mark.parametrize("refs", [[3], [0, 2], [1, 2, 3, 5], [0, 1, 2, 3, 4, 5], [6]])

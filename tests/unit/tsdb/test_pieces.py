@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mimir_ingest.tsdb import pieces
+from mimir_ingest.tsdb import pieces, segment
 from mimir_ingest.tsdb.segment import Staged, build_segment, read_samples
 
 SERIES = 40
@@ -37,6 +37,7 @@ def test_parts_give_what_one_read_gives(stored, monkeypatch, start_ms, end_ms, s
     join_into = pieces.Pieces._join_into
     monkeypatch.setattr(pieces.Pieces, "_join_into", lambda *args: joined.append(1) or join_into(*args))
     monkeypatch.setattr(pieces, "_PART_SAMPLES", 100)
+    monkeypatch.setattr(segment, "FEW_SERIES", 0)
     in_parts = read_samples(segments, staged, refs, SERIES, start_ms, end_ms)
     for expected, got in zip(whole, in_parts, strict=True):
         np.testing.assert_array_equal(got, expected)
