@@ -1,7 +1,7 @@
 """Compile kernel modules, or load them from the cache, with a callback for progress.
 
 Modules that have nothing in the cache are compiled in processes of their own first, as many at a time as there are
-processors; then all are imported here. Some are not needed to start (`_jit.DEFERRED`).
+processors, long ones first so that no processor idles at the end; then all are imported here. Some are not needed to start (`_jit.DEFERRED`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import pkgutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 
 import mimir_ingest.kernels as package
 from mimir_ingest.kernels._jit import Deferred, has_cache, is_deferred
@@ -49,7 +50,7 @@ def warm(progress: Progress | None = None, *, names: Sequence[str]) -> int:
 
     `progress(module, done, total)` is called after each module. Returns the number of modules.
     """
-    cold = [name for name in names if not has_cache(name)]
+    cold = sorted((name for name in names if not has_cache(name)), key=_source_size, reverse=True)
     done = 0
 
     def ready(name: str) -> None:
@@ -68,3 +69,8 @@ def warm(progress: Progress | None = None, *, names: Sequence[str]) -> int:
         if name not in cold or len(cold) == 1:
             ready(name)
     return len(names)
+
+
+def _source_size(name: str) -> int:
+    """Bytes of a kernel module's source, which foretell how long it compiles."""
+    return Path(package.__path__[0], f"{name}.py").stat().st_size
