@@ -27,6 +27,9 @@ _FARTHEST_MS = (1 << 63) - (1 << 54)
 MAX_POINTS = 11_000
 """Prometheus's bound on steps of a range query."""
 
+MAX_PARAMETERS = 10_000
+"""Of a query string or a form. Source: Go's `net/url`, whose `urlmaxqueryparams` this is."""
+
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII)
 _GO_TIME_EXTREMES = {
     "-292273086-05-16T16:47:06Z": MIN_TIME_MS,
@@ -93,8 +96,10 @@ def parse_limit(text: str) -> int:
 def parse_form(data: bytes) -> Iterator[tuple[str, str]]:
     """Give the pairs of a query string or form; those that Go's `url.ParseQuery` refuses are left out.
 
-    Bytes that are no UTF-8 become lone surrogates.
+    Of more than `MAX_PARAMETERS` none is given. Bytes that are no UTF-8 become lone surrogates.
     """
+    if data.count(b"&") >= MAX_PARAMETERS:
+        return
     for pair in data.split(b"&"):
         if not pair or b";" in pair or (b"%" in pair and _BAD_ESCAPE.search(pair)):
             continue

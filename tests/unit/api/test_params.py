@@ -1,7 +1,12 @@
 """Times and durations follow the API's grammar."""
 
-import pytest
+import threading
+from unittest import mock
 
+import pytest
+from fastapi import Request
+
+from mimir_ingest.api import query_routes
 from mimir_ingest.api.params import Params, parse_duration, parse_time, range_params
 from mimir_ingest.errors import QueryError
 
@@ -64,3 +69,41 @@ def test_values_of_the_body_stand_before_the_url_s():
     params = Params.parse(b"match[]=a&query=x", b"match[]=b&query=y")
     assert params.get("query") == "y"
     assert params.all("match[]") == ["b", "a"]
+
+
+def test_as_many_parameters_as_go_takes_are_read_and_of_more_none():
+    assert Params.parse(b"&".join([b"a=b"] * 10_000)).all("a") == ["b"] * 10_000
+    assert Params.parse(b"&".join([b"a=b"] * 10_001)).values == {}
+
+
+async def form_answer(body: bytes) -> tuple[Params, int]:
+    """Return the parameters of a form, and the thread that read them."""
+    threads = []
+
+    class Spied(Params):
+        @classmethod
+        def parse(cls, query_string: bytes, body: bytes = b"") -> Params:
+            threads.append(threading.get_ident())
+            return Params.parse(query_string, body)
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"a=1", "headers": headers}
+    with mock.patch.object(query_routes, "Params", Spied):
+        return await query_routes.read_params(Request(scope, receive)), threads[0]
+
+
+async def test_a_long_form_is_read_off_the_event_loop():
+    here = threading.get_ident()
+    long, short = b"a=" + b"%41" * 50_000, b"a=%41"
+    assert await form_answer(short) == (Params({"a": ["A", "1"]}), here)
+    params, thread = await form_answer(long)
+    assert params.values == {"a": ["A" * 50_000, "1"]}
+    assert thread != here
+
+
+async def test_more_parameters_than_go_takes_are_a_400():
+    with pytest.raises(QueryError, match="number of URL query parameters exceeded limit"):
+        await form_answer(b"&" * 10_000)
