@@ -1,7 +1,8 @@
 """Compile kernel modules, or load them from the cache, with a callback for progress.
 
 Modules that have nothing in the cache are compiled in processes of their own first, as many at a time as there are
-processors, long ones first so that no processor idles at the end; then all are imported here. Some are not needed to start (`_jit.DEFERRED`).
+processors, long ones first so that no processor idles at the end; then all are imported here. Some are not needed to
+start (`_jit.DEFERRED`).
 """
 
 from __future__ import annotations
