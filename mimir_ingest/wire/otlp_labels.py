@@ -152,9 +152,14 @@ def attribute_texts(attributes: Iterable[KeyValue]) -> dict[str, str]:
 
 
 def joined_labels(settings: OtlpSettings, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return attributes as labels; values of attributes that become the same label are joined by `;`, by key."""
+    """Return attributes as labels; values of attributes that become the same label are joined by `;`, by key.
+
+    One that is called `__name__` is none of them.
+    """
     labels: dict[str, str] = {}
     for key, value in sorted(pairs, key=_key):
+        if key == METRIC_NAME:
+            continue
         name = settings.label_name(key)
         held = labels.get(name)
         labels[name] = f"{held};{value}" if held else value
@@ -166,23 +171,21 @@ def _key(pair: tuple[str, str]) -> str:
 
 
 def promoted_labels(settings: OtlpSettings, resource: Mapping[str, str]) -> dict[str, str]:
-    """Return the labels that the tenant promotes from resource attributes. Raises UnusableName."""
-    labels: dict[str, str] = {}
-    for key, value in resource.items():
-        if key in settings.promote_resource_attributes:
-            labels.setdefault(settings.label_name(key), value)
-    return labels
+    """Return the labels that the tenant promotes from resource attributes; of equal ones the last counts.
+
+    Raises UnusableName.
+    """
+    promoted = settings.promote_resource_attributes - {METRIC_NAME}
+    return {settings.label_name(key): value for key, value in resource.items() if key in promoted}
 
 
 def identity_labels(resource: Mapping[str, str]) -> dict[str, str]:
-    """Return `job` and `instance`, as far as the resource says."""
-    labels: dict[str, str] = {}
-    if SERVICE_NAME in resource:
-        name = resource[SERVICE_NAME]
-        labels["job"] = f"{resource[SERVICE_NAMESPACE]}/{name}" if SERVICE_NAMESPACE in resource else name
-    if SERVICE_INSTANCE in resource:
-        labels["instance"] = resource[SERVICE_INSTANCE]
-    return labels
+    """Return `job` and `instance`, as far as the resource says; what is empty says nothing."""
+    job = resource.get(SERVICE_NAME, "")
+    if SERVICE_NAME in resource and SERVICE_NAMESPACE in resource:
+        job = f"{resource[SERVICE_NAMESPACE]}/{job}"
+    labels = {"job": job, "instance": resource.get(SERVICE_INSTANCE, "")}
+    return {name: value for name, value in labels.items() if value}
 
 
 def info_labels(settings: OtlpSettings, resource: Mapping[str, str]) -> LabelSet | None:

@@ -169,7 +169,7 @@ def _exemplar_labels(exemplar: pb.Exemplar) -> bytes:
     }
     attributes = [(pair.key, value_text(pair.value)) for pair in exemplar.filtered_attributes]
     if sum(len(name) + len(value) for name, value in (*labels.items(), *attributes)) <= MAX_EXEMPLAR_RUNES:
-        labels |= attributes
+        labels |= {name: value for name, value in attributes if value}
     return encode_label_bytes(labels)
 
 

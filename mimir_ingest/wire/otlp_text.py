@@ -52,7 +52,8 @@ def _json(value: AnyValue) -> str:
         case "string_value":
             return _quoted(value.string_value)
         case "bytes_value":
-            return f'"{base64.b64encode(value.bytes_value).decode()}"'
+            # Go's copy of no bytes is nil, and that is null.
+            return f'"{base64.b64encode(value.bytes_value).decode()}"' if value.bytes_value else "null"
         case "double_value":
             if not math.isfinite(value.double_value):
                 raise _NoJson

@@ -1,8 +1,22 @@
-"""Prometheus's own OTLP receiver is the judge of names, labels, values, native histograms and exemplars."""
+"""Prometheus's own OTLP receiver is the judge of names, labels, values, native histograms and exemplars.
+
+Where the two differ on purpose, the requests leave it out:
+
+| case | here | why |
+| --- | --- | --- |
+| a metric without data points | a conversion error | spec 8.9: "empty data points ... metric dropped" |
+| a request with a conversion error | the rest is stored | spec 8.9: "the convertible rest is ingested" |
+| exemplars of a point without a value | kept | spec 8.9 excepts only gauges and summaries |
+| scale over 8 with gaps between buckets | buckets hold what lies within them | Prometheus misplaces some of them |
+| `ütotal` of a counter, unescaped | the whole character in front of `total` goes | Prometheus leaves half of it |
+| -0 | -0 | Prometheus's remote read leaves out zeros |
+| start times | zeros within five minutes | spec 8.9; tests/integration/test_otlp_sdk.py |
+"""
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +29,7 @@ from mimir_ingest.wire.otlp_labels import OtlpSettings
 from mimir_ingest.wire.otlp_names import STRATEGIES
 from tests.support import otlp_corpus as corpus
 from tests.support.histograms import STALE_BITS, Row, as_rows, bits
+from tests.support.otlp_random import NUMBER, RandomOtlp, numbers
 from tests.support.prometheus import run_prometheus
 from tests.support.protobuf_schema import ReadResponse
 from tests.support.remote_read import RE, bits_of, compressed, labels_of, read_request
@@ -22,6 +37,8 @@ from tests.support.remote_read import RE, bits_of, compressed, labels_of, read_r
 pytestmark = pytest.mark.peer
 
 _PROMOTED = ("host.name", "cloud.region", "_odd", "9")
+_COLLIDING = (*_PROMOTED, "a.b", "a_b", "job", "le", "__x", "__name__", "x y", "service.name")
+RANDOM_REQUESTS = 80
 SETTINGS = {
     **{strategy: OtlpSettings(strategy=strategy) for strategy in STRATEGIES},
     "everything promoted": OtlpSettings(
@@ -32,8 +49,24 @@ SETTINGS = {
         label_name_underscore_sanitization=False,
         label_name_preserve_multiple_underscores=False,
     ),
-    "deltas": OtlpSettings(native_delta_ingestion=True, strategy="NoUTF8EscapingWithSuffixes"),
+    "deltas": OtlpSettings(
+        native_delta_ingestion=True,
+        strategy="UnderscoreEscapingWithSuffixes",
+        promote_resource_attributes=frozenset(_COLLIDING),
+        promote_scope_metadata=True,
+        convert_histograms_to_nhcb=True,
+        label_name_preserve_multiple_underscores=False,
+    ),
+    "deltas untranslated": OtlpSettings(
+        native_delta_ingestion=True,
+        strategy="NoTranslation",
+        promote_resource_attributes=frozenset(_COLLIDING),
+        keep_identifying_resource_attributes=True,
+    ),
 }
+
+
+_EMPTY_POINTS = re.compile(r"empty data points\. .*? is dropped")
 
 
 def _configuration(settings: OtlpSettings) -> str:
@@ -56,7 +89,8 @@ def test_every_request_becomes_the_series_that_prometheus_makes_of_it(
     name: str, prometheus_bin: Path, tmp_path: Path
 ) -> None:
     settings = SETTINGS[name]
-    requests = list(itertools.chain(corpus.names(), corpus.labels(), corpus.types(), corpus.unusable()))
+    written = list(itertools.chain(corpus.names(), corpus.labels(), corpus.types(), corpus.unusable()))
+    made = list(RandomOtlp(list(SETTINGS).index(name)).requests(RANDOM_REQUESTS))
     features = "exemplar-storage" + (",otlp-native-delta-ingestion" if settings.native_delta_ingestion else "")
     flags = (
         "--web.enable-otlp-receiver",
@@ -64,20 +98,24 @@ def test_every_request_becomes_the_series_that_prometheus_makes_of_it(
         "--storage.tsdb.retention.time=100y",
     )
     config = (
-        _configuration(settings) + "storage: {tsdb: {out_of_order_time_window: 1d}, exemplars: {max_exemplars: 1000}}\n"
+        _configuration(settings)
+        + "storage: {tsdb: {out_of_order_time_window: 1d}, exemplars: {max_exemplars: 10000}}\n"
     )
     ours: Counter[object] = Counter()
     exemplars = set()
+    left_out: set[str] = set()
     with run_prometheus(prometheus_bin, tmp_path, *flags, config=config) as client:
-        for request in requests:
+        for request in (*written, *made):
             body = request.SerializeToString()
             answer = client.post(
                 "/api/v1/otlp/v1/metrics", content=body, headers={"Content-Type": "application/x-protobuf"}
             )
             write = otlp.decode(body, settings, json=False)
-            # A metric without points is an error in Mimir, not in Prometheus.
-            error = (write.data_points.error or "").removesuffix("empty data points. no.points is dropped")
-            assert (error not in ("", "otlp parse error: ")) == (answer.status_code != 200), (request, answer.text)
+            error = _EMPTY_POINTS.sub("", (write.data_points.error or "").removeprefix("otlp parse error: "))
+            assert bool(error.strip()) == (answer.status_code != 200), (request, answer.text)
+            if error.strip() and request not in written:
+                left_out |= numbers(request)
+                continue
             ours.update(_samples(write.batch))
             exemplars |= _exemplars(write.batch)
         theirs = _stored(client)
@@ -89,12 +127,14 @@ def test_every_request_becomes_the_series_that_prometheus_makes_of_it(
                 "end": corpus.NOW_MS / 1000 + 3600,
             },
         ).json()["data"]
+    theirs = {one for one in theirs if dict(one[0]).get(NUMBER) not in left_out}
     assert sorted(map(str, set(ours) - theirs)) == []
     assert sorted(map(str, theirs - set(ours))) == []
     found = {
         (frozenset(one["seriesLabels"].items()), float(e["value"]), frozenset(e["labels"].items()))
         for one in told
         for e in one["exemplars"]
+        if one["seriesLabels"].get(NUMBER) not in left_out
     }
     assert exemplars
     assert exemplars == found
@@ -116,7 +156,9 @@ def _samples(batch) -> list[object]:
 
 
 def _comparable(word: int) -> int:
-    """Return one word for all kinds of NaN that are no staleness marker."""
+    """Return one word for all kinds of NaN that are no staleness marker, and one for both zeros."""
+    if word == 1 << 63:
+        return 0
     return (
         0x7FF8000000000001
         if word != STALE_BITS and word & 0x7FF << 52 == 0x7FF << 52 and word << 12 & (1 << 64) - 1

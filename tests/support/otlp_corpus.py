@@ -271,5 +271,5 @@ def unusable() -> Iterable[ExportMetricsServiceRequest]:
     yield request(good, {"name": "no.points", "gauge": {}})
     yield request(good, total("no.temporality", temporality=0))
     yield request(good, total("delta.sum", temporality=DELTA))
-    yield request(good, histogram("delta.histogram", point(count=1, sum=1), temporality=DELTA))
+    yield request(good, histogram("delta.histogram", point(count=1, sum=1, bucketCounts=[1]), temporality=DELTA))
     yield request(good, histogram("coarse", point(scale=-5, count=1, zeroCount=1), kind="exponentialHistogram"))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.metrics.v1.metrics_pb2 import ExponentialHistogramDataPoint
 
+from mimir_ingest.model.labels import decode_label_bytes
 from mimir_ingest.wire import otlp
 from mimir_ingest.wire.otlp_labels import OtlpSettings
 from mimir_ingest.wire.otlp_rows import UnusablePoint, from_exponential
-from tests.support.otlp_corpus import NOW_MS, gauge, histogram, point, request, total
+from tests.support.otlp_corpus import NOW_MS, attributes, gauge, histogram, point, request, total
 
 COUNTS = st.lists(st.sampled_from([0, 0, 1, 2, 1 << 40]), max_size=40)
 
@@ -150,3 +153,39 @@ def test_deltas_are_marked_as_such_and_those_of_counters_say_when_they_began(met
     assert raw.deltas is None
     assert raw.starts is None
     assert raw.metadata.types.tolist() == [0]
+
+
+def labels_of(write) -> list[dict[str, str]]:
+    ends = write.batch.label_offsets.tolist()
+    return [dict(decode_label_bytes(write.batch.labels[a:b].tobytes())) for a, b in itertools.pairwise(ends)]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "resource", "settings", "labels"),
+    [
+        # What the resource does not say, the point may.
+        ({"instance": "a"}, {"service.name": "s", "service.instance.id": ""}, {}, {"instance": "a", "job": "s"}),
+        ({"__name__": "mine"}, {}, {"label_name_preserve_multiple_underscores": False}, {}),
+        ({}, {"a.b": "1", "a_b": "2"}, {"promote_resource_attributes": frozenset({"a.b", "a_b"})}, {"a_b": "2"}),
+        ({"a": [b"", b"\x01"]}, {}, {}, {"a": '[null,"AQ=="]'}),
+    ],
+)  # fmt: skip
+def test_labels_that_only_random_requests_had_found(attributes, resource, settings, labels):
+    message = request(gauge("g"), resource=resource)
+    point_ = message.resource_metrics[0].scope_metrics[0].metrics[0].gauge.data_points[0]
+    for key, value in attributes.items():
+        pair = point_.attributes.add(key=key)
+        if isinstance(value, list):
+            for item in value:
+                pair.value.array_value.values.add(bytes_value=item)
+        else:
+            pair.value.string_value = value
+    found = labels_of(otlp.decode(message.SerializeToString(), OtlpSettings(**settings), json=False))
+    assert found == [{"__name__": "g", **labels}]
+
+
+def test_an_empty_attribute_of_an_exemplar_takes_nothing_away():
+    exemplar = {"asDouble": 1, "traceId": "AQ==", "filteredAttributes": attributes({"trace_id": "", "k": "v"})}
+    body = request(total("t", point(asInt=1, exemplars=[exemplar]))).SerializeToString()
+    held = otlp.decode(body, OtlpSettings(), json=False).batch.exemplars
+    assert decode_label_bytes(held.label_bytes()[0]) == [("k", "v"), ("trace_id", "01")]
