@@ -1,4 +1,4 @@
-"""An HTTP listener: uvicorn around one ASGI application, started and stopped by the composition root.
+"""An HTTP listener for one ASGI application, started and stopped by the composition root.
 
 listen (the port is known) ─► serve an application ─► stop
 """
@@ -6,33 +6,26 @@ listen (the port is known) ─► serve an application ─► stop
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import Iterator
 
-import uvicorn
+import structlog
 
-from mimir_ingest.api.connection import ConnectionLimits, connection_class
+from mimir_ingest.api.connection import Connection, ConnectionLimits, ListenerState
 from mimir_ingest.api.errors import Application
 from mimir_ingest.errors import IngestError
 
 _BACKLOG = 1024
+_LOOK_S = 0.01
+_CANCEL_S = 1.0
+_log = structlog.get_logger()
 
 
 class ListenFailed(IngestError):
     """The address cannot be listened on."""
 
     error_id = "listen-failed"
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the composition root decides when to stop."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class HttpServer:
@@ -63,8 +56,9 @@ class HttpServer:
         self._host, self._port, self._tls, self._flags = host, port, tls, flags
         self._idle_timeout_s, self._graceful_timeout_s = idle_timeout_s, graceful_timeout_s
         self._listener: socket.socket | None = None
-        self._server: _Server | None = None
-        self._task: asyncio.Task | None = None
+        self._server: asyncio.AbstractServer | None = None
+        self._state: ListenerState | None = None
+        self._sweeper: asyncio.Task[None] | None = None
 
     def listen(self) -> int:
         """Take the address; return the port. Connections wait until `serve`. Raises ListenFailed, saying what to do."""
@@ -89,41 +83,49 @@ class HttpServer:
         return listener.getsockname()[1]
 
     async def serve(self, application: Application) -> None:
-        """Answer requests, those that came since `listen` too; return once it does."""
+        """Answer requests, those that came since `listen` too."""
         assert self._listener is not None, "serve comes after listen"
-        config = uvicorn.Config(
-            application,  # type: ignore[arg-type]
-            loop="none",
-            http=connection_class(self._limits),
-            ws="none",
-            interface="asgi3",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=max(1, int(self._idle_timeout_s)),
-            timeout_graceful_shutdown=max(1, int(self._graceful_timeout_s)),
-            backlog=_BACKLOG,
+        state = self._state = ListenerState(
+            application, self._limits, idle_timeout_s=self._idle_timeout_s, tls=self._tls is not None
         )
-        config.load()
-        if self._tls is not None:
-            config.ssl = self._tls
-        self._server = _Server(config)
-        self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http")
-        while not self._server.started and not self._task.done():  # noqa: ASYNC110 - uvicorn has no event for it
-            await asyncio.sleep(0.005)
-        if self._task.done():
-            await self._task
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(state), sock=self._listener, ssl=self._tls, backlog=_BACKLOG
+        )
+        self._sweeper = asyncio.create_task(_sweep(state), name="deadlines of connections")
 
     async def stop(self) -> None:
         """Take no new requests, finish the open ones within the graceful time-out. Idempotent."""
         listener, self._listener = self._listener, None
-        if self._task is None or self._server is None:
-            if listener is not None:
-                listener.close()
+        if listener is None:
             return
-        self._server.should_exit = True
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        self._task = None
+        if self._server is None or self._state is None or self._sweeper is None:
+            listener.close()
+            return
+        self._server.close()
+        listener.close()
+        await _finish(self._state, within_s=self._graceful_timeout_s)
+        self._sweeper.cancel()
+
+
+async def _sweep(state: ListenerState) -> None:
+    while True:
+        await asyncio.sleep(state.sweep_interval_s)
+        state.sweep()
+
+
+async def _finish(state: ListenerState, *, within_s: float) -> None:
+    """Let every connection end; cancel what takes longer than `within_s`."""
+    state.stopping = True
+    for connection in list(state.connections):
+        connection.shutdown()
+    deadline = state.loop.time() + within_s
+    while (state.connections or state.running) and state.loop.time() < deadline:  # noqa: ASYNC110 - two sets
+        await asyncio.sleep(_LOOK_S)
+    tasks = [exchange.task for exchange in state.running if exchange.task is not None]
+    if tasks:
+        _log.warning("requests cancelled: the graceful shutdown took too long", requests=len(tasks))
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_CANCEL_S)
+    for connection in list(state.connections):
+        connection.transport.abort()

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from mimir_ingest.api.connection import MAX_HEAD_BYTES, MAX_HEADERS, ConnectionLimits, JoinedWrites
+from mimir_ingest.api.connection import MAX_HEAD_BYTES, MAX_HEADERS, ConnectionLimits
 from mimir_ingest.api.errors import Answer
 from mimir_ingest.api.server import HttpServer
 
@@ -236,59 +236,3 @@ async def test_a_waiting_client_does_not_hold_up_the_end():
         writer.write(GET)
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
         await asyncio.wait_for(target.server.stop(), PATIENCE_S)
-
-
-class Recorder:
-    """A transport that notes what is sent at once."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-        self.closed = False
-
-    def write(self, data: bytes) -> None:
-        assert not self.closed
-        self.sent.append(data)
-
-    def writelines(self, pieces) -> None:
-        self.write(b"".join(pieces))
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def close(self) -> None:
-        self.closed = True
-
-
-async def test_the_head_of_an_answer_leaves_together_with_its_body():
-    wire = Recorder()
-    answers = JoinedWrites(wire, asyncio.get_running_loop())
-    answers.write(b"head")
-    assert wire.sent == []
-    answers.write(bytes(10_000))
-    assert wire.sent == [b"head" + bytes(10_000)]
-    await asyncio.sleep(0)
-    assert len(wire.sent) == 1
-
-
-async def test_what_nothing_follows_is_sent_in_the_next_round_and_long_pieces_at_once():
-    wire = Recorder()
-    answers = JoinedWrites(wire, asyncio.get_running_loop())
-    answers.write(b"HTTP/1.1 100 Continue")
-    await asyncio.sleep(0)
-    assert wire.sent == [b"HTTP/1.1 100 Continue"]
-    answers.write(bytes(5000))
-    assert wire.sent[1:] == [bytes(5000)]
-
-
-@pytest.mark.parametrize("gone", [False, True])
-async def test_what_is_held_is_sent_before_closing_and_never_after(gone):
-    wire = Recorder()
-    answers = JoinedWrites(wire, asyncio.get_running_loop())
-    answers.write(b"head")
-    if gone:
-        wire.close()
-    answers.close()
-    await asyncio.sleep(0)
-    assert wire.sent == ([] if gone else [b"head"])
-    assert wire.closed
-    assert answers.is_closing()
