@@ -266,8 +266,9 @@ class PartitionConsumer:
             self._metrics.applied(self.partition, state, applied, seconds=self._now_s() - began)
             for tenant, columns in applied.metadata:
                 self._metrics.metadata(tenant, self._metadata.add(tenant, columns, now_s=self._now_s()))
-            for tenant, batch in applied.exemplars:
-                self._metrics.exemplars(batch.exemplar_count, self._exemplars.add(self.partition, tenant, batch))
+            for received in applied.exemplars:
+                taken = self._exemplars.add(self.partition, received)
+                self._metrics.exemplars(received.batch.exemplar_count, taken)
             records = records[applied.consumed :]
             if applied.cut is not None:
                 self._cuts.begin(applied.cut)

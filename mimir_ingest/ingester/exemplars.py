@@ -1,19 +1,21 @@
 """Exemplars in memory: the newest of each partition and tenant, in a circle of bounded size (spec ingest-storage 8.7).
 
-They decide nothing and are in no block; a restart has those again that are read again from the log. Of one series an
-exemplar that is older than the newest one known, or equal to it, is not taken, as in Prometheus.
+They decide nothing and are in no block; a restart has those again that are read again from the log. What a series takes
+is what Prometheus's storage of exemplars takes: see `_Circle.refuses` and `_Circle.add`.
 """
 
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mimir_ingest.model.batch import WriteBatch
+from mimir_ingest.ingester.partition import ReceivedExemplars
+from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.model.labels import get_uvarint
 from mimir_ingest.model.matchers import Matcher
 
@@ -40,28 +42,77 @@ _Point = tuple[int, float, bytes]
 
 
 class _Circle:
-    """One tenant's exemplars of one partition, the oldest first."""
+    """One tenant's exemplars of one partition."""
 
     def __init__(self) -> None:
-        self.points: deque[tuple[bytes, _Point]] = deque()
-        self._newest: dict[bytes, _Point] = {}
-        self._counts: dict[bytes, int] = {}
+        self._arrivals: deque[tuple[bytes, _Point]] = deque()
+        """All of them as they came, the oldest first."""
+        self._series: dict[bytes, list[_Point]] = {}
+        """Each series' by time; those of one time as they came."""
 
-    def add(self, series: bytes, point: _Point) -> bool:
-        newest = self._newest.get(series)
-        if newest is not None and point <= newest:
+    def __len__(self) -> int:
+        return len(self._arrivals)
+
+    def refuses(self, series: bytes, point: _Point, window_ms: int) -> bool:
+        """Tell whether an exemplar repeats the series' newest, or is before it by its window or more.
+
+        Of those of the newest one's time, only larger values follow, and of one value only larger hashes of the labels.
+        """
+        known = self._series.get(series)
+        if known is None:
             return False
-        self._newest[series] = point
-        self._counts[series] = self._counts.get(series, 0) + 1
-        self.points.append((series, point))
+        newest, (timestamp, value, labels) = known[-1], point
+        if timestamp != newest[0]:
+            return timestamp < newest[0] and timestamp <= newest[0] - window_ms
+        if value != newest[1]:
+            return value < newest[1]
+        return labels == newest[2] or _labels_hash(labels) < _labels_hash(newest[2])
+
+    def add(self, series: bytes, point: _Point, window_ms: int) -> bool:
+        """Take one, unless it is refused or, being out of order, of a time that the series has one of already."""
+        if self.refuses(series, point, window_ms):
+            return False
+        known = self._series.setdefault(series, [])
+        at = bisect_right(known, point[0], key=_timestamp)
+        if 0 < at < len(known) and known[at - 1][0] == point[0]:
+            return False
+        known.insert(at, point)
+        self._arrivals.append((series, point))
         return True
 
     def shrink(self, limit: int) -> None:
-        while len(self.points) > limit:
-            series, _ = self.points.popleft()
-            self._counts[series] -= 1
-            if not self._counts[series]:
-                del self._counts[series], self._newest[series]
+        """Let go of those that came first."""
+        while len(self._arrivals) > limit:
+            series, point = self._arrivals.popleft()
+            known = self._series[series]
+            known.remove(point)
+            if not known:
+                del self._series[series]
+
+    def within(self, start_ms: int, end_ms: int) -> list[tuple[bytes, list[_Point]]]:
+        """Return the exemplars in `[start_ms, end_ms)` of each series that has some, by time."""
+        found = []
+        for series, known in self._series.items():
+            first, last = (bisect_right(known, ms - 1, key=_timestamp) for ms in (start_ms, end_ms))
+            if first < last:
+                found.append((series, known[first:last]))
+        return found
+
+
+def _timestamp(point: _Point) -> int:
+    return point[0]
+
+
+def _labels_hash(label_bytes: bytes) -> int:
+    """Return xxHash64 of labels in the form that Prometheus keeps them in: sizes of 255 and more take four bytes."""
+    kept = bytearray()
+    for text in _texts(label_bytes):
+        size = len(text)
+        kept += bytes([size]) if size < 255 else b"\xff" + size.to_bytes(3, "little")
+        kept += text
+    hashes = np.empty(1, np.uint64)
+    xxh64_spans(np.frombuffer(kept, np.uint8), np.array([0, len(kept)], np.int64), hashes)
+    return int(hashes[0])
 
 
 class ExemplarStore:
@@ -78,26 +129,25 @@ class ExemplarStore:
         self._lock = threading.Lock()
         self._circles: dict[tuple[int, str], _Circle] = {}
 
-    def add(self, partition: int, tenant: str, batch: WriteBatch) -> int:
-        """Take the exemplars of a record; return how many were taken."""
-        exemplars, limit = batch.exemplars, self._limit_of(tenant)
+    def add(self, partition: int, received: ReceivedExemplars) -> int:
+        """Take the exemplars of a record, as far as their series exist; return how many were taken."""
+        batch, exemplars, limit = received.batch, received.batch.exemplars, self._limit_of(received.tenant)
         if exemplars is None or limit <= 0:
             return 0
-        series_of = np.repeat(np.arange(batch.series_count), np.diff(exemplars.offsets))
-        text, ends = memoryview(np.ascontiguousarray(batch.labels)), batch.label_offsets
+        text, ends = memoryview(np.ascontiguousarray(batch.labels)), batch.label_offsets.tolist()
+        labels = exemplars.label_bytes()
+        points = []
+        for series in np.flatnonzero(received.known & (np.diff(exemplars.offsets) > 0)).tolist():
+            key = bytes(text[ends[series] : ends[series + 1]])
+            for i in range(*exemplars.offsets[series : series + 2].tolist()):
+                points.append((key, (int(exemplars.timestamps[i]), float(exemplars.values[i]), labels[i])))
         taken = 0
         with self._lock:
-            circle = self._circles.setdefault((partition, tenant), _Circle())
-            for series, timestamp, value, labels in zip(
-                series_of.tolist(),
-                exemplars.timestamps.tolist(),
-                exemplars.values.tolist(),
-                exemplars.label_bytes(),
-                strict=True,
-            ):
-                key = bytes(text[ends[series] : ends[series + 1]])
-                taken += circle.add(key, (timestamp, value, labels))
-            circle.shrink(limit)
+            circle = self._circles.setdefault((partition, received.tenant), _Circle())
+            # As in Prometheus, what the state before the record refuses stays out, whatever the record pushes out.
+            for key, point in [one for one in points if not circle.refuses(*one, received.window_ms)]:
+                taken += circle.add(key, point, received.window_ms)
+                circle.shrink(limit)
         return taken
 
     def forget(self, partition: int) -> None:
@@ -115,50 +165,58 @@ class ExemplarStore:
     def count(self) -> int:
         """Return the number of exemplars."""
         with self._lock:
-            return sum(len(circle.points) for circle in self._circles.values())
+            self._resize()
+            return sum(map(len, self._circles.values()))
 
     def select(
         self, tenant: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int, partitions: Collection[int]
     ) -> list[SeriesExemplars]:
         """Return the exemplars in `[start_ms, end_ms)` of the series that satisfy all matchers."""
         with self._lock:
-            held = [list(c.points) for (p, t), c in self._circles.items() if t == tenant and p in partitions]
-        found: dict[bytes, list[_Point]] = {}
-        for points in held:
-            for series, point in points:
-                if start_ms <= point[0] < end_ms:
-                    found.setdefault(series, []).append(point)
+            self._resize()
+            circles = [c for (p, t), c in self._circles.items() if t == tenant and p in partitions]
+            found = [series for circle in circles for series in circle.within(start_ms, end_ms)]
         answer = []
-        for series, points in found.items():
+        for series, points in found:
             labels = _decode(series)
             if labels and all(m.matches(labels.get(m.name, "")) for m in matchers):
-                answer.append(SeriesExemplars(labels, [Exemplar(_decode(p[2]), p[1], p[0]) for p in sorted(points)]))
+                answer.append(SeriesExemplars(labels, [Exemplar(_decode(p[2]), p[1], p[0]) for p in points]))
         return answer
+
+    def _resize(self) -> None:
+        """Hold everyone to the limits of now, which may have changed since the last exemplar came."""
+        for (_, tenant), circle in self._circles.items():
+            circle.shrink(max(self._limit_of(tenant), 0))
+
+
+def _texts(label_bytes: bytes) -> list[bytes]:
+    """Return names and values in turn; those from a malformed place on are left out."""
+    texts, at = [], 0
+    try:
+        while at < len(label_bytes):
+            size, at = get_uvarint(label_bytes, at)
+            if at + size > len(label_bytes):
+                break
+            texts.append(label_bytes[at : at + size])
+            at += size
+    except ValueError:
+        return texts
+    return texts
 
 
 def _decode(label_bytes: bytes) -> dict[str, str]:
-    """Return the labels of label bytes; those behind a malformed place are left out."""
-    labels, at = {}, 0
-    try:
-        while at < len(label_bytes):
-            texts = []
-            for _ in range(2):
-                size, at = get_uvarint(label_bytes, at)
-                if at + size > len(label_bytes):
-                    return labels
-                texts.append(label_bytes[at : at + size].decode("utf-8", "replace"))
-                at += size
-            labels[texts[0]] = texts[1]
-    except (IndexError, ValueError):
-        return labels
-    return labels
+    texts = [text.decode("utf-8", "replace") for text in _texts(label_bytes)]
+    return dict(zip(texts[::2], texts[1::2], strict=False))
 
 
 def merge_exemplars(parts: Sequence[SeriesExemplars]) -> list[SeriesExemplars]:
-    """Return distinct series in label order with their distinct exemplars, by time."""
+    """Return distinct series in label order with their distinct exemplars by time, those of one time as they came."""
     found: dict[tuple[tuple[str, str], ...], dict[tuple, Exemplar]] = {}
     for part in parts:
         known = found.setdefault(tuple(sorted(part.labels.items())), {})
         for one in part.exemplars:
             known.setdefault((one.timestamp_ms, str(one.value), *sorted(one.labels.items())), one)
-    return [SeriesExemplars(dict(key), [known[k] for k in sorted(known)]) for key, known in sorted(found.items())]
+    return [
+        SeriesExemplars(dict(key), sorted(known.values(), key=lambda one: one.timestamp_ms))
+        for key, known in sorted(found.items())
+    ]

@@ -63,7 +63,7 @@ class LocalLimiter:
 
     def _check_instance(self, tenant: str, head: Head | None, batch: WriteBatch) -> None:
         limits = self._limits()
-        if not (limits.max_tenants or limits.max_series) or (head is not None and not head.new_rows(batch)):
+        if not (limits.max_tenants or limits.max_series) or (head is not None and not len(head.new_rows(batch))):
             return
         held = [h for consumer in self._consumers() if consumer.state for h in list(consumer.state.heads.values())]
         tenants = {h.tenant for h in held if h.live_count}

@@ -52,6 +52,18 @@ def _tenant(key: bytes) -> str:
     return key.decode()
 
 
+@dataclass(frozen=True, slots=True)
+class ReceivedExemplars:
+    """A record's exemplars."""
+
+    tenant: str
+    batch: WriteBatch
+    known: np.ndarray
+    """bool[series]: the series exists."""
+    window_ms: int
+    """Out-of-order window."""
+
+
 @dataclass(slots=True)
 class Applied:
     """What a call of `apply` has done; for metrics and metadata, nothing in it decides content."""
@@ -69,8 +81,7 @@ class Applied:
     rejected: list[tuple[str, WriteBatch, np.ndarray]] = field(default_factory=list)
     """(Tenant, record's batch, samples by outcome) of records of which samples were rejected."""
     metadata: list[tuple[str, MetadataColumns]] = field(default_factory=list)
-    exemplars: list[tuple[str, WriteBatch]] = field(default_factory=list)
-    """(Tenant, record's batch) of records with exemplars."""
+    exemplars: list[ReceivedExemplars] = field(default_factory=list)
     corrupt: list[tuple[int, RecordCorrupt]] = field(default_factory=list)
     """Records passed over because they do not decode: (offset, why)."""
     missed: int = 0
@@ -265,9 +276,8 @@ class PartitionState:
         batch = decoded.batch
         if len(batch.metadata):
             applied.metadata.append((tenant, batch.metadata))
-        if batch.exemplar_count:
-            applied.exemplars.append((tenant, batch))
         if not batch.sample_count and not batch.histogram_count:
+            self._note_exemplars(tenant, batch, settings.out_of_order_window_ms, applied)
             return
         head = self.heads.get(tenant)
         if head is None:
@@ -281,6 +291,7 @@ class PartitionState:
             limits=SeriesLimits(settings.max_series, settings.max_series_per_metric, settings.unlimited_metrics),
             window_ms=settings.out_of_order_window_ms,
         )
+        self._note_exemplars(tenant, batch, settings.out_of_order_window_ms, applied)
         self._applied_since_cut = True
         self._held_count += int(counts[ACCEPTED])
         known = applied.outcomes.setdefault(tenant, np.zeros(OUTCOME_COLUMNS, np.int64))
@@ -289,6 +300,14 @@ class PartitionState:
             applied.rule_samples[tenant] = applied.rule_samples.get(tenant, 0) + int(counts[ACCEPTED])
         if counts[REJECTED].any():
             applied.rejected.append((tenant, batch, counts))
+
+    def _note_exemplars(self, tenant: str, batch: WriteBatch, window_ms: int, applied: Applied) -> None:
+        """Hand on a record's exemplars, after its samples: which of its series exist is known now."""
+        if batch.exemplar_count:
+            known = np.full(batch.series_count, tenant in self.heads)
+            if tenant in self.heads:
+                known[self.heads[tenant].new_rows(batch)] = False
+            applied.exemplars.append(ReceivedExemplars(tenant, batch, known, window_ms))
 
     def _apply_control(self, record: Record) -> None:
         control = decode_control(record.value)

@@ -289,10 +289,10 @@ class Head:
             self._metrics = metrics
         return judge_new_series(batch, rows, limits, series_count=self.live_count, metrics=self._metrics)
 
-    def new_rows(self, batch: WriteBatch) -> int:
-        """Return how many rows are of series that are not known now. Any thread."""
+    def new_rows(self, batch: WriteBatch) -> np.ndarray:
+        """Return int64[...], the rows of series that are not known now. Any thread."""
         with self.lock:
-            return len(self._find(batch)[1])
+            return self._find(batch)[1]
 
     def over_limits(self, batch: WriteBatch, limits: SeriesLimits) -> np.ndarray | None:
         """Return what the limits say now of the rows that would be new, as if all samples passed by time. Any thread.

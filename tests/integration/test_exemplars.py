@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 
 import cramjam
+import numpy as np
 import pytest
 
+from mimir_ingest.api.exemplars import exemplars_json
+from mimir_ingest.ingester.exemplars import ExemplarStore
+from mimir_ingest.ingester.partition import ReceivedExemplars
+from mimir_ingest.tsdb.head import Head
+from mimir_ingest.tsdb.series_limits import SeriesLimits
+from mimir_ingest.wire import remote_write_v1
 from tests.support.program import Program
 from tests.support.prometheus import run_prometheus
 from tests.support.protobuf_schema import WriteRequest
@@ -73,3 +81,76 @@ def test_exemplars_are_answered_as_a_prometheus_answers_them(tmp_path: Path, pro
         assert f"cortex_ingester_ingested_exemplars_total {taken}.0\n" in metrics
         name = "cortex_distributor_query_duration_seconds_count"
         assert f'{name}{{method="Distributor.QueryExemplars",status_code="200"}} ' in metrics
+
+
+WINDOW_MS = 30_000
+CONFIG = "storage: {{exemplars: {{max_exemplars: {most}}}, tsdb: {{out_of_order_time_window: 30s}}}}\n"
+TRACES = [b"a", b"b", b"c", b"d", b"\xc3\xa9" * 70, "\u65e5".encode() * 90]
+
+
+def random_write(rng: random.Random, step: int, at_ms: int) -> bytes:
+    """A push whose exemplars are early, late, repeated and of one time; some of a series that has no sample at all."""
+    request = WriteRequest()
+    for pod in rng.sample(range(5), 3):
+        row = request.timeseries.add()
+        for name, value in ((b"__name__", b"requests"), (b"pod", b"%d" % pod)):
+            row.labels.add(name=name, value=value)
+        if pod:
+            row.samples.add(value=float(step), timestamp=at_ms)
+        for _ in range(rng.randrange(5)):
+            value = rng.choice([1.0, 2.0, 2.0, 3.0, -0.0, 0.0, float("inf"), float("nan")])
+            late_ms = rng.choice([0, 0, 0, 1000, 1000, 5000, 29_000, 30_000, 31_000, -2000])
+            one = row.exemplars.add(value=value, timestamp=at_ms - late_ms)
+            one.labels.add(name=b"trace_id", value=rng.choice(TRACES))
+    return request.SerializeToString()
+
+
+class Taken:
+    """What an ingester takes from the same pushes."""
+
+    def __init__(self) -> None:
+        self.limit, self.head = 0, Head("t")
+        self.store = ExemplarStore(lambda _: self.limit)
+
+    def push(self, body: bytes, offset: int, at_ms: int) -> None:
+        batch = remote_write_v1.decode(body).batch
+        self.head.append(
+            batch,
+            offset=offset,
+            newest_ms=at_ms,
+            range_ms=7_200_000,
+            limits=SeriesLimits(),
+            window_ms=WINDOW_MS,
+        )
+        known = np.ones(batch.series_count, bool)
+        known[self.head.new_rows(batch)] = False
+        self.store.add(0, ReceivedExemplars("t", batch, known, WINDOW_MS))
+
+    def json(self) -> str:
+        found = sorted(self.store.select("t", [], 0, 1 << 60, {0}), key=lambda series: series.labels["pod"])
+        return f'{{"status":"success","data":{exemplars_json(found)}}}'
+
+
+@pytest.mark.peer
+def test_of_any_stream_the_exemplars_are_kept_that_a_prometheus_keeps(tmp_path: Path, prometheus_bin: Path):
+    """Late ones, repeated ones, a full circle, and circles that become larger, smaller and nothing."""
+    rng, ours = random.Random(7), Taken()
+    flags = ("--web.enable-remote-write-receiver", "--enable-feature=exemplar-storage", "--web.enable-lifecycle")
+    first_ms = (int(time.time()) - 900) * 1000
+    seen = set()
+    with run_prometheus(prometheus_bin, tmp_path, *flags, config=CONFIG.format(most=100)) as judge:
+        for step in range(400):
+            at_ms = first_ms + step * 2000
+            if step % 50 == 0:
+                ours.limit = [100, 12, 30, 1000, 5, 0, 40, 20][step // 50]
+                (tmp_path / "prometheus.yml").write_text(CONFIG.format(most=ours.limit))
+                assert judge.post("/-/reload").status_code == 200
+            body = random_write(rng, step, at_ms)
+            answer = judge.post("/api/v1/write", content=bytes(cramjam.snappy.compress_raw(body)), headers=HEADERS)
+            assert answer.status_code == 204, answer.text
+            ours.push(body, step, at_ms)
+            if step % 5 == 4:
+                wanted = judge.get("/api/v1/query_exemplars", params={"query": '{__name__=~".+"}'}).text
+                assert ours.json() == wanted, step
+                seen.add(wanted)
+    assert len(seen) > 60

@@ -1,9 +1,12 @@
 """The circle of exemplars: newest kept, repeats refused, partitions apart."""
 
+from dataclasses import replace
+
 import numpy as np
+import xxhash
 
 from mimir_ingest.ingester.exemplars import Exemplar, ExemplarStore, SeriesExemplars, merge_exemplars
-from mimir_ingest.model.batch import WriteBatch
+from mimir_ingest.ingester.partition import ReceivedExemplars
 from mimir_ingest.model.exemplars import Exemplars
 from mimir_ingest.model.matchers import Matcher, MatchType
 from tests.support.batches import exemplar_batch
@@ -16,10 +19,15 @@ def one(t, v=1.0, **labels):
     return (t, v, labels or {"trace_id": str(t)})
 
 
+def received(tenant, *series, known=True, window_ms=0):
+    """Exemplars of a record; `series` as `exemplar_batch` takes them."""
+    return ReceivedExemplars(tenant, exemplar_batch(*series), np.full(len(series), known), window_ms)
+
+
 def test_exemplars_are_found_by_series_and_time():
     store = ExemplarStore(lambda _: 10)
     labels = {"__name__": "up", "pod": "a"}
-    assert store.add(0, "t", exemplar_batch((labels, [one(1), one(5)]), ({"__name__": "down"}, [one(2)]))) == 3
+    assert store.add(0, received("t", (labels, [one(1), one(5)]), ({"__name__": "down"}, [one(2)]))) == 3
     found = store.select("t", [UP], 2, 6, {0})
     assert found == [SeriesExemplars(labels, [Exemplar({"trace_id": "5"}, 1.0, 5)])]
     assert store.select("t", [UP], 6, 7, {0}) == []
@@ -30,27 +38,72 @@ def test_exemplars_are_found_by_series_and_time():
 def test_repeated_and_older_exemplars_of_a_series_are_refused():
     store = ExemplarStore(lambda _: 10)
     series = {"__name__": "up"}
-    assert store.add(0, "t", exemplar_batch((series, [one(5, 2.0)]))) == 1
-    assert store.add(0, "t", exemplar_batch((series, [one(5, 2.0), one(4), one(5, 1.0)]))) == 0
-    assert store.add(0, "t", exemplar_batch((series, [one(5, 3.0), one(6)]))) == 2
+    assert store.add(0, received("t", (series, [one(5, 2.0)]))) == 1
+    assert store.add(0, received("t", (series, [one(5, 2.0), one(4), one(5, 1.0)]))) == 0
+    assert store.add(0, received("t", (series, [one(5, 3.0), one(6)]))) == 2
     assert [e.timestamp_ms for e in store.select("t", [UP], *EVER, {0})[0].exemplars] == [5, 5, 6]
 
 
 def test_the_oldest_received_go_when_the_circle_is_full():
     store = ExemplarStore(lambda tenant: 3 if tenant == "t" else 0)
     for t in range(10):
-        store.add(0, "t", exemplar_batch(({"__name__": "up", "i": str(t % 4)}, [one(t)])))
+        store.add(0, received("t", ({"__name__": "up", "i": str(t % 4)}, [one(t)])))
     assert store.count() == 3
     assert sorted(e.timestamp_ms for s in store.select("t", [], *EVER, {0}) for e in s.exemplars) == [7, 8, 9]
-    assert store.add(0, "none", exemplar_batch(({"__name__": "up"}, [one(1)]))) == 0
+    assert store.add(0, received("none", ({"__name__": "up"}, [one(1)]))) == 0
     # A series whose exemplars are gone begins anew.
-    assert store.add(0, "t", exemplar_batch(({"__name__": "up", "i": "2"}, [one(6)]))) == 1
+    assert store.add(0, received("t", ({"__name__": "up", "i": "2"}, [one(6)]))) == 1
+
+
+def times(store):
+    return [e.timestamp_ms for s in store.select("t", [UP], *EVER, {0}) for e in s.exemplars]
+
+
+def test_late_exemplars_are_taken_within_the_window_and_lie_by_time():
+    store = ExemplarStore(lambda _: 10)
+    series = {"__name__": "up"}
+    assert store.add(0, received("t", (series, [one(100), one(80), one(90)]), window_ms=20)) == 2
+    assert times(store) == [90, 100]
+    # Of a time that is there already nothing is taken late; the oldest of a series bounds nothing.
+    assert store.add(0, received("t", (series, [one(90, 5.0), one(85), one(120)]), window_ms=20)) == 2
+    assert times(store) == [85, 90, 100, 120]
+
+
+def test_exemplars_of_one_time_ascend_by_value_and_then_by_hash():
+    store = ExemplarStore(lambda _: 10)
+    series = {"__name__": "up"}
+    a, b = sorted(
+        ({"id": "a"}, {"id": "b"}), key=lambda one: xxhash.xxh64_intdigest(b"\x02id\x01" + one["id"].encode())
+    )
+    assert store.add(0, received("t", (series, [(5, 1.0, b), (5, 1.0, a), (5, 0.5, b), (5, 2.0, a)]))) == 2
+    found = store.select("t", [UP], *EVER, {0})[0].exemplars
+    assert [(e.value, e.labels) for e in found] == [(1.0, b), (2.0, a)]
+    assert store.add(0, received("t", (series, [(5, 2.0, b), (5, 2.0, b)]))) == 1
+
+
+def test_a_limit_that_shrinks_holds_at_once():
+    limit = 10
+    store = ExemplarStore(lambda _: limit)
+    store.add(0, received("t", ({"__name__": "up"}, [one(t) for t in range(6)])))
+    limit = 2
+    assert times(store) == [4, 5]
+    limit = 10
+    assert times(store) == [4, 5]
+    limit = 0
+    assert times(store) == []
+    assert store.count() == 0
+
+
+def test_exemplars_of_series_that_do_not_exist_are_refused():
+    store = ExemplarStore(lambda _: 10)
+    assert store.add(0, received("t", ({"__name__": "up"}, [one(1)]), known=False)) == 0
+    assert store.count() == 0
 
 
 def test_partitions_are_asked_for_and_forgotten_one_by_one():
     store = ExemplarStore(lambda _: 10)
     for partition in (0, 1):
-        store.add(partition, "t", exemplar_batch(({"__name__": "up", "p": str(partition)}, [one(1)])))
+        store.add(partition, received("t", ({"__name__": "up", "p": str(partition)}, [one(1)])))
     assert [s.labels["p"] for s in store.select("t", [UP], *EVER, {1})] == ["1"]
     store.forget(1)
     assert [s.labels["p"] for s in store.select("t", [UP], *EVER, {0, 1})] == ["0"]
@@ -59,7 +112,7 @@ def test_partitions_are_asked_for_and_forgotten_one_by_one():
 def test_tenants_that_a_partition_does_not_know_are_dropped():
     store = ExemplarStore(lambda _: 10)
     for partition, tenant in ((0, "a"), (0, "b"), (1, "a"), (2, "a")):
-        store.add(partition, tenant, exemplar_batch(({"__name__": "up"}, [one(1)])))
+        store.add(partition, received(tenant, ({"__name__": "up"}, [one(1)])))
     store.keep({0: {"a"}, 1: {"b"}})
     assert store.count() == 2
     assert store.select("a", [UP], *EVER, {0, 2})
@@ -72,8 +125,7 @@ def test_label_bytes_that_are_none_do_no_harm():
     bad = Exemplars(
         np.array([0, 1]), np.array([1]), np.array([1.0]), np.frombuffer(b"\x05ab", np.uint8), np.array([0, 3])
     )
-    store.add(0, "t", WriteBatch(*[getattr(good, n) for n in ("labels", "label_offsets", "hashes")],
-                                 good.sample_offsets, good.timestamps, good.values, exemplars=bad))  # fmt: skip
+    store.add(0, ReceivedExemplars("t", replace(good, exemplars=bad), np.array([True]), 0))
     assert store.select("t", [UP], *EVER, {0}) == [SeriesExemplars({"__name__": "up"}, [Exemplar({}, 1.0, 1)])]
 
 
