@@ -61,6 +61,21 @@ class ReadGate:
         self._timeout_s = timeout_s
         self._metrics = metrics
 
+    def at_hand(self, demand: Demand) -> list[PartitionConsumer] | None:
+        """Return what `admit` does, None if that would wait or fail."""
+        if demand.wait_offsets is not None:
+            return None
+        partitions = self._consumers if demand.partitions is None else demand.partitions
+        asked = []
+        for partition in sorted(partitions):
+            consumer = self._consumers.get(partition)
+            if consumer is None or not consumer.caught_up or consumer.failed is not None or consumer.state is None:
+                return None
+            if demand.max_delay_s is not None and consumer.delay_s() > demand.max_delay_s:
+                return None
+            asked.append(consumer)
+        return asked
+
     async def admit(self, demand: Demand) -> list[PartitionConsumer]:
         """Return the consumers to read from, ascending, once they have what is demanded.
 

@@ -277,23 +277,48 @@ class Ingester:
             cut = released_cut(consumer, tenant)
             return next_offset, view.select(matchers, start_ms, end_ms, budget), cut
 
-        def at_once() -> list[tuple[int, list[SeriesSamples], PartitionCut | None]] | None:
-            """Read here, if so little is to be read that a thread would cost more."""
-            ready = []
-            for consumer in consumers:
-                state = state_of(consumer)
-                next_offset = state.next_offset
-                view = state.view_now(tenant, matchers)
-                found = None if view is None else view.find_few(FEW_SERIES)
-                if view is None or found is None:
-                    return None
-                ready.append((next_offset, view, found, released_cut(consumer, tenant)))
-            return [(at, v.select(matchers, start_ms, end_ms, budget, found=f), cut) for at, v, f, cut in ready]
-
+        answer = self.select_now(tenant, matchers, start_ms, end_ms, budget, demand=demand)
+        if answer is not None:
+            return answer
         consumers = await self._admit(demand)
-        answers = at_once() if len(consumers) <= _FEW_PARTITIONS else None
-        if answers is None:
-            answers = await self._ask(consumers, one)
+        return self._answer(consumers, await self._ask(consumers, one))
+
+    def select_now(
+        self,
+        tenant: str,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        budget: SampleBudget | None = None,
+        *,
+        demand: Demand = ALL_OWNED,
+    ) -> HeadAnswer | None:
+        """Return what `select` does if that needs no waiting and so little is read that a thread would cost more.
+
+        Else None; then nothing was taken from the budget. Raises QueryError.
+        """
+        consumers = None if self._closed or not self._told else self._gate.at_hand(demand)
+        if consumers is None or len(consumers) > _FEW_PARTITIONS:
+            return None
+        ready = []
+        for consumer in consumers:
+            state = state_of(consumer)
+            next_offset = state.next_offset
+            view = state.view_now(tenant, matchers)
+            found = None if view is None else view.find_few(FEW_SERIES)
+            if view is None or found is None:
+                return None
+            # After the view: what was released before it is named here, what is released now is still in it.
+            ready.append((next_offset, view, found, released_cut(consumer, tenant)))
+        answers = [(at, v.select(matchers, start_ms, end_ms, budget, found=f), cut) for at, v, f, cut in ready]
+        return self._answer(consumers, answers)
+
+    def _answer(
+        self,
+        consumers: Sequence[PartitionConsumer],
+        answers: Sequence[tuple[int, list[SeriesSamples], PartitionCut | None]],
+    ) -> HeadAnswer:
+        """Join what partitions gave: how far each goes, its series, and what it has let go of."""
         series = [samples for _, found, _ in answers for samples in found]
         self._metrics.queried(
             sum(s.series_count for s in series), sum(s.sample_count + s.histogram_count for s in series)

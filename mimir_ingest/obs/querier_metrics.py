@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Histogram
 
@@ -42,6 +42,7 @@ class HeadReadMetrics:
     """Reads of heads for a query, in this process and in others."""
 
     query_duration_seconds: Histogram
+    _children: dict[tuple[str, bool], Histogram] = field(default_factory=dict, repr=False)
 
     @classmethod
     def create(cls, registry: CollectorRegistry) -> HeadReadMetrics:
@@ -59,9 +60,17 @@ class HeadReadMetrics:
     @contextmanager
     def timed(self, method: str) -> Iterator[None]:
         """Count a read: `QueryStream` (samples) or `QueryExemplars`, by whether it raises (500) or not (200)."""
-        began, status = time.monotonic(), "500"
+        began, failed = time.monotonic(), True
         try:
             yield
-            status = "200"
+            failed = False
         finally:
-            self.query_duration_seconds.labels(f"Distributor.{method}", status).observe(time.monotonic() - began)
+            self.observe(method, time.monotonic() - began, failed=failed)
+
+    def observe(self, method: str, seconds: float, *, failed: bool = False) -> None:
+        """Count one that has taken so long."""
+        child = self._children.get((method, failed))
+        if child is None:
+            child = self.query_duration_seconds.labels(f"Distributor.{method}", "500" if failed else "200")
+            self._children[method, failed] = child
+        child.observe(seconds)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from mimir_ingest.bucket.discover import BlockCatalog, BlockMeta
 from mimir_ingest.errors import BlockNotFound, StorageError
+from mimir_ingest.ingester.cut import BlockRef
 from mimir_ingest.ingester.head_answer import PartitionCut
 from mimir_ingest.querier.hand_over import missing_blocks
 from mimir_ingest.querier.heads import HeadsAnswer
@@ -39,6 +40,13 @@ class BlockReads:
         self._max_age_s = max_age_s
         self._clock = clock
         self._listings = BlockListings(catalog, clock=clock)
+
+    def needs_none(self, tenant: str, heads: HeadsAnswer, start_ms: int, end_ms: int) -> bool:
+        """Whether no block is to be read for the range, as the list says that is at hand and new enough."""
+        oldest_s = max(self._clock() - self._max_age_s, heads.listed_since_s)
+        if not self._listings.is_newer(tenant, oldest_s) or self._catalog.blocks(tenant, start_ms, end_ms):
+            return False
+        return not self._missing(tenant, _handed_over(tenant, heads.cuts), start_ms, end_ms)
 
     async def read(
         self,
@@ -75,7 +83,7 @@ class BlockReads:
         self, tenant: str, cuts: Sequence[PartitionCut], start_ms: int, end_ms: int, oldest_s: float
     ) -> list[BlockMeta]:
         """List the blocks that overlap the range; list again, then fail, if one that a head handed over lacks."""
-        required = [block for cut in cuts for block in cut.blocks if block.tenant == tenant]
+        required = _handed_over(tenant, cuts)
         await self._listings.refresh(tenant, oldest_s=oldest_s)
         missing = self._missing(tenant, required, start_ms, end_ms)
         if missing:
@@ -85,9 +93,13 @@ class BlockReads:
             raise BlocksMissing(missing)
         return sorted(self._catalog.blocks(tenant, start_ms, end_ms), key=lambda b: (b.start_offset, b.ulid))
 
-    def _missing(self, tenant: str, required: Sequence, start_ms: int, end_ms: int) -> list[str]:
+    def _missing(self, tenant: str, required: Sequence[BlockRef], start_ms: int, end_ms: int) -> list[str]:
         if not required:
             return []
         return missing_blocks(
             required, self._catalog.blocks(tenant, start_ms, end_ms), start_ms=start_ms, end_ms=end_ms
         )
+
+
+def _handed_over(tenant: str, cuts: Sequence[PartitionCut]) -> list[BlockRef]:
+    return [block for cut in cuts for block in cut.blocks if block.tenant == tenant]

@@ -56,9 +56,7 @@ class Demands:
         checkpoint raises.
         """
         consistency = reading.consistency
-        if reading.prepared:
-            return
-        if consistency.level is Level.STRONG or consistency.offsets:
+        if reading.needs_preparing:
             began = time.monotonic()
             metrics = self._metrics
             metrics.requests.labels(_COMPONENT, "true" if consistency.offsets else "false", metrics.topic).inc()

@@ -51,6 +51,17 @@ class Heads(Protocol):
     ) -> HeadsAnswer[SeriesSamples]:
         """Return the samples of the series that satisfy all matchers."""
 
+    def select_now(
+        self,
+        tenant: str,
+        reading: Reading,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        budget: SampleBudget,
+    ) -> HeadsAnswer[SeriesSamples] | None:
+        """Return the same if all of it is in this process, at hand and small, else None. Raises QueryError."""
+
     async def label_frame(
         self, tenant: str, reading: Reading, matchers: Sequence[Matcher], start_ms: int, end_ms: int
     ) -> HeadsAnswer[LabelFrame]:

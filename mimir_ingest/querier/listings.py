@@ -29,6 +29,14 @@ class BlockListings:
         self._max_tenants = max_tenants
         self._tenants: OrderedDict[str, _Listing] = OrderedDict()
 
+    def is_newer(self, tenant: str, oldest_s: float) -> bool:
+        """Whether a tenant's list is not older than `oldest_s`; then it counts as asked for."""
+        listing = self._tenants.get(tenant)
+        if listing is None or listing.at_s < oldest_s:
+            return False
+        self._tenants.move_to_end(tenant)
+        return True
+
     async def refresh(self, tenant: str, *, oldest_s: float) -> None:
         """Make sure that a tenant's list is not older than `oldest_s` on the clock. Raises StoreUnavailable."""
         listing = self._tenants.setdefault(tenant, _Listing())

@@ -7,14 +7,14 @@ checkpoint of a cut.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from mimir_ingest.errors import LogUnavailable
 from mimir_ingest.ingester.census import CensusAsk, CensusPart, TenantTotals
 from mimir_ingest.ingester.exemplars import SeriesExemplars
-from mimir_ingest.ingester.head_answer import PartitionCut
+from mimir_ingest.ingester.head_answer import HeadAnswer, PartitionCut
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.ingester.read_gate import Demand
@@ -120,6 +120,20 @@ class LocalOwner:
     def readable(self) -> frozenset[int]:
         """Return the partitions that have caught up."""
         return frozenset(self._ingester.next_offsets())
+
+    def select_now(
+        self,
+        tenant: str,
+        partitions: frozenset[int],
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        budget: SampleBudget,
+        max_delay_s: float | None,
+    ) -> HeadAnswer | None:
+        """Return what `select` does if it is at hand and small, else None. Raises QueryError."""
+        demand = Demand(partitions, None, max_delay_s)
+        return self._ingester.select_now(tenant, matchers, start_ms, end_ms, budget, demand=demand)
 
     async def select(self, ask: HeadAsk, budget: SampleBudget) -> OwnerAnswer[SeriesSamples]:
         """See `Owner`."""

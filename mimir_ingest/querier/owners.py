@@ -12,6 +12,7 @@ the client's fault end the read at once.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic
@@ -114,6 +115,39 @@ class PartitionOwners:
 
         with self._metrics.timed("QueryStream"):
             return await self._read_all(tenant, reading, call, matchers, start_ms, end_ms)
+
+    def select_now(
+        self,
+        tenant: str,
+        reading: Reading,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        budget: SampleBudget,
+    ) -> HeadsAnswer[SeriesSamples] | None:
+        """Return what `select` does if all of it is here, at hand and small, else None.
+
+        This process is asked before others whatever the ring says of it, so that the ring need not be asked for owners.
+        """
+        if self._local is None or reading.needs_preparing or reading.wait_offsets:
+            return None
+        removed_s = self._ring.note_removals()
+        partitions = self._ring.partitions_of(tenant) | reading.demanded
+        began, attempt = time.monotonic(), budget.attempt()
+        delay_s = reading.consistency.max_delay_s
+        try:
+            answer = self._local.select_now(tenant, partitions, matchers, start_ms, end_ms, attempt, delay_s)
+        except IngestError as error:
+            attempt.abandon()
+            if error.blame != "client":
+                return None  # another owner may do better
+            self._metrics.observe("QueryStream", time.monotonic() - began, failed=True)
+            raise
+        if answer is None:
+            return None
+        self._metrics.observe("QueryStream", time.monotonic() - began)
+        reading.saw(answer.next_offsets)
+        return HeadsAnswer(answer.series, [*answer.cuts, *reading.handed_over], removed_s)
 
     async def label_frame(
         self, tenant: str, reading: Reading, matchers: Sequence[Matcher], start_ms: int, end_ms: int

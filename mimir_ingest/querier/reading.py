@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mimir_ingest.ingester.head_answer import PartitionCut
-from mimir_ingest.querier.consistency import ReadConsistency
+from mimir_ingest.querier.consistency import Level, ReadConsistency
 
 EVENTUAL = ReadConsistency()
 
@@ -28,6 +28,11 @@ class Reading:
         self.unread: dict[int, str] = {}
         """Partitions that are missing from a partial answer, with the reason."""
         self._next_offsets: dict[int, int] = {}
+
+    @property
+    def needs_preparing(self) -> bool:
+        """Whether what the consistency demands has still to be worked out; of an eventual read there is nothing."""
+        return not self.prepared and (self.consistency.level is Level.STRONG or bool(self.consistency.offsets))
 
     def saw(self, next_offsets: Mapping[int, int]) -> None:
         """Note how far the partitions of one read went; of several reads the least counts."""

@@ -86,7 +86,9 @@ class RingView:
         self._now_ms, self._monotonic_s = now_ms, monotonic_s
         self._random = random or Random()
         self._known: frozenset[int] = frozenset()
+        self._noted: RingDesc | None = None
         self._removed_s = float("-inf")
+        self._readable: tuple[RingDesc, frozenset[int]] | None = None
         self._found: _Found | None = None
 
     async def refresh(self) -> None:
@@ -103,7 +105,10 @@ class RingView:
 
         What a removed partition held is in blocks; a list of blocks older than this may lack them, and nobody says so.
         """
-        known = frozenset(self.desc.partitions)
+        desc = self.desc
+        if desc is self._noted:
+            return self._removed_s
+        self._noted, known = desc, frozenset(desc.partitions)
         if self._known - known:
             self._removed_s = self._monotonic_s()
         self._known = known
@@ -112,7 +117,9 @@ class RingView:
     def partitions_of(self, tenant: str) -> frozenset[int]:
         """Return the partitions that may hold a tenant's data, in any state until removed. Raises EmptyRing."""
         desc = self.desc
-        everything = frozenset(readable_partitions(desc))
+        if self._readable is None or self._readable[0] is not desc:
+            self._readable = desc, frozenset(readable_partitions(desc))
+        everything = self._readable[1]
         size = self._shard_size_of(tenant)
         if size <= 0:
             return everything

@@ -1,8 +1,6 @@
 """The querier's shell: fetch what a plan selects from heads and blocks, then evaluate it.
 
-Owners are asked first and blocks afterwards, so that what a head let go of meanwhile is found in the bucket; the answer
-is complete or an error, never silently less (see hand_over). Evaluation and block reads run in threads; the kernels
-release the GIL.
+Evaluation and block reads run in threads, but for what is small (see cost); the kernels release the GIL.
 """
 
 from __future__ import annotations
@@ -24,24 +22,24 @@ from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
-from mimir_ingest.model.samples import FetchLimits, SampleBudget, SeriesSamples
+from mimir_ingest.model.samples import FetchLimits, SeriesSamples
 from mimir_ingest.promql.engine import evaluate
 from mimir_ingest.promql.nodes import Expr
 from mimir_ingest.promql.plan import plan_query
-from mimir_ingest.promql.plan_nodes import Plan, Select
+from mimir_ingest.promql.plan_nodes import Plan
 from mimir_ingest.promql.values import QueryResult
 from mimir_ingest.querier.block_reads import BlockReads
 from mimir_ingest.querier.concurrency import run_all
 from mimir_ingest.querier.cost import is_small
 from mimir_ingest.querier.heads import Heads, HeadsAnswer
-from mimir_ingest.querier.merge import check_distinct_series, merge_frames, merge_samples
+from mimir_ingest.querier.merge import merge_frames
 from mimir_ingest.querier.owner import names_of, values_of
 from mimir_ingest.querier.query_limits import UNLIMITED, TenantQueryLimits, check_partial_lengths
 from mimir_ingest.querier.reading import Reading
+from mimir_ingest.querier.select_reads import SelectReads
 from mimir_ingest.tsdb.block_reader import BlockReader
 
 _Part = TypeVar("_Part")
-_NO_TIME = -(1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +92,7 @@ class Querier:
     ) -> None:
         self._heads = heads
         self._blocks = BlockReads(catalog, max_age_s=block_list_max_age_s, clock=clock)
+        self._selects = SelectReads(heads, self._blocks)
         self.limits = limits
         self._slots = asyncio.Semaphore(max_concurrent)
         self._clock = clock
@@ -144,9 +143,15 @@ class Querier:
             )
             check_partial_lengths(plan.selects, tenant_limits.max_partial_length_ms)
             try:
-                async with asyncio.timeout(max(0.0, deadline - self._clock())):
-                    await self._heads.prepare(tenant, reading)
-                    data = await self._select_each(tenant, reading, plan.selects, tenant_limits.fetch, earliest_ms)
+                data = await self._selects.each(
+                    tenant,
+                    reading,
+                    plan.selects,
+                    max_samples=self.limits.max_samples,
+                    fetch=tenant_limits.fetch,
+                    earliest_ms=earliest_ms,
+                    left_s=max(0.0, deadline - self._clock()),
+                )
             except TimeoutError as error:
                 raise QueryError("query timed out in query execution", error_type="timeout") from error
             prepared = self._clock()
@@ -158,28 +163,6 @@ class Querier:
             return QueryAnswer(result, timings, tuple(reading.warnings))
         finally:
             self._slots.release()
-
-    async def _select_each(
-        self,
-        tenant: str,
-        reading: Reading,
-        selects: Sequence[Select],
-        fetch: FetchLimits,
-        earliest_ms: int | None,
-    ) -> list[SeriesSamples]:
-        """Read what each of a plan's selects needs; equal ones are read once."""
-        budget = SampleBudget(self.limits.max_samples, fetch)
-        first_ms = _NO_TIME if earliest_ms is None else earliest_ms
-        keys = [(s.matchers, max(s.start_ms, first_ms), s.end_ms) for s in selects]
-        distinct = list(dict.fromkeys(keys))
-        try:
-            found = await run_all(self._select(tenant, reading, *key, budget=budget) for key in distinct)
-        finally:  # a thread that still reads, for a query whose time is over, stops
-            budget.end()
-        if budget.limits_series:
-            await asyncio.to_thread(check_distinct_series, [samples.labels for samples in found], budget)
-        by_key = dict(zip(distinct, found, strict=True))
-        return [by_key[key] for key in keys]
 
     async def _evaluate(
         self, plan: Plan, data: list[SeriesSamples], deadline: float, *, here: bool, per_step_stats: bool
@@ -221,42 +204,10 @@ class Querier:
 
         Raises QueryError for more than `max_samples` or `fetch` allow, what `Heads` raises, StorageError.
         """
-        reading = reading or Reading()
-        budget = SampleBudget(self.limits.max_samples, fetch)
-        await self._heads.prepare(tenant, reading)
-        try:
-            found = await self._select(tenant, reading, matchers, start_ms, end_ms, budget=budget, in_label_order=True)
-        finally:
-            budget.end()
-        budget.check_series(found.series_count)
-        return found
-
-    async def _select(
-        self,
-        tenant: str,
-        reading: Reading,
-        matchers: Sequence[Matcher],
-        start_ms: int,
-        end_ms: int,
-        *,
-        budget: SampleBudget,
-        in_label_order: bool = False,
-    ) -> SeriesSamples:
-        """Return the distinct series; a single source's series stay in its order unless told otherwise."""
-        if start_ms >= end_ms:
-            return SeriesSamples.empty()
-        heads = await self._heads.select(tenant, reading, matchers, start_ms, end_ms, budget)
-
-        def read(reader: BlockReader) -> SeriesSamples:
-            return reader.select(matchers, start_ms, end_ms - 1, budget)
-
-        parts = await self._blocks.read(tenant, heads, start_ms, end_ms, read)
-        sources = [s for s in (*parts, *heads.found) if s.series_count]
-        if not sources:
-            return SeriesSamples.empty()
-        if len(sources) == 1 and not in_label_order:
-            return sources[0]
-        return await asyncio.to_thread(merge_samples, sources, budget)
+        key = (matchers, start_ms, end_ms)
+        return await self._selects.one(
+            tenant, reading or Reading(), key, max_samples=self.limits.max_samples, fetch=fetch
+        )
 
     async def label_frame(
         self,

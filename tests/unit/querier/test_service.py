@@ -37,6 +37,9 @@ class NoHeads:
     async def prepare(self, *_: object) -> None:
         return None
 
+    def select_now(self, *_: object) -> None:
+        return None
+
     async def select(self, *_: object) -> HeadsAnswer:
         return HeadsAnswer([], [], self.listed_since_s)
 
