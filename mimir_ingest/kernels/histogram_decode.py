@@ -12,7 +12,7 @@ from mimir_ingest.kernels._jit import bool_in, i64, i64_in, i64_out, inline_chec
 from mimir_ingest.kernels.bit_stream import bit_window, take64, take_varbit_int, take_varbit_uint, take_xor
 from mimir_ingest.kernels.histogram_columns import histograms_out
 from mimir_ingest.kernels.histogram_encode import CUSTOM_SCHEMA
-from mimir_ingest.kernels.histogram_plan import GAUGE, RESET, STALE
+from mimir_ingest.kernels.histogram_plan import GAUGE, NO_RESET, RESET, STALE
 from mimir_ingest.kernels.words import as_bits, as_float64
 
 TRUNCATED, COUNT_DIFFERS, BAD_LAYOUT, UNKNOWN_SCHEMA, TOO_LARGE = range(1, 6)
@@ -231,7 +231,8 @@ def decode_histograms(data, starts, ends, is_float, sample_offsets, later_hint, 
     sample_offsets : int64[k + 1]
         Chunk j must hold `sample_offsets[j + 1] - sample_offsets[j]` samples; they go to these rows.
     later_hint : int64
-        Reset hint of counters after the first sample of a chunk.
+        Reset hint of counters after the first sample of a chunk. NO_RESET is for readers: they do not trust the
+        header's RESET, for the chunk before may be lost, or have been written later.
     state : uint64[STATE_WORDS * most buckets of a layout], written
         Scratch.
     timestamps_out : int64[m], written
@@ -314,7 +315,7 @@ def decode_histograms(data, starts, ends, is_float, sample_offsets, later_hint, 
                 if header == 3:
                     hint = GAUGE
                 elif row == first:
-                    hint = RESET if header == 2 else 0
+                    hint = RESET if header == 2 and later_hint != NO_RESET else 0
                 out.reset_hint[row] = hint
                 bit = _take_buckets(data, bit, end_bit, kind, row == first, positive, count, state)
                 if bit < 0:

@@ -132,7 +132,9 @@ def plan_histogram_chunks(h, offsets, runs, chunk_samples, detect, starts_out, h
 
 @kernel(i64(histograms_in, i64_in, u8_in, u8_out))
 def hint_resets(h, starts, headers, hints_out):
-    """Write the hint that a reader of chunks gives each row: the header's for a chunk's first, then what holds inside.
+    """Write the hint that a reader of chunks gives each row; of a counter's first in a chunk nothing is known.
+
+    The chunk before may be lost, or have been written later.
 
     Parameters
     ----------
@@ -153,10 +155,8 @@ def hint_resets(h, starts, headers, hints_out):
                 hints_out[row] = UNKNOWN
             elif header == GAUGE:
                 hints_out[row] = GAUGE
-            elif row > starts[chunk]:
-                hints_out[row] = NO_RESET
             else:
-                hints_out[row] = RESET if header == RESET else UNKNOWN
+                hints_out[row] = NO_RESET if row > starts[chunk] else UNKNOWN
     return len(headers)
 
 

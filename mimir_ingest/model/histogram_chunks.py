@@ -156,7 +156,8 @@ def decode_chunks(
     starts, ends, is_float : int64[k], int64[k], bool[k]
         Chunk j is `data[starts[j]:ends[j]]`.
     resets_begin_chunks : bool
-        Whether counters are known not to reset inside a chunk, which is so in Prometheus's own.
+        Whether counters are known not to reset inside a chunk, which is so in Prometheus's own. Then hints are those
+        that Prometheus's readers see: of a chunk's first counter nothing is known, whatever the header says.
     check : callable, optional
         Called between some hundred chunks.
 

@@ -25,6 +25,11 @@ def format_open_metrics(value: float) -> str:
     return text if any(c in text for c in "e.") else text + ".0"
 
 
+def format_fixed(value: float) -> str:
+    """Return a number as Go's `%f` prints it."""
+    return f"{value:f}" if math.isfinite(value) else format_general(value)
+
+
 def parse_float(text: str) -> float | None:
     """Return `strconv.ParseFloat(text, 64)`, None where that fails."""
     special = _SPECIAL.fullmatch(text)

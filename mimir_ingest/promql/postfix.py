@@ -20,6 +20,7 @@ from mimir_ingest.promql.nodes import (
     SubqueryExpr,
     VectorSelector,
 )
+from mimir_ingest.promql.number_text import format_fixed
 from mimir_ingest.promql.token_stream import TokenStream
 
 POSTFIX = frozenset(("[", "offset", "@", "anchored", "smoothed"))
@@ -122,7 +123,7 @@ def _at(stream: TokenStream, node: Expr) -> Expr:
         stream.unexpected(*_AT_CONTEXT)
     at_s = sign * stream.number().value
     if not math.isfinite(at_s) or abs(at_s) >= _INT64_BOUND:
-        raise stream.fail(node.pos.start, f"timestamp out of bounds for @ modifier: {_fixed(at_s)}")
+        raise stream.fail(node.pos.start, f"timestamp out of bounds for @ modifier: {format_fixed(at_s)}")
     target = _without_at(stream, node)
     return _put_back(node, replace(target, timestamp_ms=go_int64(go_round(at_s * 1000))), stream.closing)
 
@@ -132,13 +133,6 @@ def _without_at(stream: TokenStream, node: Expr) -> Modified:
     if target.timestamp_ms is not None or target.start_or_end is not None:
         raise stream.fail(node.pos.start, "@ <timestamp> may not be set multiple times")
     return target
-
-
-def _fixed(value: float) -> str:
-    """Print as Go's `%f`."""
-    if math.isfinite(value):
-        return f"{value:f}"
-    return "NaN" if value != value else "+Inf" if value > 0 else "-Inf"
 
 
 def _extended(stream: TokenStream, node: Expr) -> Expr:

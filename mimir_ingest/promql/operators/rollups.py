@@ -13,6 +13,7 @@ from mimir_ingest.model.labels import METRIC_NAME, LabelFrame
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.promql import annotations as texts
 from mimir_ingest.promql.nodes import PosRange
+from mimir_ingest.promql.number_text import format_fixed
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows
 from mimir_ingest.promql.operators.native_rollups import Rolled, RollupCall, count_windows, roll_up_histograms
 from mimir_ingest.promql.operators.selectors import range_samples
@@ -250,7 +251,8 @@ def _check_factors(windowed: _Windows, arguments: np.ndarray) -> None:
     if len(bad):
         row = 0 if not valid[0, bad[0]] else 1
         name, symbol = (("smoothing", "sf"), ("trend", "tf"))[row]
-        raise QueryError(f"invalid {name} factor. Expected: 0 < {symbol} < 1, got: {arguments[1 + row, bad[0]]:f}")
+        got = format_fixed(float(arguments[1 + row, bad[0]]))
+        raise QueryError(f"invalid {name} factor. Expected: 0 < {symbol} < 1, got: {got}")
 
 
 def _rank(windowed: _Windows, node: Call, scalars: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

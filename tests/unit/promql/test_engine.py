@@ -33,6 +33,13 @@ def test_the_four_kinds_of_results_have_their_types(target: EngineTarget) -> Non
     assert (matrix.timestamps.tolist(), matrix.values.tolist()) == ([0, 10_000, 20_000], [2.0, 2.0, 2.0])
 
 
+@pytest.mark.parametrize(("factor", "text"), [("1.5", "1.500000"), ("Inf", "+Inf"), ("-Inf", "-Inf")])
+def test_a_bad_factor_of_smoothing_is_named_as_go_prints_it(target: EngineTarget, factor: str, text: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        target.query(f"double_exponential_smoothing(m_total[1m], 0.5, {factor})", 500_000, 500_000, 0)
+    assert caught.value.message == f"invalid trend factor. Expected: 0 < tf < 1, got: {text}"
+
+
 @pytest.mark.parametrize("op", ["</", ">/"])
 def test_numbers_cannot_be_trimmed(target: EngineTarget, op: str) -> None:
     with pytest.raises(QueryError) as caught:
