@@ -137,7 +137,9 @@ def build_applications(parts: Endpoints) -> Applications:
     log_level = "info" if server.log_request_at_info_level_enabled else debug
 
     def around(application: Application) -> Application:
-        reached = StripPrefix(CleanPath(application), server.http_path_prefix)
+        reached: Application = CleanPath(application)
+        if prefix:
+            reached = StripPrefix(reached, prefix)
         return Instrument(reached, metrics, names, log_level=log_level)
 
     if not server.admin_listen_port:

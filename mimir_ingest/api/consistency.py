@@ -5,12 +5,13 @@ Source: spec ingest-storage 6.1; `partial_response` is Thanos's parameter of the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 
 from mimir_ingest.api.params import Params, bad_parameter
 from mimir_ingest.config.durations import parse_go_duration
 from mimir_ingest.config.limits import Limits
-from mimir_ingest.querier.consistency import MAX_DELAY_HEADER, decide_consistency
+from mimir_ingest.querier.consistency import MAX_DELAY_HEADER, ReadConsistency, decide_consistency
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.wire.offsets_header import READ_CONSISTENCY_OFFSETS, encode_offsets
 
@@ -52,6 +53,12 @@ def read_level(limits: Limits) -> str:
     return limits.ingest_storage_read_consistency
 
 
+@functools.cache
+def _of_level(level: str) -> ReadConsistency:
+    """Return what a request demands that names nothing."""
+    return decide_consistency({}, tenant_default=level)
+
+
 class ReadingOpener:
     """Makes the `Reading` of each request."""
 
@@ -62,11 +69,11 @@ class ReadingOpener:
     def open(self, tenant: str, headers: RawHeaders, params: Params | None = None) -> Reading:
         """Return a request's demands. Raises InvalidRequest (offsets), QueryError (`partial_response`)."""
         named = consistency_headers(headers)
-        consistency = decide_consistency(
-            named,
-            tenant_default=self._level_of(tenant),
-            max_delay_s=parse_max_delay(named.get(MAX_DELAY_HEADER, "")),
-        )
+        if named:
+            delay_s = parse_max_delay(named.get(MAX_DELAY_HEADER, ""))
+            consistency = decide_consistency(named, tenant_default=self._level_of(tenant), max_delay_s=delay_s)
+        else:
+            consistency = _of_level(self._level_of(tenant))
         return Reading(consistency, partial=params is not None and parse_partial_response(params))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
+import types
+from collections.abc import Awaitable, Generator
+from typing import Any, TypeVar
 
 from mimir_ingest.api.errors import Receive
 
@@ -21,8 +22,31 @@ class ClientGone(Exception):
 async def unless_gone(receive: Receive, work: Awaitable[_Result]) -> _Result:
     """Return the work's result; cancel it, and raise ClientGone, once the client has closed the connection.
 
-    The request's body must have been read: what is left of it is thrown away.
+    The request's body must have been read: what is left of it is thrown away. Work that never waits is not watched.
     """
+    steps = work.__await__()
+    try:
+        first = next(steps)
+    except StopIteration as done:
+        return done.value
+    return await _watched(receive, _rest(steps, first))
+
+
+@types.coroutine
+def _rest(steps: Generator[Any, Any, _Result], waits_for: Any) -> Generator[Any, Any, _Result]:
+    """Go on with work that has begun and waits for something."""
+    try:
+        yield waits_for
+    except BaseException as error:  # also a cancellation is the work's to answer
+        try:
+            waits_for = steps.throw(error)
+        except StopIteration as done:
+            return done.value
+        return (yield from _rest(steps, waits_for))
+    return (yield from steps)
+
+
+async def _watched(receive: Receive, work: Awaitable[_Result]) -> _Result:
     task = asyncio.current_task()
     assert task is not None
     gone = False

@@ -89,8 +89,8 @@ class Instrument:
             await self._application(scope, receive, send)
             return
         begun = time.perf_counter()
-        method = scope["method"]
-        key = (method if method in _METHODS else OTHER, self._names.of(raw_path(scope)))
+        method, path = scope["method"], raw_path(scope)
+        key = (method if method in _METHODS else OTHER, self._names.of(path))
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = _Series(self._metrics, *key)
@@ -123,7 +123,7 @@ class Instrument:
                 getattr(_log, self._log_level)(
                     "request served",
                     method=method,
-                    path=raw_path(scope).decode("latin-1"),
+                    path=path.decode("latin-1"),
                     status=status,
                     duration=f"{seconds * 1000:.3f}ms",
                 )

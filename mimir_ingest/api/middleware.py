@@ -42,9 +42,9 @@ def raw_path(scope: Scope) -> bytes:
     return found.partition(b"?")[0] if found is not None else scope["path"].encode("utf-8")
 
 
-def _with_path(scope: Scope, path: bytes) -> Scope:
-    """Return the scope with another path; `path`, by which FastAPI routes, is the encoded one too."""
-    return {**scope, "raw_path": path, "path": path.decode("latin-1")}
+def _set_path(scope: Scope, path: bytes) -> None:
+    """Give a request another path; `path`, by which FastAPI routes, is the encoded one too."""
+    scope["raw_path"], scope["path"] = path, path.decode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ class Router:
             if routes is not None:
                 for route in routes:
                     if route.methods is None or scope["method"] in route.methods:
-                        await route.application({**scope, "path_params": variables}, receive, send)
+                        scope["path_params"] = variables
+                        await route.application(scope, receive, send)
                         return
                 await METHOD_NOT_ALLOWED.send(send)
                 return
@@ -137,7 +138,8 @@ class CleanPath:
             location = cleaned.replace(b"\\", b"%5C") + (b"?" + query if query else b"")
             await Answer(301, headers=((b"location", location),)).send(send)
             return
-        await self._application(_with_path(scope, path), receive, send)
+        _set_path(scope, path)
+        await self._application(scope, receive, send)
 
 
 class StripPrefix:
@@ -149,14 +151,15 @@ class StripPrefix:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Strip or answer 404."""
-        if scope["type"] != "http" or not self._prefix:
+        if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
         path = raw_path(scope)
         if not path.startswith(self._prefix + b"/"):
             await NOT_FOUND.send(send)
             return
-        await self._application(_with_path(scope, path[len(self._prefix) :]), receive, send)
+        _set_path(scope, path[len(self._prefix) :])
+        await self._application(scope, receive, send)
 
 
 def plain_routing(application: FastAPI) -> None:
@@ -183,7 +186,7 @@ def accepts(header: str) -> tuple[bool, bool]:
 
 
 _accepts_again = functools.lru_cache(64)(accepts)
-_REMEMBERED_CHARS = 200
+_REMEMBERED_BYTES = 200
 """why: clients send one of few short headers; remembering long ones would cost memory."""
 
 
@@ -201,8 +204,8 @@ class Gzip:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        header = b",".join(value for name, value in scope["headers"] if name == b"accept-encoding").decode("latin-1")
-        gzip, identity = (_accepts_again if len(header) <= _REMEMBERED_CHARS else accepts)(header)
+        header = b",".join([value for name, value in scope["headers"] if name == b"accept-encoding"])
+        gzip, identity = (_accepts_again if len(header) <= _REMEMBERED_BYTES else accepts)(header.decode("latin-1"))
         if scope["method"] == "HEAD":
             gzip = False
         stream = _GzipStream(send, wanted=gzip, min_bytes=self._min_bytes if identity else 0)

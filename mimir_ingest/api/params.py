@@ -37,6 +37,8 @@ _GO_TIME_EXTREMES = {
 }
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_TIME_DIGITS, _DURATION_DIGITS = 12, 9
+"""Seconds without a fraction, which nearly all clients send, fit their unit if they have no more."""
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
@@ -45,8 +47,15 @@ def bad_parameter(name: str, reason: str) -> QueryError:
     return QueryError(f'invalid parameter "{name}": {reason}', error_type="bad_data")
 
 
+def _is_whole(text: str, max_digits: int) -> bool:
+    """Whether this is nothing but a few digits."""
+    return len(text) <= max_digits and text.isdecimal() and text.isascii()
+
+
 def parse_time(text: str) -> int:
     """Return milliseconds since the epoch of a Unix time (s) or an RFC 3339 time. Raises ValueError with the text."""
+    if _is_whole(text, _TIME_DIGITS):
+        return int(text) * 1000
     seconds = parse_float(text)
     if seconds is not None and abs(seconds) < 9.3e15:
         return min(max(math.floor(seconds * 1000 + 0.5), -_FARTHEST_MS), _FARTHEST_MS)
@@ -71,6 +80,8 @@ def parse_duration(text: str) -> int:
 
     NaN is the smallest int64, as Go converts it.
     """
+    if _is_whole(text, _DURATION_DIGITS):
+        return int(text) * 1_000_000_000
     seconds = parse_float(text)
     if seconds is not None:
         if math.isnan(seconds):
@@ -100,16 +111,15 @@ def parse_form(data: bytes) -> Iterator[tuple[str, str]]:
     """
     if data.count(b"&") >= MAX_PARAMETERS:
         return
-    for pair in data.split(b"&"):
-        if not pair or b";" in pair or (b"%" in pair and _BAD_ESCAPE.search(pair)):
+    for pair in data.replace(b"+", b" ").split(b"&"):
+        if not pair or b";" in pair:
             continue
-        name, _, value = pair.replace(b"+", b" ").partition(b"=")
-        yield _unquoted(name), _unquoted(value)
-
-
-def _unquoted(text: bytes) -> str:
-    plain = unquote_to_bytes(text) if b"%" in text else text
-    return plain.decode("utf-8", "surrogateescape")
+        name, _, value = pair.partition(b"=")
+        if b"%" in pair:
+            if _BAD_ESCAPE.search(pair):
+                continue
+            name, value = unquote_to_bytes(name), unquote_to_bytes(value)
+        yield name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +133,15 @@ class Params:
         """Read a query string and a form body."""
         values: dict[str, list[str]] = {}
         for part in (body, query_string):
-            for key, value in parse_form(part):
-                values.setdefault(key, []).append(value)
+            if part:
+                for key, value in parse_form(part):
+                    values.setdefault(key, []).append(value)
         return cls(values)
 
     def get(self, name: str) -> str:
         """Return the first value, "" if there is none."""
-        return self.values.get(name, [""])[0]
+        found = self.values.get(name)
+        return found[0] if found else ""
 
     def all(self, name: str) -> list[str]:
         """Return every value."""
@@ -177,17 +189,20 @@ class RangeParams:
     step_ms: int
 
 
+def _refused_step() -> QueryError:
+    return bad_parameter(
+        "step", "zero or negative query resolution step widths are not accepted. Try a positive integer"
+    )
+
+
 def range_params(params: Params) -> RangeParams:
     """Return start, end and step of a range query. Raises QueryError with Prometheus's texts."""
     start, end = params.time_ms("start"), params.time_ms("end")
     if end < start:
         raise bad_parameter("end", "end timestamp must not be before start time")
     step_ns = params.duration_ns("step")
-    refused = bad_parameter(
-        "step", "zero or negative query resolution step widths are not accepted. Try a positive integer"
-    )
     if step_ns <= 0:
-        raise refused
+        raise _refused_step()
     if (end - start) * 1_000_000 // step_ns > MAX_POINTS:
         raise QueryError(
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution "
@@ -195,7 +210,7 @@ def range_params(params: Params) -> RangeParams:
             error_type="bad_data",
         )
     if step_ns < 1_000_000:
-        raise refused  # times have no finer unit
+        raise _refused_step()  # times have no finer unit
     return RangeParams(start, end, step_ns // 1_000_000)
 
 
