@@ -5,7 +5,8 @@ Imported when the first client asks for it: the library takes a third of a secon
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import orjson
@@ -14,11 +15,10 @@ import pyarrow as pa
 from mimir_ingest.api.render import clean
 from mimir_ingest.model.histograms import Histograms
 from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.model.spans import Check
 from mimir_ingest.promql.histogram_text import buckets_of
 from mimir_ingest.promql.values import HistogramPoints, Matrix, Scalar, String, Vector
 
-BATCH_ROWS = 1 << 17
-"""Rows of a record batch. why: readers that stream hold one at a time, and it costs nothing to have several."""
 _TIMESTAMP = pa.field("timestamp", pa.timestamp("ms", "UTC"), nullable=False)
 _VALUE = pa.field("value", pa.float64())
 _BUCKET = pa.struct(
@@ -31,34 +31,45 @@ _HISTOGRAM = pa.field(
 _DATA_COLUMNS = frozenset((_TIMESTAMP.name, _VALUE.name, _HISTOGRAM.name))
 
 
-def result_arrow(value: Vector | Matrix | Scalar | String, facts: Mapping[str, object]) -> bytes:
-    """Return a result as an Arrow IPC stream.
+_Columns = dict[pa.Field, pa.Array | Sequence]
+
+
+def result_arrow(
+    value: Vector | Matrix | Scalar | String, facts: Mapping[str, object], check: Check | None = None
+) -> bytes:
+    """Return a result as an Arrow IPC stream: a record batch of each of its pieces, before which `check` is called.
 
     `facts` go into the schema's metadata, each as JSON; `resultType` is added to them.
     """
     match value:
         case Vector():
-            kind, columns = "vector", _vector_columns(value)
+            kind, batches = "vector", _vector_batches(value, check)
         case Matrix():
-            kind, columns = "matrix", _matrix_columns(value)
+            kind, batches = "matrix", _matrix_batches(value, check)
         case Scalar():
-            kind, columns = "scalar", {_TIMESTAMP: [value.timestamp_ms], _VALUE: [value.value]}
+            kind, batches = "scalar", iter([{_TIMESTAMP: [value.timestamp_ms], _VALUE: [value.value]}])
         case String():
             kind = "string"
             text = pa.field("value", pa.string(), nullable=False)
-            columns = {_TIMESTAMP: [value.timestamp_ms], text: [clean(value.value)]}
+            batches = iter([{_TIMESTAMP: [value.timestamp_ms], text: [clean(value.value)]}])
     metadata = {"resultType": kind, **{name: orjson.dumps(fact) for name, fact in facts.items()}}
-    arrays = [c if isinstance(c, pa.Array) else pa.array(c, field.type) for field, c in columns.items()]
-    table = pa.Table.from_arrays(arrays, schema=pa.schema(list(columns), metadata=metadata))
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=BATCH_ROWS)
+    first = next(batches)
+    schema = pa.schema(list(first), metadata=metadata)
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for columns in itertools.chain([first], batches):
+            arrays = [c if isinstance(c, pa.Array) else pa.array(c, field.type) for field, c in columns.items()]
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
     return sink.getvalue().to_pybytes()
 
 
-def _label_columns(labels: LabelFrame, rows: np.ndarray | None) -> dict[pa.Field, pa.Array]:
-    """Return a column of every label that is in use; row i is series `rows[i]`, or series i."""
-    columns = {}
+_Labels = list[tuple[str, str, np.ndarray, pa.Array]]
+"""(Column, label, integers[n]: the value of each series or -1, values)."""
+
+
+def _labels_in_use(labels: LabelFrame) -> _Labels:
+    """Return every label that is in use."""
+    found = []
     for name, codes, values in zip(labels.names, labels.codes, labels.values, strict=True):
         used, places = np.unique(codes, return_inverse=True)
         absent = int(len(used) > 0 and used[0] < 0)
@@ -66,16 +77,33 @@ def _label_columns(labels: LabelFrame, rows: np.ndarray | None) -> dict[pa.Field
             continue
         dictionary = pa.array([clean(values[code]) for code in used[absent:].tolist()], pa.string())
         indices = (places - absent).astype(np.min_scalar_type(-len(used)))
-        indices = indices if rows is None else indices[rows]
-        column = pa.DictionaryArray.from_arrays(pa.array(indices, mask=indices < 0), dictionary)
         shown = f"label:{name}" if name in _DATA_COLUMNS else name
-        columns[pa.field(clean(shown), column.type, metadata={"label": clean(name)})] = column
+        found.append((clean(shown), clean(name), indices, dictionary))
+    return found
+
+
+def _label_columns(labels: _Labels, rows: np.ndarray) -> _Columns:
+    """Return a column of every label; row i is series `rows[i]`."""
+    columns: _Columns = {}
+    for shown, name, indices, dictionary in labels:
+        own = indices[rows]
+        column = pa.DictionaryArray.from_arrays(pa.array(own, mask=own < 0), dictionary)
+        columns[pa.field(shown, column.type, metadata={"label": name})] = column
     return columns
 
 
-def _vector_columns(vector: Vector) -> dict[pa.Field, pa.Array | Sequence]:
-    times = np.full(len(vector.values), vector.timestamp_ms)
-    columns: dict[pa.Field, pa.Array | Sequence] = {**_label_columns(vector.labels, None), _TIMESTAMP: times}
+def _vector_batches(vector: Vector, check: Check | None) -> Iterator[_Columns]:
+    labels = _labels_in_use(vector.labels)
+    for first, part in vector.pieces(check):
+        series = np.arange(first, first + part.labels.n)
+        yield {**_label_columns(labels, series), **_vector_columns(part)}
+    if not vector.labels.n:
+        yield _vector_columns(vector)
+
+
+def _vector_columns(vector: Vector) -> _Columns:
+    """Return the columns of a vector besides its labels."""
+    columns: _Columns = {_TIMESTAMP: np.full(len(vector.values), vector.timestamp_ms)}
     if vector.histograms is None:
         return columns | {_VALUE: vector.values}
     index = vector.histograms.index
@@ -86,10 +114,19 @@ def _vector_columns(vector: Vector) -> dict[pa.Field, pa.Array | Sequence]:
     }
 
 
-def _matrix_columns(matrix: Matrix) -> dict[pa.Field, pa.Array | Sequence]:
+def _matrix_batches(matrix: Matrix, check: Check | None) -> Iterator[_Columns]:
+    labels = _labels_in_use(matrix.labels)
+    for first, part in matrix.pieces(check):
+        yield _matrix_columns(part, labels, first)
+    if not matrix.labels.n:
+        yield _matrix_columns(matrix, labels, 0)
+
+
+def _matrix_columns(matrix: Matrix, labels: _Labels, first: int) -> _Columns:
+    """Return all columns of some series, which are `first` and those after it in `labels`."""
     series = np.repeat(np.arange(matrix.labels.n), np.diff(matrix.offsets))
     if matrix.histograms is None:
-        return {**_label_columns(matrix.labels, series), _TIMESTAMP: matrix.timestamps, _VALUE: matrix.values}
+        return {**_label_columns(labels, first + series), _TIMESTAMP: matrix.timestamps, _VALUE: matrix.values}
     own: HistogramPoints = matrix.histograms
     series = np.concatenate([series, np.repeat(np.arange(matrix.labels.n), np.diff(own.offsets))])
     times = np.concatenate([matrix.timestamps, own.timestamps])
@@ -97,7 +134,7 @@ def _matrix_columns(matrix: Matrix) -> dict[pa.Field, pa.Array | Sequence]:
     index = np.concatenate([np.full(len(matrix.values), -1, np.int64), own.rows])[order]
     values = np.concatenate([matrix.values, np.zeros(len(own.rows))])[order]
     return {
-        **_label_columns(matrix.labels, series[order]),
+        **_label_columns(labels, first + series[order]),
         _TIMESTAMP: times[order],
         _VALUE: pa.array(values, mask=index >= 0),
         _HISTOGRAM: _histogram_column(own.histograms, index),

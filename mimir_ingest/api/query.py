@@ -6,19 +6,20 @@ import asyncio
 import contextlib
 import functools
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import orjson
-from fastapi import Request, Response
 
+from mimir_ingest.api.errors import Answer, Scope, first_header
 from mimir_ingest.api.exemplars import exemplar_range, exemplars_json, selectors_of
 from mimir_ingest.api.negotiate import ARROW, wants_arrow
 from mimir_ingest.api.params import Params, bad_parameter, parse_duration, parse_limit, range_params, series_range
 from mimir_ingest.api.query_admission import Listing, admit_listing, admit_query
-from mimir_ingest.api.render import JSON, clean, limited, result_json, stats_json, success
+from mimir_ingest.api.render import JSON_HEADERS, clean, limited, result_pieces, stats_json, success
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import (
     LogError,
@@ -28,12 +29,14 @@ from mimir_ingest.errors import (
 )
 from mimir_ingest.model.labels import LabelFrame, go_quote
 from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.model.spans import Check
 from mimir_ingest.promql.ast_json import to_json
 from mimir_ingest.promql.durations import DurationError
 from mimir_ingest.promql.nodes import Expr, ValueType
 from mimir_ingest.promql.parser import parse_expr, parse_metric_selector
 from mimir_ingest.promql.prettier import prettify
 from mimir_ingest.promql.values import Matrix, Scalar, String, Vector
+from mimir_ingest.querier.concurrency import run_until
 from mimir_ingest.querier.query_limits import clamp_count
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.service import Querier, QueryAnswer
@@ -43,8 +46,11 @@ MAX_ANNOTATIONS = 10
 """Warnings and infos in one answer; Mimir's and Prometheus's bound."""
 INLINE_POINTS = 5_000
 """Points of a result that are rendered on the event loop. why: they take 1 ms, and a thread costs 0.1 ms."""
+LISTED_ITEMS = 1_000
+"""Label sets, names or values that are written at a time; more are written in a thread. why: they take some 1 ms."""
 NOTHING = Matrix(LabelFrame.empty(), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0))
 """The answer of a query all of whose time range is too old, instant or range."""
+_ARROW_HEADERS = ((b"content-type", ARROW.encode()), (b"vary", b"Accept"))
 TRUNCATED = "results truncated due to limit"
 
 
@@ -56,7 +62,8 @@ class ApiRequest:
     params: Params
     reading: Reading
     """What its reads have to see, and what they saw."""
-    http: Request
+    scope: Scope
+    """The request's headers and path."""
 
 
 _REMEMBERED_CHARS = 1000
@@ -116,7 +123,7 @@ class QueryApi:
         self.limits_for = limits_for
         self._now_ms = now_ms
 
-    async def query(self, asked: ApiRequest) -> Response:
+    async def query(self, asked: ApiRequest) -> Answer:
         """`/query`: one instant."""
         params = asked.params
         try:
@@ -127,7 +134,7 @@ class QueryApi:
         text, expression = parse_query(params)
         return await self._evaluate(asked, text, expression, at_ms, at_ms, 0, limit)
 
-    async def query_range(self, asked: ApiRequest) -> Response:
+    async def query_range(self, asked: ApiRequest) -> Answer:
         """`/query_range`: steps from start to end."""
         params = asked.params
         window = range_params(params)
@@ -150,7 +157,7 @@ class QueryApi:
         end_ms_incl: int,
         step_ms: int,
         limit: int,
-    ) -> Response:
+    ) -> Answer:
         params = asked.params
         limits = self.limits_for(asked.tenant)
         admitted = admit_query(
@@ -162,11 +169,11 @@ class QueryApi:
         except ValueError as error:
             text = f"error parsing lookback delta duration: {error}"
             raise QueryError(text, error_type="bad_data") from error
-        arrow = wants_arrow(asked.http.headers.get("accept", ""))
+        arrow = wants_arrow(first_header(asked.scope["headers"], b"accept"))
         if admitted is None:
             if arrow:
                 return await asyncio.to_thread(_arrow_response, NOTHING, [], [], "")
-            return success(f"{{{result_json(NOTHING)}}}")
+            return success(b"{", *result_pieces(NOTHING), b"}")
         try:
             answer = await self._querier.query(
                 asked.tenant,
@@ -184,11 +191,12 @@ class QueryApi:
         except DurationError as error:
             raise bad_parameter("query", error.message) from error
         value = answer.result.value
+        render = functools.partial(_render, params, text, answer, limit, arrow)
         if arrow or (isinstance(value, Vector | Matrix) and len(value.values) > INLINE_POINTS):
-            return await asyncio.to_thread(_render, params, text, answer, limit, arrow=arrow)
-        return _render(params, text, answer, limit, arrow=False)
+            return await run_until(answer.deadline, render)
+        return render(None)
 
-    async def series(self, asked: ApiRequest) -> Response:
+    async def series(self, asked: ApiRequest) -> Answer:
         """`/series`: label sets that any of the selectors matches."""
         params = asked.params
         if not params.all("match[]"):
@@ -200,10 +208,18 @@ class QueryApi:
         except QueryError as error:
             raise bad_parameter("match[]", error.message) from error
         if listing.times is None:
-            return success("[]")
+            return success(b"[]")
+        deadline = self._deadline()
         frame = await self._querier.label_frame(asked.tenant, selectors, *listing.times, reading=asked.reading)
-        sets = [{k: clean(v) for k, v in s.items()} for s in frame.to_dicts()]
-        return _limited_list(sets, listing, asked.reading)
+
+        def sets(rows: slice) -> list[dict[str, str]]:
+            return [{k: clean(v) for k, v in s.items()} for s in frame.take(rows).to_dicts()]
+
+        return await _limited_list(frame.n, sets, listing, asked.reading, deadline)
+
+    def _deadline(self) -> float:
+        """Return when the time of a request that has just come is over (monotonic clock, s)."""
+        return time.monotonic() + self._querier.limits.timeout_s
 
     def _listing(self, asked: ApiRequest, limits: Limits, most: int, flag: str) -> Listing:
         """Read `limit`, `start` and `end`, and hold them against the tenant's limits. Raises QueryError."""
@@ -211,43 +227,48 @@ class QueryApi:
         clamped = clamp_count(limit, most, f"querier.{flag}")
         return admit_listing(limits, limit, clamped, start_ms=start_ms, end_ms_incl=end_ms_incl, now_ms=self._now_ms())
 
-    async def labels(self, asked: ApiRequest) -> Response:
+    async def labels(self, asked: ApiRequest) -> Answer:
         """`/labels`: names in use."""
         params = asked.params
         limits = self.limits_for(asked.tenant)
         listing = self._listing(asked, limits, limits.max_label_names_limit, "max-label-names-limit")
         selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
         if listing.times is None:
-            return success("[]")
+            return success(b"[]")
+        deadline = self._deadline()
         with _as_execution() if len(selectors) < 2 else contextlib.nullcontext():
             names = await self._querier.label_names(asked.tenant, selectors, *listing.times, reading=asked.reading)
-        return _limited_list([clean(name) for name in names], listing, asked.reading)
+        names = [clean(name) for name in names]
+        return await _limited_list(len(names), names.__getitem__, listing, asked.reading, deadline)
 
-    async def label_values(self, asked: ApiRequest) -> Response:
+    async def label_values(self, asked: ApiRequest) -> Answer:
         """`/label/{name}/values`: values in use."""
         params = asked.params
-        name = path_label_name(asked.http)
+        name = path_label_name(asked.scope)
         limits = self.limits_for(asked.tenant)
         listing = self._listing(asked, limits, limits.max_label_values_limit, "max-label-values-limit")
         selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
         if listing.times is None:
-            return success("[]")
+            return success(b"[]")
+        deadline = self._deadline()
         with _as_execution():
             values = await self._querier.label_values(
                 asked.tenant, name, selectors, *listing.times, reading=asked.reading
             )
-        return _limited_list(sorted(map(clean, values)), listing, asked.reading)
+        if not _is_text("".join(values)):
+            values = sorted(map(clean, values))
+        return await _limited_list(len(values), values.__getitem__, listing, asked.reading, deadline)
 
-    async def query_exemplars(self, asked: ApiRequest) -> Response:
+    async def query_exemplars(self, asked: ApiRequest) -> Answer:
         """`/query_exemplars`: exemplars of the expression's selectors; 204 when it has none."""
         start, end = exemplar_range(asked.params)
         selectors = selectors_of(parse_query(asked.params)[1])
         if not selectors:
-            return Response(status_code=204)
+            return Answer(204)
         found = await self._querier.exemplars(asked.tenant, selectors, start, end + 1, reading=asked.reading)
-        return success(exemplars_json(found))
+        return success(exemplars_json(found).encode())
 
-    async def metadata(self, asked: ApiRequest) -> Response:
+    async def metadata(self, asked: ApiRequest) -> Answer:
         """`/metadata`: families with type, help and unit; errors have no errorType."""
         params = asked.params
         numbers = {}
@@ -257,7 +278,7 @@ class QueryApi:
                 numbers[name] = parse_limit(text) if text else -1
             except ValueError:
                 body = {"status": "error", "error": f"{name} must be a number"}
-                return Response(orjson.dumps(body), status_code=400, media_type=JSON)
+                return Answer(400, orjson.dumps(body), JSON_HEADERS)
         per_metric = numbers["limit_per_metric"]
         wanted = params.get("metric")
         families: dict[str, list[dict[str, str]]] = {}
@@ -270,20 +291,21 @@ class QueryApi:
             families[family] = [{"type": i.type, "help": clean(i.help), "unit": clean(i.unit)} for i in kept]
         return success(orjson.dumps(families))
 
-    async def format_query(self, asked: ApiRequest) -> Response:
+    async def format_query(self, asked: ApiRequest) -> Answer:
         """`/format_query`: the expression in canonical, multi-line form."""
         return success(orjson.dumps(clean(prettify(parse_query(asked.params)[1]))))
 
-    async def parse_query(self, asked: ApiRequest) -> Response:
+    async def parse_query(self, asked: ApiRequest) -> Answer:
         """`/parse_query`: the expression's tree."""
         return success(orjson.dumps(to_json(parse_query(asked.params)[1])))
 
-    async def delete_series(self, asked: ApiRequest) -> Response:
+    async def delete_series(self, asked: ApiRequest) -> Answer:
         """`DELETE /series` is routed and never was implemented."""
         raise QueryError("not implemented", error_type="internal")
 
 
-def _render(params: Params, text: str, answer: QueryAnswer, limit: int, *, arrow: bool) -> Response:
+def _render(params: Params, text: str, answer: QueryAnswer, limit: int, arrow: bool, check: Check | None) -> Answer:
+    """Return the answer as JSON or Arrow; `check` is called between pieces of it."""
     result = answer.result
     value, cut = limited(result.value, limit)
     warnings, infos = result.annotations.render(text, limit=MAX_ANNOTATIONS)
@@ -298,44 +320,66 @@ def _render(params: Params, text: str, answer: QueryAnswer, limit: int, *, arrow
     if cut:
         warnings.append(TRUNCATED)
     if arrow:
-        return _arrow_response(value, warnings, infos, stats)
-    data = result_json(value) + (f',"stats":{stats}' if stats else "")
-    return success(f"{{{data}}}", warnings=warnings, infos=infos)
+        return _arrow_response(value, warnings, infos, stats, check)
+    ends = [b',"stats":', stats.encode()] if stats else []
+    return success(b"{", *result_pieces(value, check), *ends, b"}", warnings=warnings, infos=infos)
 
 
 def _arrow_response(
-    value: Vector | Matrix | Scalar | String, warnings: list[str], infos: list[str], stats: str
-) -> Response:
+    value: Vector | Matrix | Scalar | String,
+    warnings: list[str],
+    infos: list[str],
+    stats: str,
+    check: Check | None = None,
+) -> Answer:
     """Return a result as an Arrow stream; `stats` is JSON, or empty. Takes long the first time (see `arrow`)."""
     from mimir_ingest.api.arrow import result_arrow
 
     facts: dict[str, object] = {"warnings": warnings, "infos": infos}
     if stats:
         facts["stats"] = orjson.Fragment(stats)
-    return Response(result_arrow(value, facts), media_type=ARROW, headers={"Vary": "Accept"})
+    return Answer(200, result_arrow(value, facts, check), _ARROW_HEADERS)
 
 
-def path_label_name(request: Request) -> str:
+def path_label_name(scope: Scope) -> str:
     """Return the label name in a request's path. Raises QueryError."""
-    name = unescape_label_name(_path_text(request))
+    name = unescape_label_name(_path_text(scope))
     if not name or not _is_text(name):
         raise QueryError(f"invalid label name: {go_quote(name)}", error_type="bad_data")
     return name
 
 
-def _path_text(request: Request) -> str:
+def _path_text(scope: Scope) -> str:
     """Return the variable of a path, decoded once; bytes that are no UTF-8 become lone surrogates."""
-    encoded = request.path_params["name"].encode("latin-1", "replace")
+    encoded = scope["path_params"]["name"].encode("latin-1", "replace")
     return unquote_to_bytes(encoded).decode("utf-8", "surrogateescape")
 
 
-def _limited_list(items: list, listing: Listing, reading: Reading) -> Response:
-    """Return at most as many items as were asked for and as the tenant may have, with warnings."""
+async def _limited_list(
+    count: int, items: Callable[[slice], list], listing: Listing, reading: Reading, deadline: float
+) -> Answer:
+    """Return at most as many of `count` items as were asked for and as the tenant may have, with warnings.
+
+    `items` gives some of them. Many are written in a thread, some thousand at a time; raises QueryError when time is
+    over.
+    """
     warnings = [*reading.warnings, *listing.warnings]
-    items = items[: listing.enforced or None]
-    if listing.limit and len(items) > listing.limit:
-        items, warnings = items[: listing.limit], [*warnings, TRUNCATED]
-    return success(orjson.dumps(items), warnings=warnings)
+    count = min(count, listing.enforced or count)
+    if 0 < listing.limit < count:
+        count, warnings = listing.limit, [*warnings, TRUNCATED]
+
+    def render(check: Check | None) -> Answer:
+        pieces = [b"["]
+        for first in range(0, count, LISTED_ITEMS):
+            if check is not None:
+                check()
+            pieces += (
+                b"," if first else b"",
+                orjson.dumps(items(slice(first, min(count, first + LISTED_ITEMS))))[1:-1],
+            )
+        return success(*pieces, b"]", warnings=warnings)
+
+    return render(None) if count <= LISTED_ITEMS else await run_until(deadline, render)
 
 
 @contextlib.contextmanager

@@ -6,22 +6,26 @@ Source: spec http-api.md 1.5 and 6.2 to 6.4.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import numpy as np
 import orjson
 from fastapi import Response
 
+from mimir_ingest.api.errors import Answer
 from mimir_ingest.errors import IngestError, QueryError
 from mimir_ingest.kernels.matrix_json import ROOM, write_series
 from mimir_ingest.model.histograms import Histograms
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.numbers import format_plain, format_time, format_value, format_values, print_values
+from mimir_ingest.model.spans import Check
 from mimir_ingest.promql.histogram_text import BucketList, buckets_of
 from mimir_ingest.promql.values import HistogramPoints, Matrix, QueryStats, Scalar, String, Vector
 from mimir_ingest.querier.service import QueryTimings
 from partitions.errors import PartitionError
 
 JSON = "application/json"
+JSON_HEADERS = ((b"content-type", JSON.encode()),)
 _BUCKETS = '"buckets"'
 
 
@@ -79,7 +83,13 @@ def _beginnings(buckets: BucketList) -> list[str]:
     return [texts[i] for i in inverse.tolist()]
 
 
-def _vector(vector: Vector) -> str:
+def _vector(vector: Vector, check: Check | None) -> Iterator[bytes]:
+    """Yield the samples of a vector, a bounded number at a time."""
+    for first, part in vector.pieces(check):
+        yield f"{',' if first else ''}{_samples(part)}".encode()
+
+
+def _samples(vector: Vector) -> str:
     time = format_time(vector.timestamp_ms)
     samples = [f'"value":[{time},"{value}"]' for value in format_values(vector.values)]
     if vector.histograms is not None:
@@ -96,16 +106,16 @@ def _times(timestamps: np.ndarray) -> tuple[list[str], np.ndarray]:
     return [format_time(t) for t in distinct.tolist()], inverse
 
 
-def _matrix(matrix: Matrix) -> str:
-    if matrix.histograms is None:
-        return _numbers(matrix).decode()
-    return _mixed(matrix, matrix.histograms)
+def _matrix(matrix: Matrix, check: Check | None) -> Iterator[bytes]:
+    """Yield the series of a matrix, a bounded number of points at a time, or one series."""
+    for first, part in matrix.pieces(check):
+        if first:
+            yield b","
+        yield _numbers(part) if part.histograms is None else _mixed(part, part.histograms).encode()
 
 
 def _numbers(matrix: Matrix) -> bytes:
     """Return the series of a matrix without histograms."""
-    if not len(matrix.values):
-        return b""
     digits, others = print_values(matrix.values)
     specials = [format_value(value).encode() for value in matrix.values[others].tolist()]
     heads = [f'{{"metric":{metric},"values":['.encode() for metric in _metrics(matrix.labels)]
@@ -146,19 +156,28 @@ def _mixed(matrix: Matrix, own: HistogramPoints) -> str:
     return ",".join(series)
 
 
-def result_json(value: Vector | Matrix | Scalar | String) -> str:
-    """Return `"resultType": …, "result": …` without the braces around."""
+def result_pieces(value: Vector | Matrix | Scalar | String, check: Check | None = None) -> Iterator[bytes]:
+    """Yield `"resultType": …, "result": …` without the braces around; `check` is called before each bounded piece."""
     match value:
         case Vector():
-            return f'"resultType":"vector","result":[{_vector(value)}]'
+            yield b'"resultType":"vector","result":['
+            yield from _vector(value, check)
+            yield b"]"
         case Matrix():
-            return f'"resultType":"matrix","result":[{_matrix(value)}]'
+            yield b'"resultType":"matrix","result":['
+            yield from _matrix(value, check)
+            yield b"]"
         case Scalar():
             pair = f'[{format_time(value.timestamp_ms)},"{format_plain(value.value)}"]'
-            return f'"resultType":"scalar","result":{pair}'
+            yield f'"resultType":"scalar","result":{pair}'.encode()
         case String():
             text = orjson.dumps(clean(value.value)).decode()
-            return f'"resultType":"string","result":[{format_time(value.timestamp_ms)},{text}]'
+            yield f'"resultType":"string","result":[{format_time(value.timestamp_ms)},{text}]'.encode()
+
+
+def result_json(value: Vector | Matrix | Scalar | String) -> str:
+    """Return the pieces of `result_pieces` as one text."""
+    return b"".join(result_pieces(value)).decode()
 
 
 def stats_json(stats: QueryStats, timings: QueryTimings) -> str:
@@ -201,17 +220,13 @@ def limited(value: Vector | Matrix | Scalar | String, limit: int) -> tuple[Vecto
     return value, False
 
 
-def success(data: str | bytes, *, warnings: list[str] | None = None, infos: list[str] | None = None) -> Response:
-    """Return the envelope around `data`, which is JSON already."""
-    body = '{"status":"success","data":' + (data if isinstance(data, str) else data.decode())
-    if warnings:
-        body += ',"warnings":' + orjson.dumps(warnings).decode()
-    if infos:
-        body += ',"infos":' + orjson.dumps(infos).decode()
-    return Response(body + "}", media_type=JSON)
+def success(*data: bytes, warnings: list[str] | None = None, infos: list[str] | None = None) -> Answer:
+    """Return the envelope around `data`, pieces of JSON."""
+    ends = [b',"%b":%b' % (name, orjson.dumps(n)) for name, n in ((b"warnings", warnings), (b"infos", infos)) if n]
+    return Answer(200, b"".join((b'{"status":"success","data":', *data, *ends, b"}")), JSON_HEADERS)
 
 
-def failure(error: IngestError | PartitionError) -> Response:
+def failure(error: IngestError | PartitionError) -> Answer:
     """Return the envelope of an error: a query's own type, else what its status stands for."""
     if isinstance(error, QueryError):
         kind, status = error.error_type, error.http_status
@@ -220,4 +235,10 @@ def failure(error: IngestError | PartitionError) -> Response:
     else:
         kind, status = "internal", 500
     body = orjson.dumps({"status": "error", "errorType": kind, "error": clean(error.message)})
-    return Response(body, status_code=status, media_type=JSON)
+    return Answer(status, body, JSON_HEADERS)
+
+
+def page(answer: Answer) -> Response:
+    """Return the same answer for a route of FastAPI."""
+    headers = {name.decode(): value.decode() for name, value in answer.headers}
+    return Response(answer.body, status_code=answer.status, headers=headers)

@@ -7,14 +7,20 @@ that repeating, filtering and relabelling copy no histogram. Where there are non
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mimir_ingest.model.histograms import Histograms, gather_rows
 from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.model.spans import Check, bounded_spans
 from mimir_ingest.promql.annotations import Annotations
+
+PIECE_POINTS = 1 << 18
+_PIECE_SERIES, _HISTOGRAM_POINTS = 1 << 14, 64
+"""What is rendered at a time. why: it takes some 50 ms, and a few megabytes of working memory. A histogram counts as 64
+points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +242,18 @@ class Vector:
     histograms: HistogramCells | None = None
     """None: all values are numbers."""
 
+    def pieces(self, check: Check | None = None) -> Iterator[tuple[int, Vector]]:
+        """Yield (first series, a part of the vector), each of a bounded size; `check` is called before each."""
+        for first in range(0, self.labels.n, _PIECE_SERIES):
+            if check is not None:
+                check()
+            if self.labels.n <= _PIECE_SERIES:
+                yield 0, self
+                continue
+            rows = slice(first, first + _PIECE_SERIES)
+            cells = None if self.histograms is None else self.histograms.take(rows)
+            yield first, Vector(self.labels.take(rows), self.timestamp_ms, self.values[rows], cells)
+
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
@@ -250,6 +268,23 @@ class Matrix:
     """float64[m]."""
     histograms: HistogramPoints | None = None
     """Of the same series; None: there are none."""
+
+    def pieces(self, check: Check | None = None) -> Iterator[tuple[int, Matrix]]:
+        """Yield (first series, some series): a bounded number of points, or one series; `check` as for vectors."""
+        if check is None and self.histograms is None and 0 < self.labels.n <= len(self.values) <= PIECE_POINTS // 2:
+            yield 0, self
+            return
+        weights = self.offsets + np.arange(self.labels.n + 1)
+        if self.histograms is not None:
+            weights = weights + _HISTOGRAM_POINTS * self.histograms.offsets
+        for first, last in bounded_spans(weights, PIECE_POINTS, check):
+            if last - first == self.labels.n:
+                yield first, self
+                continue
+            begin, end = int(self.offsets[first]), int(self.offsets[last])
+            points, rows = (self.timestamps[begin:end], self.values[begin:end]), np.arange(first, last)
+            own = None if self.histograms is None else self.histograms.take(rows)
+            yield first, Matrix(self.labels.take(rows), self.offsets[first : last + 1] - begin, *points, own)
 
 
 @dataclass(slots=True)

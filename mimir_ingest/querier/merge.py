@@ -19,8 +19,8 @@ from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.model.spans import Check, bounded_spans
 
 _PIECE_SAMPLES, _PIECE_HISTOGRAMS = 1 << 16, 1 << 14
-"""Samples that are merged at a time. why: some milliseconds; floats stay in a core's cache from their source to the result,
-and little is held beside the two."""
+"""Samples that are merged at a time. why: some milliseconds; floats stay in a core's cache from their source to the
+result, and little is held beside the two."""
 
 
 def merge_samples(sources: Sequence[SeriesSamples], budget: SampleBudget | None = None) -> SeriesSamples:

@@ -7,9 +7,12 @@ checkpoint of a cut.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
+
+import numpy as np
 
 from mimir_ingest.errors import LogUnavailable
 from mimir_ingest.ingester.census import CensusAsk, CensusPart, TenantTotals
@@ -108,7 +111,7 @@ def values_of(frame: LabelFrame, name: str) -> list[str]:
     if column is None:
         return []
     codes, dictionary = column
-    return sorted({dictionary[code] for code in set(codes.tolist()) if code >= 0})
+    return sorted({dictionary[code] for code in np.unique(codes).tolist() if code >= 0})
 
 
 class LocalOwner:
@@ -163,7 +166,8 @@ class LocalOwner:
     async def label_values(self, ask: HeadAsk, name: str) -> OwnerAnswer[list[str]]:
         """See `Owner`."""
         answer = await self.label_frame(ask)
-        return OwnerAnswer([values_of(frame, name) for frame in answer.found], answer.next_offsets, answer.cuts)
+        values = await asyncio.to_thread(lambda: [values_of(frame, name) for frame in answer.found])
+        return OwnerAnswer(values, answer.next_offsets, answer.cuts)
 
     async def metadata(self, ask: HeadAsk) -> OwnerAnswer[dict[str, list[FamilyMetadata]]]:
         """See `Owner`."""

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ from mimir_ingest.promql.plan import plan_query
 from mimir_ingest.promql.plan_nodes import Plan
 from mimir_ingest.promql.values import QueryResult
 from mimir_ingest.querier.block_reads import BlockReads
-from mimir_ingest.querier.concurrency import run_all
+from mimir_ingest.querier.concurrency import run_all, run_stoppable
 from mimir_ingest.querier.cost import is_small
 from mimir_ingest.querier.heads import Heads, HeadsAnswer
 from mimir_ingest.querier.merge import merge_frames
@@ -75,6 +73,8 @@ class QueryAnswer:
     timings: QueryTimings
     warnings: tuple[str, ...]
     """About data that could not be read."""
+    deadline: float
+    """When the query's time is over (monotonic clock, s)."""
 
 
 class Querier:
@@ -160,7 +160,7 @@ class Querier:
             here = is_small(expression, plan, data)
             result = await self._evaluate(plan, data, deadline, here=here, per_step_stats=per_step_stats)
             timings = QueryTimings(began - came, prepared - began, self._clock() - prepared)
-            return QueryAnswer(result, timings, tuple(reading.warnings))
+            return QueryAnswer(result, timings, tuple(reading.warnings), deadline)
         finally:
             self._slots.release()
 
@@ -168,27 +168,20 @@ class Querier:
         self, plan: Plan, data: list[SeriesSamples], deadline: float, *, here: bool, per_step_stats: bool
     ) -> QueryResult:
         """Evaluate a plan, on the event loop (`here`) or in a thread."""
-        cancelled = threading.Event()
-        run = functools.partial(
-            evaluate,
-            plan,
-            data,
-            max_samples=self.limits.max_samples,
-            deadline=deadline,
-            cancelled=cancelled.is_set,
-            per_step_stats=per_step_stats,
-        )
-        if here:
-            return run()
-        running = asyncio.ensure_future(asyncio.to_thread(run))
-        try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            # The query's slot is not free before its thread has stopped.
-            cancelled.set()
-            await asyncio.wait([running])
-            running.exception()
-            raise
+        max_samples = self.limits.max_samples
+
+        def run(cancelled: Callable[[], bool] | None) -> QueryResult:
+            return evaluate(
+                plan,
+                data,
+                max_samples=max_samples,
+                deadline=deadline,
+                cancelled=cancelled,
+                per_step_stats=per_step_stats,
+            )
+
+        # The query's slot is not free before its thread has stopped.
+        return run(None) if here else await run_stoppable(run)
 
     async def select(
         self,
@@ -265,7 +258,9 @@ class Querier:
             return values_of(frame, name)
 
         lists = await self._read_labels(tenant, reading, selectors, start_ms, end_ms, ask, of_frame)
-        return sorted(set().union(*lists))
+        if len(lists) == 1:
+            return lists[0]
+        return await asyncio.to_thread(lambda: sorted(set().union(*lists)))
 
     async def _read_labels(
         self,

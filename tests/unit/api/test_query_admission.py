@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from fastapi import Request
 
 from mimir_ingest.api.params import Params
 from mimir_ingest.api.query import ApiRequest, QueryApi
@@ -15,7 +14,7 @@ from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.promql.plan import plan_query
 from mimir_ingest.promql.values import QueryResult, String
 from mimir_ingest.querier.reading import Reading
-from mimir_ingest.querier.service import QueryAnswer, QueryTimings
+from mimir_ingest.querier.service import QueryAnswer, QueryLimits, QueryTimings
 
 DEFAULTS = load([], {})[0].limits
 NOW_MS = 1_700_000_000_000
@@ -27,6 +26,7 @@ class RecordingQuerier:
 
     def __init__(self) -> None:
         self.asked: dict = {}
+        self.limits = QueryLimits(max_samples=1, timeout_s=60, lookback_ms=1, subquery_step_ms=1)
 
     async def query(self, tenant, expression, **asked):
         self.asked = asked
@@ -37,7 +37,7 @@ class RecordingQuerier:
             step_ms=asked["step_ms"],
             lookback_ms=300_000,
         )
-        return QueryAnswer(QueryResult(String(0, "")), QueryTimings(0, 0, 0), ())
+        return QueryAnswer(QueryResult(String(0, "")), QueryTimings(0, 0, 0), (), float("inf"))
 
     async def label_frame(self, tenant, selectors, start_ms, end_ms, *, reading):
         self.asked = {"start_ms": start_ms, "end_ms": end_ms}
@@ -56,7 +56,7 @@ def api_with(**limits) -> tuple[QueryApi, RecordingQuerier]:
 
 def asked(tenant: str = "team-a", **params: object) -> ApiRequest:
     values = {name.replace("match", "match[]"): [str(value)] for name, value in params.items()}
-    return ApiRequest(tenant, Params(values), Reading(), Request({"type": "http", "headers": []}))
+    return ApiRequest(tenant, Params(values), Reading(), {"type": "http", "headers": []})
 
 
 @pytest.mark.parametrize(

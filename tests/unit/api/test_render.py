@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 
-from mimir_ingest.api.render import result_json
+from mimir_ingest.api.arrow import result_arrow
+from mimir_ingest.api.render import result_json, result_pieces
+from mimir_ingest.errors import QueryError
 from mimir_ingest.model.labels import LabelFrame
+from mimir_ingest.promql import values
 from mimir_ingest.promql.values import Vector
+from tests.support.engine_target import EngineTarget
+from tests.support.promqltest import Sample
+from tests.support.series_notation import HistogramValue
 
 LABELS = {
     "plain": {"__name__": "up", "job": "a"},
@@ -27,3 +34,47 @@ def test_one_series_is_written_as_it_is_among_others(labels):
     cleaned = {k: v.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for k, v in labels.items()}
     assert metrics(labels) == [cleaned]
     assert metrics(labels, {"other": "x"}) == [cleaned, {"other": "x"}]
+
+
+@pytest.fixture(scope="module")
+def target() -> EngineTarget:
+    """Thirty series of floats and thirty of native histograms, at the same times."""
+    target = EngineTarget(delayed_name_removal=False)
+    for i in range(30):
+        target.append({"__name__": "f", "i": str(i)}, [Sample(t * 10_000, t / (i + 1)) for t in range(20)])
+        histograms = [HistogramValue(count=t + 2.0, sum=1.5, positive={i: t + 1.0, i + 2: 1.0}) for t in range(20)]
+        target.append({"__name__": "h", "i": str(i)}, [Sample(t * 10_000, h) for t, h in enumerate(histograms)])
+    return target
+
+
+@pytest.mark.parametrize("expression", ["f", "h", "{__name__=~'f|h'}"])
+@pytest.mark.parametrize("times", [(100_000, 100_000, 0), (0, 190_000, 10_000)], ids=["instant", "range"])
+def test_a_large_answer_is_written_in_pieces_and_stops_between_them(target, monkeypatch, expression, times):
+    """The text and the table are those of one piece; a deadline that passes at any piece is the error."""
+    value = target.query(expression, *times).value
+    text, table = result_json(value), pa.ipc.open_stream(result_arrow(value, {})).read_all()
+    monkeypatch.setattr(values, "PIECE_POINTS", 100)
+    monkeypatch.setattr(values, "_PIECE_SERIES", 4)
+
+    def write(render, patience: float) -> object:
+        asked = 0
+
+        def check() -> None:
+            nonlocal asked
+            asked += 1
+            if asked > patience:
+                raise QueryError("over", error_type="timeout")
+
+        return render(check), asked
+
+    renders = (
+        (lambda check: b"".join(result_pieces(value, check)).decode(), text),
+        (lambda check: pa.ipc.open_stream(result_arrow(value, {}, check)).read_all(), table),
+    )
+    for render, expected in renders:
+        again, asked = write(render, float("inf"))
+        assert again == expected
+        assert asked >= 6
+        for patience in (0, asked // 2, asked - 1):
+            with pytest.raises(QueryError, match="over"):
+                write(render, patience)
