@@ -15,7 +15,8 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics
 
 from mimir_ingest.model.batch import MetadataColumns
 from mimir_ingest.wire.data_points import DataPoints
-from mimir_ingest.wire.otlp_body import parse_json, parse_protobuf
+from mimir_ingest.wire.otlp_body import parse_protobuf
+from mimir_ingest.wire.otlp_json import parse_json
 from mimir_ingest.wire.otlp_labels import OtlpSettings, PointLabels, attribute_texts, info_labels, name_pair
 from mimir_ingest.wire.otlp_names import UnusableName
 from mimir_ingest.wire.otlp_points import Conversion, convert_metric, points_of

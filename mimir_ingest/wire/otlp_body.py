@@ -1,8 +1,7 @@
-"""Bodies of OTLP/HTTP, protobuf or JSON, to and from messages; the protobuf library's errors end here."""
+"""Bodies of OTLP/HTTP to and from messages; the protobuf library's errors end here."""
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import orjson
@@ -16,8 +15,6 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 
 from mimir_ingest.errors import InvalidRequest
 
-_IDS = ("traceId", "spanId", "trace_id", "span_id")
-
 
 def parse_protobuf(body: bytes) -> ExportMetricsServiceRequest:
     """Return the request. Raises InvalidRequest."""
@@ -25,34 +22,6 @@ def parse_protobuf(body: bytes) -> ExportMetricsServiceRequest:
         return ExportMetricsServiceRequest.FromString(body)
     except DecodeError as error:
         raise InvalidRequest(f"the body is no ExportMetricsServiceRequest: {error}") from error
-
-
-def parse_json(body: bytes) -> ExportMetricsServiceRequest:
-    """Return the request; OTLP's JSON has trace and span ids in hex, and fields that are not known are left out.
-
-    Raises InvalidRequest.
-    """
-    try:
-        tree = orjson.loads(body)
-        if any(f'"{name}"'.encode() in body for name in _IDS):
-            _ids_to_base64(tree)
-        return json_format.ParseDict(tree, ExportMetricsServiceRequest(), ignore_unknown_fields=True)
-    except (ValueError, json_format.ParseError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidRequest(f"the body is no ExportMetricsServiceRequest: {error}") from error
-
-
-def _ids_to_base64(tree: Any) -> None:
-    """Rewrite the ids of exemplars, which are hex, as protobuf's JSON has bytes. Raises ValueError."""
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            for name in _IDS:
-                if isinstance(value := node.get(name), str):
-                    node[name] = base64.b64encode(bytes.fromhex(value)).decode()
-            waiting += node.values()
-        elif isinstance(node, list):
-            waiting += node
 
 
 def response_body(rejected: int, message: str, *, json: bool) -> bytes:
