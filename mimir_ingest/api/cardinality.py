@@ -19,7 +19,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from mimir_ingest.api.consistency import ReadingOpener, answer_headers, read_level
 from mimir_ingest.api.params import Params, parse_limit
 from mimir_ingest.api.query_routes import read_params, unless_disconnected
-from mimir_ingest.api.render import JSON, clean, failure
+from mimir_ingest.api.render import JSON, clean, failure, page
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import IngestError, QueryError
@@ -312,15 +312,15 @@ def cardinality_router(
         async def endpoint(request: Request) -> Response:
             try:
                 tenant = tenants.single(request.scope["headers"], several_status=several_status)
-                params = await read_params(request)
+                params = await read_params(request.scope, request.receive)
                 reading = readings.open(tenant, request.scope["headers"])
                 headers = {name.lower(): value for name, value in request.headers.items()}
                 asked = _Asked(tenant, limits_for(tenant), params, reading, headers)
-                response = await unless_disconnected(request, handler(asked))
+                response = await unless_disconnected(request.receive, handler(asked))
                 response.headers.update(answer_headers(reading))
                 return response
             except _FrontEndError as refused:
-                return failure(refused.error)
+                return page(failure(refused.error))
             except (IngestError, PartitionError) as error:
                 return _text(error)
 

@@ -40,6 +40,14 @@ class Answer:
         await send({"type": "http.response.body", "body": self.body})
 
 
+def first_header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str:
+    """Return the first header of a lower-case name, "" if there is none."""
+    for found, value in headers:
+        if found == name:
+            return value.decode("latin-1")
+    return ""
+
+
 _TEXT = ((b"content-type", b"text/plain; charset=utf-8"), (b"x-content-type-options", b"nosniff"))
 
 

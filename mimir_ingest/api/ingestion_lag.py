@@ -12,7 +12,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
-from mimir_ingest.api.render import failure, success
+from mimir_ingest.api.render import failure, page, success
 from mimir_ingest.errors import IngestError, TenantError
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.querier.service import Querier
@@ -77,8 +77,8 @@ def ingestion_lag_router(
         except TenantError as error:
             return PlainTextResponse(f"{error}\n", error.http_status, headers={"X-Content-Type-Options": "nosniff"})
         except (IngestError, PartitionError) as error:
-            return failure(error)
-        return success(orjson.dumps(describe_lags(lags, now_ms())))
+            return page(failure(error))
+        return page(success(orjson.dumps(describe_lags(lags, now_ms()))))
 
     router.add_api_route(PATH, ingestion_lag, methods=["GET"], name=PATH)
     return router

@@ -32,7 +32,7 @@ from mimir_ingest.api.params import Params, series_range
 from mimir_ingest.api.query import path_label_name
 from mimir_ingest.api.query_routes import read_params, unless_disconnected
 from mimir_ingest.api.read import RemoteRead
-from mimir_ingest.api.render import JSON, success
+from mimir_ingest.api.render import JSON, page, success
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.errors import IngestError, InvalidRequest
 from mimir_ingest.ingester.census import CensusAsk, CensusKind
@@ -153,7 +153,7 @@ class _LabelApi:
         return orjson.dumps(sorted({name for names in answer.found for name in names})), answer
 
     async def label_values(self, ask: HeadAsk, params: Params, request: Request) -> tuple[bytes, OwnerAnswer]:
-        answer = await self._owner.label_values(_selected(ask, params), path_label_name(request))
+        answer = await self._owner.label_values(_selected(ask, params), path_label_name(request.scope))
         return orjson.dumps(sorted({value for values in answer.found for value in values})), answer
 
     async def metadata(self, ask: HeadAsk, params: Params, request: Request) -> tuple[bytes, OwnerAnswer]:
@@ -210,13 +210,13 @@ def build_internal_application(ingester: Ingester, *, max_samples: int, timeout_
     plain_routing(pages)
     api = _LabelApi(ingester)
 
-    def route(path: str, handler: _Handler, render: Callable[[bytes], Response] = success) -> None:
+    def route(path: str, handler: _Handler, render: Callable[[bytes], Response] = _json) -> None:
         async def endpoint(request: Request) -> Response:
             try:
                 ask = _ask_of(request.scope, _TENANTS.tenant_of(request), ingester)
-                params = await read_params(request)
+                params = await read_params(request.scope, request.receive)
                 async with asyncio.timeout(timeout_s):
-                    data, answer = await unless_disconnected(request, handler(ask, params, request))
+                    data, answer = await unless_disconnected(request.receive, handler(ask, params, request))
             except (IngestError, PartitionError) as error:
                 return _failed(request, error)
             except TimeoutError:
@@ -232,10 +232,10 @@ def build_internal_application(ingester: Ingester, *, max_samples: int, timeout_
             lags = await ingester.lags(_TENANTS.tenant_of(request))
         except (IngestError, PartitionError) as error:
             return _failed(request, error)
-        return success(orjson.dumps([asdict(lag) for lag in lags]))
+        return _json(orjson.dumps([asdict(lag) for lag in lags]))
 
     async def tenants() -> Response:
-        return success(encode_tenants(ingester.tenant_totals()))
+        return _json(encode_tenants(ingester.tenant_totals()))
 
     route("/series", api.series)
     route("/labels", api.labels)
@@ -246,6 +246,10 @@ def build_internal_application(ingester: Ingester, *, max_samples: int, timeout_
     pages.add_api_route(PREFIX + "/tenants", tenants, methods=["GET"])
     pages.add_api_route(PREFIX + "/ingestion_lag", ingestion_lag, methods=["GET"])
     return CleanPath(Router([Route(PREFIX + "/read", frozenset({"POST"}), read)], fallback=pages))
+
+
+def _json(data: bytes) -> Response:
+    return page(success(data))
 
 
 def _failed(request: Request, error: IngestError | PartitionError) -> Response:

@@ -26,6 +26,8 @@ def parse_weights(header: str) -> dict[str, float]:
 
 def wants_arrow(accept: str) -> bool:
     """Whether an `Accept` header names Arrow, and JSON no sooner; a wildcard names nothing, for browsers send one."""
+    if ARROW not in accept.lower():
+        return False
     weights = parse_weights(accept)
     arrow = weights.get(ARROW, 0.0)
     return arrow > 0 and arrow >= weights.get("application/json", 0.0)

@@ -11,12 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
-from fastapi import Request, Response
-from fastapi.responses import PlainTextResponse
 
 from mimir_ingest.api.consistency import ReadingOpener, answer_headers, read_level
 from mimir_ingest.api.disconnect import ClientGone, unless_gone
-from mimir_ingest.api.errors import Receive, Scope, Send
+from mimir_ingest.api.errors import Answer, Headers, Receive, Scope, Send, error_answer, first_header, text_answer
 from mimir_ingest.api.middleware import Gzip, Route
 from mimir_ingest.api.params import MAX_PARAMETERS, Params
 from mimir_ingest.api.query import ApiRequest, QueryApi
@@ -31,32 +29,28 @@ MAX_BODY_BYTES = 10_485_760
 _INLINE_BYTES = 1 << 16
 """A form of this size is read on the event loop. why: it takes 10 ms at most; one of 10 MB takes a second."""
 
-_CORS = {
-    "Access-Control-Allow-Headers": "Accept, Authorization, Content-Type, Origin",
-    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-    "Access-Control-Expose-Headers": "Date",
-    "Vary": "Origin",
-}
+_CORS = (
+    (b"access-control-allow-headers", b"Accept, Authorization, Content-Type, Origin"),
+    (b"access-control-allow-methods", b"GET, POST, OPTIONS"),
+    (b"access-control-expose-headers", b"Date"),
+    (b"vary", b"Origin"),
+)
 
-Handler = Callable[[ApiRequest], Awaitable[Response]]
+Handler = Callable[[ApiRequest], Awaitable[Answer]]
 
+_FORM = "application/x-www-form-urlencoded"
 _Result = TypeVar("_Result")
 _log = structlog.get_logger()
 
 
-async def read_params(request: Request) -> Params:
+async def read_params(scope: Scope, receive: Receive) -> Params:
     """Return the parameters of URL and form body. Raises RequestTooLarge (413), QueryError: they are too many."""
     body = b""
-    if request.method == "POST":
-        chunks, size = [], 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > MAX_BODY_BYTES:
-                raise RequestTooLarge("http: request body too large", http_status=413)
-            chunks.append(chunk)
-        if request.headers.get("content-type", "").split(";")[0].strip() == "application/x-www-form-urlencoded":
-            body = b"".join(chunks)
-    query = request.scope["query_string"]
+    if scope["method"] == "POST":
+        body = await _read_body(receive)
+        if first_header(scope["headers"], b"content-type").split(";")[0].strip() != _FORM:
+            body = b""
+    query = scope["query_string"]
     if max(query.count(b"&"), body.count(b"&")) >= MAX_PARAMETERS:
         text = "error parsing form values: number of URL query parameters exceeded limit"
         raise QueryError(text, error_type="bad_data")
@@ -65,12 +59,31 @@ async def read_params(request: Request) -> Params:
     return await asyncio.to_thread(Params.parse, query, body)
 
 
-async def unless_disconnected(request: Request, handling: Awaitable[_Result]) -> _Result:
+async def _read_body(receive: Receive) -> bytes:
+    chunks, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _canceled()
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise RequestTooLarge("http: request body too large", http_status=413)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _canceled() -> QueryError:
+    return QueryError("query was canceled in query execution", error_type="canceled")
+
+
+async def unless_disconnected(receive: Receive, handling: Awaitable[_Result]) -> _Result:
     """Return what a request whose body was read is answered; stop working on it once the client has gone (499)."""
     try:
-        return await unless_gone(request.receive, handling)
+        return await unless_gone(receive, handling)
     except ClientGone:
-        raise QueryError("query was canceled in query execution", error_type="canceled") from None
+        raise _canceled() from None
 
 
 class QueryApplication:
@@ -81,37 +94,36 @@ class QueryApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, whatever happens."""
-        request = Request(scope, receive)
+        more: Headers = []
         try:
-            response = await self._respond(request)
+            answer = await self._respond(scope, receive, more)
         except Exception as error:
             _log.exception("query failed", path=scope["path"], err=repr(error))
-            response = _plain("internal error", 500)
-        await response(scope, receive, send)
+            answer = text_answer(500, "internal error")
+        await answer.send(send, more_headers=more)
 
-    async def _respond(self, request: Request) -> Response:
+    async def _respond(self, scope: Scope, receive: Receive, more: Headers) -> Answer:
+        """Return the answer; `more` is told the headers that come with it."""
+        headers = scope["headers"]
         try:
-            tenant = self._tenants.tenant_of(request)
+            tenant = self._tenants.single(headers)
         except TenantError as error:
-            return _plain(str(error), error.http_status)
+            return error_answer(error)
         try:
-            params = await read_params(request)
-            reading = self._readings.open(tenant, request.scope["headers"], params)
-            asked = ApiRequest(tenant, params, reading, request)
-            response = await unless_disconnected(request, self._handler(asked))
-            response.headers.update(answer_headers(reading))
+            params = await read_params(scope, receive)
+            reading = self._readings.open(tenant, headers, params)
+            asked = ApiRequest(tenant, params, reading, scope)
+            answer = await unless_disconnected(receive, self._handler(asked))
+            if reading.consistency.report:
+                more += [(name.lower().encode(), value.encode()) for name, value in answer_headers(reading).items()]
         except RequestTooLarge as error:
-            return _plain(str(error), 413)
+            return text_answer(413, error.message)
         except (IngestError, PartitionError) as error:
-            response = failure(error)
-        origin = request.headers.get("origin")
+            answer = failure(error)
+        origin = first_header(headers, b"origin")
         if origin:
-            response.headers.update({"Access-Control-Allow-Origin": origin, **_CORS})
-        return response
-
-
-def _plain(text: str, status: int) -> Response:
-    return PlainTextResponse(f"{text}\n", status, headers={"X-Content-Type-Options": "nosniff"})
+            more += [(b"access-control-allow-origin", origin.encode("latin-1")), *_CORS]
+        return answer
 
 
 def query_routes(api: QueryApi, *, prefix: str, tenants: TenantResolver) -> list[Route]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from fastapi import Request
 
 from mimir_ingest.api import disconnect
 from mimir_ingest.api.disconnect import ClientGone, unless_gone
@@ -44,7 +43,7 @@ async def test_the_work_is_cancelled_when_the_client_leaves_and_the_request_is_4
             stopped.set()
 
     with pytest.raises(QueryError, match="query was canceled in query execution") as error:
-        await unless_disconnected(Request({"type": "http"}, client.receive), work())
+        await unless_disconnected(client.receive, work())
     assert stopped.is_set()
     assert (error.value.http_status, error.value.error_type) == (499, "canceled")
 
