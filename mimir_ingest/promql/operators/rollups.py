@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -97,6 +98,8 @@ def roll_up(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
         )
     if node.name == "absent_over_time":
         return VectorBlock(*_absent(ranged, present))
+    if node.name == "ts_of_last_over_time":
+        np.maximum(values, 0.0, out=values)  # the latest of 0, the last number and the last histogram
     result = filled_rows(VectorBlock(block.labels, values, present, block.drop_name, rolled.histograms))
     if largest:
         evaluation.note_samples(result.points + largest)
@@ -278,18 +281,11 @@ def _absent(node: PlanNode, present: np.ndarray) -> tuple[LabelFrame, np.ndarray
 
 
 def absent_labels(matchers: Sequence[Matcher]) -> dict[str, str]:
-    """Return the labels of an absent series: those that are given by exactly one `=` matcher."""
-    labels: dict[str, str] = {}
-    seen = set()
-    for matcher in matchers:
-        if matcher.name == METRIC_NAME:
-            continue
-        if matcher.type is MatchType.EQUAL and matcher.name not in seen:
-            labels[matcher.name] = matcher.value
-            seen.add(matcher.name)
-        else:
-            labels.pop(matcher.name, None)
-    return labels
+    """Return the labels of an absent series: those that one matcher alone is about, which is a `=`."""
+    times = Counter(matcher.name for matcher in matchers)
+    return {
+        m.name: m.value for m in matchers if m.type is MatchType.EQUAL and times[m.name] == 1 and m.name != METRIC_NAME
+    }
 
 
 def _note_non_counters(evaluation: Evaluation, block: VectorBlock, pos: PosRange) -> None:
@@ -306,6 +302,6 @@ def _note_non_counters(evaluation: Evaluation, block: VectorBlock, pos: PosRange
                 evaluation.annotations.inform(texts.possible_non_counter_type(name, kind), pos)
         return
     codes, values = column
-    for code in np.unique(codes[codes >= 0]).tolist():
-        if not values[code].endswith(_COUNTER_SUFFIXES):
+    for code in sorted(set(codes.tolist()) - {-1}) if len(codes) <= _FEW_CODES else np.unique(codes).tolist():
+        if code >= 0 and not values[code].endswith(_COUNTER_SUFFIXES):
             evaluation.annotations.inform(texts.possible_non_counter(values[code]), pos)

@@ -40,6 +40,30 @@ def test_a_bad_factor_of_smoothing_is_named_as_go_prints_it(target: EngineTarget
     assert caught.value.message == f"invalid trend factor. Expected: 0 < tf < 1, got: {text}"
 
 
+@pytest.mark.parametrize(
+    ("matchers", "labels"),
+    [
+        ("a='1'", {"a": "1"}),
+        ("a!='2',a='1',b='3'", {"b": "3"}),
+        ("a='1',a!='2',b='3'", {"b": "3"}),
+        ("a='1',a='1'", {}),
+        ("a=~'1'", {}),
+    ],
+)
+def test_an_absent_series_has_the_labels_that_one_matcher_alone_gives(
+    target: EngineTarget, matchers: str, labels: dict[str, str]
+) -> None:
+    assert target.query(f"absent(nothing{{{matchers}}})", 0, 0, 0).value.labels.to_dicts() == [labels]
+
+
+def test_the_time_of_the_last_sample_is_never_before_the_epoch() -> None:
+    """As Prometheus 3.14 has it; the other times are."""
+    target = EngineTarget()
+    target.append({"__name__": "m"}, [Sample(-20_000, 1.0), Sample(-10_000, 2.0)])
+    assert target.query("ts_of_last_over_time(m[1m])", 0, 0, 0).value.values.tolist() == [0.0]
+    assert target.query("ts_of_first_over_time(m[1m])", 0, 0, 0).value.values.tolist() == [-20.0]
+
+
 @pytest.mark.parametrize("op", ["</", ">/"])
 def test_numbers_cannot_be_trimmed(target: EngineTarget, op: str) -> None:
     with pytest.raises(QueryError) as caught:
