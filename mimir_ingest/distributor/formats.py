@@ -5,12 +5,13 @@ One object a protocol (or a request, where a tenant's settings matter); the dist
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from mimir_ingest.distributor.messages import with_instance_flag
 from mimir_ingest.errors import RequestTooLarge
 from mimir_ingest.wire import content_encoding, gzipped, influx, otlp, remote_write_v1, snappy, symbolized
+from mimir_ingest.wire.metric_families import first_of_each_family
 from mimir_ingest.wire.otlp_labels import OtlpSettings
 from mimir_ingest.wire.remote_write_v1 import DecodedWrite
 
@@ -76,8 +77,10 @@ class RemoteWriteV2:
         return snappy.decoded_length(body)
 
     def decode(self, body: bytes) -> DecodedWrite:
-        """Return the request's columns. Raises InvalidRequest, RequestTooLarge."""
-        return symbolized.decode(snappy.decompress(body, max_bytes=self.max_bytes))
+        """Return the request's columns; metadata by family. Raises InvalidRequest, RequestTooLarge."""
+        decoded = symbolized.decode(snappy.decompress(body, max_bytes=self.max_bytes))
+        families = first_of_each_family(decoded.batch.metadata)
+        return replace(decoded, batch=replace(decoded.batch, metadata=families))
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def validate_series(
     skip_label_count: bool = False,
     histogram_facts: HistogramFacts | None = None,
 ) -> ValidSeries:
-    """Drop the series that break a rule, later samples of a repeated timestamp, and series left without samples.
+    """Drop the series that break a rule, later samples of a repeated timestamp, and series that nothing is left of.
 
     `histogram_facts` belong to the batch's native histograms.
     """
@@ -148,7 +148,12 @@ def validate_series(
         batch = replace(batch, histograms=None)
     if counts[WITHOUT_SAMPLES]:
         filled = np.diff(batch.sample_offsets) > 0
-        stays &= filled if batch.histograms is None else filled | (np.diff(batch.histograms.offsets) > 0)
+        if batch.histograms is not None:
+            filled |= np.diff(batch.histograms.offsets) > 0
+        if batch.exemplars is not None and limits.max_global_exemplars_per_user > 0:
+            # Prometheus sends each exemplar as a series of its own, beside the one with the sample.
+            filled |= np.diff(batch.exemplars.offsets) > 0
+        stays &= filled
     rows = np.flatnonzero(stays)
     if len(rows) < n:
         batch = replace(batch.take(rows), metadata=batch.metadata)

@@ -13,15 +13,21 @@ GOOD = ([(b"trace_id", b"9f2c")], 6.0, NOW_MS)
 
 
 def request(*exemplars, samples=1) -> bytes:
+    return requests((samples, exemplars))
+
+
+def requests(*rows) -> bytes:
+    """A push of one series, each row (number of samples, exemplars) a message of its own."""
     body = WriteRequest()
-    row = body.timeseries.add()
-    row.labels.add(name=b"__name__", value=b"up")
-    for i in range(samples):
-        row.samples.add(timestamp=NOW_MS + i, value=1.0)
-    for labels, value, timestamp in exemplars:
-        one = row.exemplars.add(value=value, timestamp=timestamp)
-        for name, text in labels:
-            one.labels.add(name=name, value=text)
+    for samples, exemplars in rows:
+        row = body.timeseries.add()
+        row.labels.add(name=b"__name__", value=b"up")
+        for i in range(samples):
+            row.samples.add(timestamp=NOW_MS + i, value=1.0)
+        for labels, value, timestamp in exemplars:
+            one = row.exemplars.add(value=value, timestamp=timestamp)
+            for name, text in labels:
+                one.labels.add(name=name, value=text)
     return bytes(cramjam.snappy.compress_raw(body.SerializeToString()))
 
 
@@ -82,7 +88,15 @@ async def test_more_exemplars_of_a_series_than_allowed_are_dropped():
         }
 
 
-async def test_a_request_with_exemplars_only_stores_nothing_and_is_fine():
+async def test_exemplars_come_as_series_of_their_own_beside_the_sample_or_in_another_request():
     async with PushTarget(KEEPING) as target:
+        for body in (requests((1, ()), (0, [GOOD])), request(GOOD, samples=0)):
+            assert (await target.post(body)).status_code == 200
+        one = (NOW_MS, 6.0, GOOD[0])
+        assert [exemplars_of(batch) for _, batch in target.batches()] == [[[], [one]], [[one]]]
+
+
+async def test_of_a_tenant_without_exemplars_a_request_of_them_only_stores_nothing_and_is_fine():
+    async with PushTarget(DistributorLimits()) as target:
         assert (await target.post(request(GOOD, samples=0))).status_code == 200
         assert list(target.batches()) == []
