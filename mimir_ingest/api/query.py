@@ -18,7 +18,7 @@ from mimir_ingest.api.errors import Answer, Scope, first_header
 from mimir_ingest.api.exemplars import exemplar_range, exemplars_json, selectors_of
 from mimir_ingest.api.negotiate import ARROW, wants_arrow
 from mimir_ingest.api.params import Params, bad_parameter, parse_duration, parse_limit, range_params, series_range
-from mimir_ingest.api.query_admission import Listing, admit_listing, admit_query
+from mimir_ingest.api.query_admission import Listing, Question, admit_listing, admit_query
 from mimir_ingest.api.render import JSON_HEADERS, clean, limited, result_pieces, stats_json, success
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import (
@@ -32,8 +32,8 @@ from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.spans import Check
 from mimir_ingest.promql.ast_json import to_json
 from mimir_ingest.promql.durations import DurationError
-from mimir_ingest.promql.nodes import Expr, ValueType
-from mimir_ingest.promql.parser import parse_expr, parse_metric_selector
+from mimir_ingest.promql.nodes import ValueType
+from mimir_ingest.promql.parser import parse_metric_selector
 from mimir_ingest.promql.prettier import prettify
 from mimir_ingest.promql.values import Matrix, Scalar, String, Vector
 from mimir_ingest.querier.concurrency import run_until
@@ -67,16 +67,16 @@ class ApiRequest:
 
 
 _REMEMBERED_CHARS = 1000
-_parse_again = functools.lru_cache(256)(parse_expr)
+_parse_again = functools.lru_cache(256)(Question.parse)
 """Trees of the last expressions, which are immutable. why: dashboards and rules ask the same ones again and again; a
 tree takes up to 200 bytes a character, so that all together are at most 50 MB."""
 
 
-def parse_query(params: Params) -> tuple[str, Expr]:
-    """Return the text and tree of the parameter `query`. Raises QueryError with the parser's position."""
+def parse_query(params: Params) -> Question:
+    """Return what the parameter `query` asks. Raises QueryError with the parser's position."""
     text = params.get("query")
     try:
-        return text, _parse_again(text) if len(text) <= _REMEMBERED_CHARS else parse_expr(text)
+        return _parse_again(text) if len(text) <= _REMEMBERED_CHARS else Question.parse(text)
     except QueryError as error:
         raise bad_parameter("query", error.message) from error
 
@@ -131,28 +131,27 @@ class QueryApi:
         except QueryError as error:
             raise bad_parameter("time", error.message) from error
         limit = params.limit()
-        text, expression = parse_query(params)
-        return await self._evaluate(asked, text, expression, at_ms, at_ms, 0, limit)
+        return await self._evaluate(asked, parse_query(params), at_ms, at_ms, 0, limit)
 
     async def query_range(self, asked: ApiRequest) -> Answer:
         """`/query_range`: steps from start to end."""
         params = asked.params
         window = range_params(params)
         limit = params.limit()
-        text, expression = parse_query(params)
-        if expression.type not in (ValueType.VECTOR, ValueType.SCALAR):
+        question = parse_query(params)
+        kind = question.expression.type
+        if kind not in (ValueType.VECTOR, ValueType.SCALAR):
             raise bad_parameter(
                 "query",
-                f"query expression produces a {expression.type.documented}, but expression for range queries must "
+                f"query expression produces a {kind.documented}, but expression for range queries must "
                 "produce an instant vector or scalar",
             )
-        return await self._evaluate(asked, text, expression, window.start_ms, window.end_ms_incl, window.step_ms, limit)
+        return await self._evaluate(asked, question, window.start_ms, window.end_ms_incl, window.step_ms, limit)
 
     async def _evaluate(
         self,
         asked: ApiRequest,
-        text: str,
-        expression: Expr,
+        question: Question,
         start_ms: int,
         end_ms_incl: int,
         step_ms: int,
@@ -160,15 +159,10 @@ class QueryApi:
     ) -> Answer:
         params = asked.params
         limits = self.limits_for(asked.tenant)
-        admitted = admit_query(
-            limits, text, expression, start_ms=start_ms, end_ms_incl=end_ms_incl, now_ms=self._now_ms()
-        )
+        now_ms = self._now_ms()
+        admitted = admit_query(limits, question, start_ms=start_ms, end_ms_incl=end_ms_incl, now_ms=now_ms)
         timeout_s = params.duration_ns("timeout") / 1e9 if params.get("timeout") else None
-        try:
-            lookback_ms = parse_duration(params.get("lookback_delta") or "0") // 1_000_000
-        except ValueError as error:
-            text = f"error parsing lookback delta duration: {error}"
-            raise QueryError(text, error_type="bad_data") from error
+        lookback_ms = _lookback_ms(params)
         arrow = wants_arrow(first_header(asked.scope["headers"], b"accept"))
         if admitted is None:
             if arrow:
@@ -177,11 +171,11 @@ class QueryApi:
         try:
             answer = await self._querier.query(
                 asked.tenant,
-                expression,
+                question.expression,
                 start_ms=admitted.start_ms,
                 end_ms_incl=admitted.end_ms_incl,
                 step_ms=step_ms,
-                lookback_ms=lookback_ms if lookback_ms > 0 else None,
+                lookback_ms=lookback_ms,
                 timeout_s=timeout_s,
                 reading=asked.reading,
                 tenant_limits=admitted.limits,
@@ -191,7 +185,7 @@ class QueryApi:
         except DurationError as error:
             raise bad_parameter("query", error.message) from error
         value = answer.result.value
-        render = functools.partial(_render, params, text, answer, limit, arrow)
+        render = functools.partial(_render, params, question.text, answer, limit, arrow)
         if arrow or (isinstance(value, Vector | Matrix) and len(value.values) > INLINE_POINTS):
             return await run_until(answer.deadline, render)
         return render(None)
@@ -262,7 +256,7 @@ class QueryApi:
     async def query_exemplars(self, asked: ApiRequest) -> Answer:
         """`/query_exemplars`: exemplars of the expression's selectors; 204 when it has none."""
         start, end = exemplar_range(asked.params)
-        selectors = selectors_of(parse_query(asked.params)[1])
+        selectors = selectors_of(parse_query(asked.params).expression)
         if not selectors:
             return Answer(204)
         found = await self._querier.exemplars(asked.tenant, selectors, start, end + 1, reading=asked.reading)
@@ -293,15 +287,27 @@ class QueryApi:
 
     async def format_query(self, asked: ApiRequest) -> Answer:
         """`/format_query`: the expression in canonical, multi-line form."""
-        return success(orjson.dumps(clean(prettify(parse_query(asked.params)[1]))))
+        return success(orjson.dumps(clean(prettify(parse_query(asked.params).expression))))
 
     async def parse_query(self, asked: ApiRequest) -> Answer:
         """`/parse_query`: the expression's tree."""
-        return success(orjson.dumps(to_json(parse_query(asked.params)[1])))
+        return success(orjson.dumps(to_json(parse_query(asked.params).expression)))
 
     async def delete_series(self, asked: ApiRequest) -> Answer:
         """`DELETE /series` is routed and never was implemented."""
         raise QueryError("not implemented", error_type="internal")
+
+
+def _lookback_ms(params: Params) -> int | None:
+    """Return how far instant selectors look back; None if the request does not say."""
+    text = params.get("lookback_delta")
+    if not text:
+        return None
+    try:
+        lookback_ms = parse_duration(text) // 1_000_000
+    except ValueError as error:
+        raise QueryError(f"error parsing lookback delta duration: {error}", error_type="bad_data") from error
+    return lookback_ms if lookback_ms > 0 else None
 
 
 def _render(params: Params, text: str, answer: QueryAnswer, limit: int, arrow: bool, check: Check | None) -> Answer:

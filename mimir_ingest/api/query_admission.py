@@ -11,8 +11,9 @@ from mimir_ingest.api.params import bad_parameter
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.model.blocked_queries import parse_blocked_queries
 from mimir_ingest.model.samples import FetchLimits
-from mimir_ingest.promql.features import find_disabled_feature
+from mimir_ingest.promql.features import experimental_features, find_disabled_feature
 from mimir_ingest.promql.nodes import Expr
+from mimir_ingest.promql.parser import parse_expr
 from mimir_ingest.promql.printer import format_expr
 from mimir_ingest.querier.query_limits import (
     TenantQueryLimits,
@@ -36,26 +37,42 @@ class Admitted:
     limits: TenantQueryLimits
 
 
-def admit_query(
-    limits: Limits, text: str, expression: Expr, *, start_ms: int, end_ms_incl: int, now_ms: int
-) -> Admitted | None:
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An expression as it was typed, with what is known of it."""
+
+    text: str
+    expression: Expr
+    experimental: bool
+    """Whether it uses anything that not every tenant has."""
+
+    @classmethod
+    def parse(cls, text: str) -> Question:
+        """Read an expression. Raises QueryError with the parser's position."""
+        expression = parse_expr(text)
+        return cls(text, expression, next(experimental_features(expression), None) is not None)
+
+
+def admit_query(limits: Limits, question: Question, *, start_ms: int, end_ms_incl: int, now_ms: int) -> Admitted | None:
     """Return what a tenant may ask, None if all of its time range is too old.
 
     Raises QueryError (400): an expression too long or blocked, a time range too long, a feature that the tenant does
     not have.
     """
+    text, expression = question.text, question.expression
     check_expression_size(text, limits.max_query_expression_size_bytes)
     check_total_length(start_ms, end_ms_incl, limits.max_total_query_length.ms)
     if limits.blocked_queries:
         # Mimir compares with the expression as it prints it; rules often hold what somebody typed.
         check_blocked((format_expr(expression), text), parse_blocked_queries(limits.blocked_queries))
-    disabled = find_disabled_feature(
-        expression,
-        enabled_functions=_names(limits.enabled_promql_experimental_functions),
-        enabled_extended_range_selectors=_names(limits.enabled_promql_extended_range_selectors),
-    )
-    if disabled:
-        raise bad_parameter("query", disabled.not_enabled)
+    if question.experimental:
+        disabled = find_disabled_feature(
+            expression,
+            enabled_functions=_names(limits.enabled_promql_experimental_functions),
+            enabled_extended_range_selectors=_names(limits.enabled_promql_extended_range_selectors),
+        )
+        if disabled:
+            raise bad_parameter("query", disabled.not_enabled)
     earliest = _earliest_ms(limits, now_ms)
     clamped = clamp_range(start_ms, end_ms_incl, earliest)
     if clamped is None:

@@ -6,6 +6,7 @@ Source: spec http-api.md 1.5 and 6.2 to 6.4.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -26,6 +27,7 @@ from partitions.errors import PartitionError
 
 JSON = "application/json"
 JSON_HEADERS = ((b"content-type", JSON.encode()),)
+_NO_TEXTS = np.empty(0, np.uint8), np.zeros(1, np.int64)
 _BUCKETS = '"buckets"'
 
 
@@ -117,20 +119,22 @@ def _matrix(matrix: Matrix, check: Check | None) -> Iterator[bytes]:
 def _numbers(matrix: Matrix) -> bytes:
     """Return the series of a matrix without histograms."""
     digits, others = print_values(matrix.values)
-    specials = [format_value(value).encode() for value in matrix.values[others].tolist()]
+    specials = [format_value(value).encode() for value in matrix.values[others].tolist()] if len(others) else []
     heads = [f'{{"metric":{metric},"values":['.encode() for metric in _metrics(matrix.labels)]
-    texts = len(digits) + sum(map(len, specials)) + sum(map(len, heads))
-    room = texts + ROOM * len(matrix.values) + 3 * len(heads) + 16
-    out = np.empty(room, np.uint8)
-    parts = np.frombuffer(digits, np.uint8), others, *_joined(specials), matrix.timestamps, *_joined(heads)
+    special, special_bounds = _joined(specials)
+    head, head_bounds = _joined(heads)
+    texts = len(digits) + len(special) + len(head)
+    out = np.empty(texts + ROOM * len(matrix.values) + 3 * len(heads) + 16, np.uint8)
+    parts = np.frombuffer(digits, np.uint8), others, special, special_bounds, matrix.timestamps, head, head_bounds
     return out[: write_series(*parts, matrix.offsets, out)].tobytes()
 
 
 def _joined(texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """Return (uint8[] texts back to back, int64[n + 1] bounds)."""
-    bounds = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in texts], out=bounds[1:])
-    return np.frombuffer(b"".join(texts), np.uint8), bounds
+    if not texts:
+        return _NO_TEXTS
+    joined = np.frombuffer(b"".join(texts) if len(texts) > 1 else texts[0], np.uint8)
+    return joined, np.array([0, *itertools.accumulate(map(len, texts))], np.int64)
 
 
 def _mixed(matrix: Matrix, own: HistogramPoints) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mimir_ingest.kernels._jit import i64, i64_in, inline, kernel, u8_in, u8_out
+from mimir_ingest.kernels._jit import f64_in, i64, i64_in, i64_out, inline, kernel, u8_in, u8_out
 from mimir_ingest.kernels.words import copy_over
 
 _COMMA, _MINUS, _DOT, _ZERO, _QUOTE = 44, 45, 46, 48, 34
@@ -41,6 +41,27 @@ def _write_time(ms, out, at):
             rest //= 10
         at += 4
     return at
+
+
+@kernel(i64(f64_in, i64_out))
+def find_unusual(values, out):
+    """Find the numbers that a JSON library does not write as the query API does; return how many.
+
+    Those are exponents below 1e-4 and from 1e15 on, NaN and infinities.
+
+    Parameters
+    ----------
+    values : float64[n]
+    out : int64[n]
+        Which of them, ascending.
+    """
+    count = 0
+    for i in range(len(values)):
+        size = abs(values[i])
+        if not (1e-4 <= size < 1e15 or size == 0):
+            out[count] = i
+            count += 1
+    return np.int64(count)
 
 
 @kernel(i64(u8_in, i64_in, u8_in, i64_in, i64_in, u8_in, i64_in, i64_in, u8_out), boundscheck=True)

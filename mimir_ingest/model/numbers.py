@@ -11,6 +11,8 @@ import math
 import numpy as np
 import orjson
 
+from mimir_ingest.kernels.matrix_json import find_unusual
+
 _NEVER = 1 << 20
 """A power of ten that no float64 reaches."""
 
@@ -66,9 +68,10 @@ def print_values(values: np.ndarray) -> tuple[bytes, np.ndarray]:
     The JSON library prints shortest digits, in plain notation between 1e-4 and 1e15, and always a fraction: `.0` is to
     be taken off.
     """
-    texts = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
-    size = np.abs(values)
-    return texts, np.flatnonzero(~(((size >= 1e-4) & (size < 1e15)) | (size == 0)))
+    values = np.ascontiguousarray(values)
+    others = np.empty(len(values), np.int64)
+    texts = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+    return texts, others[: find_unusual(values, others)]
 
 
 def format_values(values: np.ndarray) -> list[str]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimir_ingest.api.render import result_json
-from mimir_ingest.kernels.matrix_json import ROOM, write_series
+from mimir_ingest.kernels.matrix_json import ROOM, find_unusual, write_series
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.numbers import format_time, format_value
 from mimir_ingest.promql.values import Matrix
@@ -54,6 +54,14 @@ def test_the_kernel_puts_texts_where_the_twin_does(series, data):
 
 
 FLOATS = st.floats() | st.sampled_from([0.0, -0.0, 1e-4, 9.9e-5, 1e15, 1e21, 123456789.25, 5e-324, 1e-7])
+
+
+@settings(deadline=None)
+@given(st.lists(FLOATS))
+def test_unusual_numbers_are_those_of_the_twin(values):
+    out = np.empty(len(values), np.int64)
+    count = find_unusual(np.array(values, float), out)
+    assert out[:count].tolist() == plain.find_unusual(values)
 
 
 @settings(deadline=None)
