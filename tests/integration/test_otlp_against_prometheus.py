@@ -20,7 +20,6 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import cramjam
 import pytest
 
 from mimir_ingest.model.labels import decode_label_bytes
@@ -28,11 +27,11 @@ from mimir_ingest.wire import otlp
 from mimir_ingest.wire.otlp_labels import OtlpSettings
 from mimir_ingest.wire.otlp_names import STRATEGIES
 from tests.support import otlp_corpus as corpus
-from tests.support.histograms import STALE_BITS, Row, as_rows, bits
+from tests.support.histograms import as_rows
 from tests.support.otlp_random import NUMBER, RandomOtlp, numbers
 from tests.support.prometheus import run_prometheus
-from tests.support.protobuf_schema import ReadResponse
-from tests.support.remote_read import RE, bits_of, compressed, labels_of, read_request
+from tests.support.remote_read import bits_of
+from tests.support.stored_samples import as_stored, comparable, stored_samples
 
 pytestmark = pytest.mark.peer
 
@@ -118,7 +117,7 @@ def test_every_request_becomes_the_series_that_prometheus_makes_of_it(
                 continue
             ours.update(_samples(write.batch))
             exemplars |= _exemplars(write.batch)
-        theirs = _stored(client)
+        theirs = stored_samples(client)
         told = client.get(
             "/api/v1/query_exemplars",
             params={
@@ -147,23 +146,12 @@ def _samples(batch) -> list[object]:
     for i, labels in enumerate(_labels(batch)):
         for k in range(*batch.sample_offsets[i : i + 2]):
             found.append(
-                (labels, int(batch.timestamps[k]), _comparable(bits_of([float(v) for v in batch.values[k : k + 1]])[0]))
+                (labels, int(batch.timestamps[k]), comparable(bits_of([float(v) for v in batch.values[k : k + 1]])[0]))
             )
         if rows:
             for k in range(*batch.histograms.offsets[i : i + 2]):
-                found.append((labels, int(batch.histograms.timestamps[k]), _as_stored(rows[k])))
+                found.append((labels, int(batch.histograms.timestamps[k]), as_stored(rows[k])))
     return found
-
-
-def _comparable(word: int) -> int:
-    """Return one word for all kinds of NaN that are no staleness marker, and one for both zeros."""
-    if word == 1 << 63:
-        return 0
-    return (
-        0x7FF8000000000001
-        if word != STALE_BITS and word & 0x7FF << 52 == 0x7FF << 52 and word << 12 & (1 << 64) - 1
-        else word
-    )
 
 
 def _labels(batch) -> list[frozenset]:
@@ -178,50 +166,3 @@ def _exemplars(batch) -> set:
     series = [i for i in range(len(labels)) for _ in range(*held.offsets[i : i + 2])]
     texts = [frozenset(decode_label_bytes(text)) for text in held.label_bytes()]
     return {(labels[i], float(v), text) for i, v, text in zip(series, held.values, texts, strict=True)}
-
-
-def _as_stored(row: Row) -> object:
-    """Return what a head keeps of a histogram: of a stale one nothing, of a reset hint only gauges."""
-    if row.sum_bits == STALE_BITS:
-        return "stale"
-    return row._replace(reset_hint=3 if row.reset_hint == 3 else 0)
-
-
-def _stored(client) -> set[object]:
-    """Return everything that Prometheus has, by remote read."""
-    query = read_request((corpus.NOW_MS - 3_600_000, corpus.NOW_MS + 3_600_000, [(RE, "__name__", ".+")]))
-    answer = client.post("/api/v1/read", content=compressed(query), headers={"Content-Encoding": "snappy"})
-    assert answer.status_code == 200, answer.text
-    found: set[object] = set()
-    for series in ReadResponse.FromString(bytes(cramjam.snappy.decompress_raw(answer.content))).results[0].timeseries:
-        labels = frozenset(labels_of(series).items())
-        for sample in series.samples:
-            found.add((labels, sample.timestamp, _comparable(bits_of([sample.value])[0])))
-        for one in series.histograms:
-            found.add((labels, one.timestamp, _as_stored(_row(one))))
-    return found
-
-
-def _row(one) -> Row:
-    return Row(
-        one.schema,
-        one.reset_hint if one.reset_hint == 3 else 0,
-        one.HasField("count_float"),
-        one.zero_threshold,
-        float(one.zero_count_int or one.zero_count_float),
-        float(one.count_int or one.count_float),
-        bits(one.sum),
-        _side(one.negative_spans, one.negative_deltas, one.negative_counts),
-        _side(one.positive_spans, one.positive_deltas, one.positive_counts),
-        tuple(one.custom_values),
-    )
-
-
-def _side(spans, deltas, floats) -> tuple[tuple[int, float], ...]:
-    counts = list(floats) or list(itertools.accumulate(deltas))
-    indexes, at = [], 0
-    for span in spans:
-        at += span.offset
-        indexes += range(at, at + span.length)
-        at += span.length
-    return tuple((i, float(c)) for i, c in zip(indexes, counts, strict=True) if c)

@@ -20,6 +20,7 @@ from mimir_ingest.tsdb.series_limits import SeriesLimits
 from tests.reference.head import REASONS, PlainHead, bits
 from tests.support.batches import write_batch
 from tests.support.blocks import both_kinds
+from tests.support.head_restart import restarted
 from tests.support.histograms import Row
 
 RANGE_MS = 1000
@@ -78,25 +79,6 @@ def expected(samples, start=FOREVER[0], end=FOREVER[1]) -> dict[tuple, dict[int,
     return {k: s for k, s in kept.items() if s}
 
 
-def restarted(head: Head) -> Head:
-    """The head as a snapshot would bring it back."""
-    head.seal(force=True)
-    last_ts, last_value = head.series_state()
-    refs = np.arange(head.table.count, dtype=np.int32)
-    return Head.restore(
-        head.tenant,
-        head.table.view().label_bytes(refs),
-        last_ts,
-        last_value,
-        max_ts=head.max_ts,
-        window_ms=head.window_ms,
-        held=head.held,
-        segments=head.segments,
-        totals=head.delta_totals(),
-        seal_samples=4,
-    )
-
-
 @settings(max_examples=300, deadline=None)
 @given(steps=STEPS, window=st.sampled_from([0, 250, 1000, 5000]))
 def test_a_head_holds_and_rejects_what_the_plain_one_does(steps, window):
@@ -120,7 +102,7 @@ def test_a_head_holds_and_rejects_what_the_plain_one_does(steps, window):
         elif step[0] == "merge":
             head.merge()
         elif step[0] == "restart":
-            head = restarted(head)
+            head = restarted(head, seal_samples=4)
         else:
             before = step[1] * RANGE_MS
             frozen = head.freeze(before, RANGE_MS)
