@@ -64,6 +64,11 @@ class RemoteWriteEdge:
         self, error: IngestError | PartitionError, written: WriteFormat | None, headers: Mapping[bytes, bytes]
     ) -> Answer:
         """Return the error's text."""
+        encoding = headers.get(b"content-encoding", b"").strip().lower()
+        if isinstance(error, InvalidRequest) and written is not None and encoding not in (b"", b"snappy"):
+            # Mimir reads snappy whatever this header says. A body that cannot be read so is what the header says.
+            text = f"got {encoding.decode('latin-1')} content encoding; expected snappy"
+            error = InvalidRequest(text, http_status=415)
         answer = error_answer(error)
         counts = error.dropped if isinstance(error, ReplicasDidNotMatch) else (0, 0, 0)
         return answer if written is None else _with_counts(answer, written, counts)

@@ -1,6 +1,7 @@
 """The push endpoint from HTTP to the log: headers, sizes, limits, the log's failures."""
 
 import asyncio
+import gzip
 import struct
 import time
 
@@ -122,6 +123,24 @@ async def test_the_content_type_chooses_the_protocol(content_type, status, text)
         answered, _, body = await raw(target, parts(BODY), headers)
         assert (answered, body.decode()) == (status, text)
         assert len(target.stored()) == (status == 200)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "text"),
+    [
+        ("gzip", BODY, 200, ""),
+        ("", BODY, 200, ""),
+        ("gzip", gzip.compress(b"series"), 415, "got gzip content encoding; expected snappy\n"),
+        ("Snappy", b"\x05", 400, "decompress snappy: snappy: corrupt input\n"),
+        ("", b"\x05", 400, "decompress snappy: snappy: corrupt input\n"),
+    ],
+)
+async def test_a_body_that_is_no_snappy_and_is_said_to_be_none_is_a_media_type_that_is_not_read(
+    encoding, body, status, text
+):
+    async with PushTarget() as target:
+        answered, _, found = await raw(target, parts(body), [(b"content-encoding", encoding.encode())])
+        assert (answered, found.decode()) == (status, text)
 
 
 @pytest.mark.parametrize(
