@@ -22,9 +22,8 @@ Progress = Callable[[str, int, int], None]
 
 
 def modules() -> list[str]:
-    """Return the names of all kernel modules."""
-    names = [m.name for m in pkgutil.iter_modules(package.__path__)]
-    return [n for n in names if n != "warm" and not n.startswith("_")]
+    """Return the names of the modules that have kernels; helpers alone leave nothing in the cache, ever."""
+    return [m.name for m in pkgutil.iter_modules(package.__path__) if "\n@kernel(" in _source(m.name).read_text()]
 
 
 def needed_at_start() -> list[str]:
@@ -51,7 +50,9 @@ def warm(progress: Progress | None = None, *, names: Sequence[str]) -> int:
 
     `progress(module, done, total)` is called after each module. Returns the number of modules.
     """
-    cold = sorted((name for name in names if not has_cache(name)), key=_source_size, reverse=True)
+    cold = sorted(
+        (name for name in names if not has_cache(name)), key=lambda name: _source(name).stat().st_size, reverse=True
+    )
     done = 0
 
     def ready(name: str) -> None:
@@ -72,6 +73,5 @@ def warm(progress: Progress | None = None, *, names: Sequence[str]) -> int:
     return len(names)
 
 
-def _source_size(name: str) -> int:
-    """Bytes of a kernel module's source, which foretell how long it compiles."""
-    return Path(package.__path__[0], f"{name}.py").stat().st_size
+def _source(name: str) -> Path:
+    return Path(package.__path__[0], f"{name}.py")
