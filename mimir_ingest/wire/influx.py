@@ -9,6 +9,7 @@ InfluxData's line protocol reference for the grammar.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -138,7 +139,9 @@ def _number(text: str) -> float:
     if text in _BOOLEANS:
         return _BOOLEANS[text]
     if _FLOAT.fullmatch(text):
-        return float(text)
+        if math.isinf(number := float(text)):
+            raise ValueError(f"{text[:100]!r} is out of range")
+        return number
     integer = _INTEGER.fullmatch(text)
     if integer is None:
         raise ValueError(f"{text[:100]!r} is no field value")

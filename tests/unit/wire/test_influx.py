@@ -47,6 +47,8 @@ def test_each_numeric_or_boolean_field_of_a_point_becomes_a_series():
         ("m,__name__=x,__proxy_source__=y,ok=1 value=1", "m", {"ok": "1"}),
         ('m,quoted="a" value=1', "m", {"quoted": '"a"'}),
         ("m,ü=ü value=1", "m", {"_": "ü"}),
+        (r"m\\x,t=a\\b,e=z\\ value=1", "m_x", {"t": r"a\b", "e": "z\\"}),
+        ("m=x,a=b,a=c  value=1  ", "m_x", {"a": "c"}),
         (r"m,path=C:\dir value=1", "m", {"path": r"C:\dir"}),
     ],
 )
@@ -89,6 +91,7 @@ def test_a_point_of_strings_alone_gives_nothing():
         ("m value=nan", "'nan' is no field value"),
         ("m value=1_0", "'1_0' is no field value"),
         ("m value=9223372036854775808i", "out of range"),
+        ("m value=1e400", "'1e400' is out of range"),
         ("m value=-1u", "'-1u' is no field value"),
         ("m value=1 soon", "'soon' is no timestamp"),
         ("m value=1 9999999999999999999", "timestamp 9999999999999999999 is out of range"),
