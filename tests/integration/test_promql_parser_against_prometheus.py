@@ -35,7 +35,7 @@ LITERALS = st.one_of(
     st.text(alphabet="ab()[]*+?{},|\\dpL:^$-12", max_size=8).map(lambda text: f"x{{a=~`{text}`}}"),
 )
 DIFFERENTIAL = settings(
-    max_examples=1500, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=600, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

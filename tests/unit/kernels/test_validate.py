@@ -66,7 +66,7 @@ def run(series, limits, cut=0):
     return failed, codes, at, counts, sample_offsets
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(PAIRS | NAMED, TIMESTAMPS), max_size=5),
     st.fixed_dictionaries(

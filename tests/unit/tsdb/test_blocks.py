@@ -159,7 +159,7 @@ MATCHERS = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(MATCHERS, st.integers(-100, 1_300), st.integers(-10, 1_300))
 def test_selection_equals_a_plain_python_one(matchers: list[Matcher], start: int, length: int) -> None:
     start_ms = 1_700_000_000_000 + start * 15_000
