@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import orjson
 
-from mimir_ingest.api.params import MAX_TIME_MS, MIN_TIME_MS, Params, bad_parameter
+from mimir_ingest.api.params import MAX_TIME_MS, MIN_TIME_MS, Params
 from mimir_ingest.api.render import clean
+from mimir_ingest.errors import QueryError
 from mimir_ingest.ingester.exemplars import SeriesExemplars
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.numbers import format_time, format_value
@@ -18,7 +19,7 @@ def exemplar_range(params: Params) -> tuple[int, int]:
     """Return the inclusive (start, end) of a request for exemplars, by default all time. Raises QueryError."""
     start, end = params.time_ms("start", MIN_TIME_MS), params.time_ms("end", MAX_TIME_MS)
     if end < start:
-        raise bad_parameter("end", "end timestamp must not be before start timestamp")
+        raise QueryError("end timestamp must not be before start timestamp", error_type="bad_data")
     return start, end
 
 

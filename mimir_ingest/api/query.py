@@ -74,11 +74,15 @@ tree takes up to 200 bytes a character, so that all together are at most 50 MB."
 
 def parse_query(params: Params) -> Question:
     """Return what the parameter `query` asks. Raises QueryError with the parser's position."""
-    text = params.get("query")
     try:
-        return _parse_again(text) if len(text) <= _REMEMBERED_CHARS else Question.parse(text)
+        return _question(params)
     except QueryError as error:
         raise bad_parameter("query", error.message) from error
+
+
+def _question(params: Params) -> Question:
+    text = params.get("query")
+    return _parse_again(text) if len(text) <= _REMEMBERED_CHARS else Question.parse(text)
 
 
 def parse_selector(text: str) -> tuple[Matcher, ...]:
@@ -256,7 +260,7 @@ class QueryApi:
     async def query_exemplars(self, asked: ApiRequest) -> Answer:
         """`/query_exemplars`: exemplars of the expression's selectors; 204 when it has none."""
         start, end = exemplar_range(asked.params)
-        selectors = selectors_of(parse_query(asked.params).expression)
+        selectors = selectors_of(_question(asked.params).expression)
         if not selectors:
             return Answer(204)
         found = await self._querier.exemplars(asked.tenant, selectors, start, end + 1, reading=asked.reading)

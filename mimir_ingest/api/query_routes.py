@@ -48,7 +48,7 @@ async def read_params(scope: Scope, receive: Receive) -> Params:
     body = b""
     if scope["method"] == "POST":
         body = await _read_body(receive)
-        if first_header(scope["headers"], b"content-type").split(";")[0].strip() != _FORM:
+        if first_header(scope["headers"], b"content-type").split(";")[0].strip().lower() != _FORM:
             body = b""
     query = scope["query_string"]
     if max(query.count(b"&"), body.count(b"&")) >= MAX_PARAMETERS:

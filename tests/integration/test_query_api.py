@@ -128,6 +128,14 @@ def test_metadata_that_was_pushed_is_listed_by_family(both: Both, params: dict, 
         assert {"type": "counter", "help": 'Help "a"\n.', "unit": "s"} in data["a"]
 
 
+@pytest.mark.peer
+@pytest.mark.parametrize("kind", ["Application/X-WWW-Form-URLencoded", "application/x-www-form-urlencoded; charset=x"])
+def test_a_form_is_one_however_its_content_type_is_written(both: Both, kind: str):
+    for client, prefix in ((both.ours.http, PREFIX), (both.theirs, "/api/v1/")):
+        answer = client.post(f"{prefix}query?query=1", content=b"query=2&time=3", headers={"Content-Type": kind})
+        assert answer.json()["data"] == {"resultType": "scalar", "result": [3, "2"]}
+
+
 def test_a_form_over_the_bound_is_413_in_plain_text(both: Both):
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     answer = both.ours.http.post(f"{PREFIX}query", content=b"query=" + b"1" * 10_485_760, headers=headers)

@@ -437,4 +437,7 @@ def _texts() -> list[Request]:
         return 400, {"status": "error", "error": f"{name} must be a number"}
 
     rows += [Request("metadata", [(name, "x")], ("GET",), no_number(name)) for name in ("limit", "limit_per_metric")]
+    exemplars = [("query", "sum("), ("query", ""), ("query", "{}"), ("query", "1"), ("query", "nothing_here")]
+    rows += [Request("query_exemplars", [pair]) for pair in exemplars]
+    rows += [Request("query_exemplars", [("query", "requests_total"), ("start", "2"), ("end", "1")])]
     return [*rows, Request("format_query"), Request("parse_query")]
