@@ -302,6 +302,6 @@ def _note_non_counters(evaluation: Evaluation, block: VectorBlock, pos: PosRange
                 evaluation.annotations.inform(texts.possible_non_counter_type(name, kind), pos)
         return
     codes, values = column
-    for code in sorted(set(codes.tolist()) - {-1}) if len(codes) <= _FEW_CODES else np.unique(codes).tolist():
-        if code >= 0 and not values[code].endswith(_COUNTER_SUFFIXES):
+    for code in sorted(set(codes.tolist()) - {-1}):
+        if not values[code].endswith(_COUNTER_SUFFIXES):
             evaluation.annotations.inform(texts.possible_non_counter(values[code]), pos)
