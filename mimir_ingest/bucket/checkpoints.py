@@ -99,10 +99,3 @@ class CheckpointStore:
 
     def _path(self, cut_offset: int) -> str:
         return checkpoint_file(self._topic_id, self._partition, cut_offset)
-
-
-def list_checkpointed_partitions(bucket: Bucket, topic_id: str) -> list[int]:
-    """Return the partitions of a topic that have a folder of checkpoints, ascending."""
-    folder = checkpoint_folder(topic_id, 0).rsplit("/", 1)[0]
-    names = [name.rstrip("/") for name in bucket.list(folder) if name.endswith("/")]
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())

@@ -13,7 +13,6 @@ from mimir_ingest.tsdb.block_meta import META_FILE
 CLUSTER_FOLDER = "__mimir_cluster"
 """What belongs to no tenant; never a tenant id."""
 
-DELETION_MARK_FILE = "deletion-mark.json"
 _CHECKPOINT_SUFFIX = ".checkpoint"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mimir_ingest.bucket import layout
-from mimir_ingest.bucket.checkpoints import CheckpointStore, find_superseded, list_checkpointed_partitions
+from mimir_ingest.bucket.checkpoints import CheckpointStore, find_superseded
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import InvariantViolated, StoreUnavailable
 
@@ -24,8 +24,8 @@ def test_checkpoints_are_kept_by_cut_offset(bucket: Bucket) -> None:
     store.delete(5)
     assert not store.exists(5)
     assert store.list() == [900, 12_345_678_901_234]
-    assert list_checkpointed_partitions(bucket, "topic-x") == [3, 11]
-    assert list_checkpointed_partitions(bucket, "topic-y") == []
+    assert CheckpointStore(bucket, "topic-x", 11).list() == [1]
+    assert CheckpointStore(bucket, "topic-y", 3).list() == []
 
 
 HOUR_MS = 3_600_000
