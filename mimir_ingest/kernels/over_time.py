@@ -110,10 +110,11 @@ def _slide_extremes(offsets, timestamps, values, ends, window, values_out, prese
     smallest = operation in (MIN, MIN_TIME)
     newest = operation in (MIN_TIME, MAX_TIME)
     queue = np.empty(longest_series(offsets), np.int64)
-    found = total = fresh = longest = 0
+    found = total = fresh = 0
     for i in range(len(offsets) - 1):
         stop = offsets[i + 1]
         lo = hi = offsets[i]
+        longest = 0
         front = back = 0
         for s in range(len(ends)):
             end = ends[s]
@@ -137,9 +138,9 @@ def _slide_extremes(offsets, timestamps, values, ends, window, values_out, prese
                 found += 1
                 best = queue[front]
                 values_out[i, s] = float(timestamps[best]) / 1000.0 if newest else values[best]
+        counts_out[2 + 2 * i], counts_out[3 + 2 * i] = longest, hi - lo
     counts_out[0] += total
     counts_out[1] += fresh
-    counts_out[2] = max(counts_out[2], longest)
     return found
 
 
@@ -164,10 +165,11 @@ def reduce_windows(offsets, timestamps, values, ends, window, values_out, presen
     if operation in (MIN, MAX, MIN_TIME, MAX_TIME):
         return _slide_extremes(offsets, timestamps, values, ends, window, values_out, present_out, counts_out)
     least = 2 if operation in (IRATE, IDELTA) else 1
-    found = total = fresh = longest = 0
+    found = total = fresh = 0
     for i in range(len(offsets) - 1):
         stop = offsets[i + 1]
         lo = hi = offsets[i]
+        longest = 0
         for s in range(len(ends)):
             end = ends[s]
             seen = hi
@@ -187,9 +189,9 @@ def reduce_windows(offsets, timestamps, values, ends, window, values_out, presen
             present_out[i, s] = hit
             values_out[i, s] = _reduce(operation, timestamps, values, first, hi) if hit else 0.0
             found += 1 if hit else 0
+        counts_out[2 + 2 * i], counts_out[3 + 2 * i] = longest, hi - lo
     counts_out[0] += total
     counts_out[1] += fresh
-    counts_out[2] = max(counts_out[2], longest)
     return found
 
 

@@ -97,9 +97,9 @@ def extrapolate_rate(offsets, timestamps, values, ends, window, values_out, pres
     values_out : float64[n, steps], written
     present_out : bool[n, steps], written
         Whether the window held two samples.
-    counts_out : int64[3], added to
-        Samples over all windows; samples over all windows that the step before had not; and, as a maximum, the
-        longest window.
+    counts_out : int64[2 + 2 * n]
+        Samples over all windows, and those that the step before had not, both added to; then for each series the
+        samples of its longest window, and of its last.
 
     Returns
     -------
@@ -113,13 +113,14 @@ def extrapolate_rate(offsets, timestamps, values, ends, window, values_out, pres
     # Regular samples lie in the same places of each window: what follows from these places alone is kept.
     before_ms = after_ms = sampled_ms = samples = np.int64(-1)
     to_start = to_end = sampled = factor = 0.0
-    found = total = fresh = longest = 0
+    found = total = fresh = 0
     for i in range(len(offsets) - 1):
         start, stop = offsets[i], offsets[i + 1]
         resets = counter and has_resets(values, start, stop)
         if resets:
             link_resets(values, start, stop, next_reset)
         lo = hi = start
+        longest = 0
         for s in range(len(ends)):
             end = ends[s]
             seen = hi
@@ -158,9 +159,9 @@ def extrapolate_rate(offsets, timestamps, values, ends, window, values_out, pres
                 if begin != to_start:
                     scale = (sampled + begin + to_end) / sampled / divisor
             values_out[i, s] = delta * scale
+        counts_out[2 + 2 * i], counts_out[3 + 2 * i] = longest, hi - lo
     counts_out[0] += total
     counts_out[1] += fresh
-    counts_out[2] = max(counts_out[2], longest)
     return found
 
 
@@ -228,10 +229,11 @@ def extend_rate(offsets, timestamps, values, ends, window, values_out, present_o
     range_ms, mode, lookback_ms = window[0], window[1], window[2]
     divisor = seconds(range_ms) if mode & PER_SECOND else 1.0
     after_ms = lookback_ms if mode & SMOOTHED else 0
-    found = total = fresh = longest = 0
+    found = total = fresh = 0
     for i in range(len(offsets) - 1):
         stop = offsets[i + 1]
         lo = hi = offsets[i]
+        longest = 0
         for s in range(len(ends)):
             end = ends[s]
             seen = hi
@@ -251,9 +253,9 @@ def extend_rate(offsets, timestamps, values, ends, window, values_out, present_o
                 found += 1
                 present_out[i, s] = True
                 values_out[i, s] = increase / divisor
+        counts_out[2 + 2 * i], counts_out[3 + 2 * i] = longest, hi - lo
     counts_out[0] += total
     counts_out[1] += fresh
-    counts_out[2] = max(counts_out[2], longest)
     return found
 
 
@@ -308,10 +310,11 @@ def extend_samples(offsets, timestamps, values, window, offsets_out, timestamps_
 @kernel(i64(i64_in, i64_in, i64_in, i64, i64_out))
 def measure_windows(offsets, timestamps, ends, range_ms, counts_out):
     """Count the samples of all windows into `counts_out` (as `extrapolate_rate`). Returns the windows with samples."""
-    filled = total = fresh = longest = 0
+    filled = total = fresh = 0
     for i in range(len(offsets) - 1):
         stop = offsets[i + 1]
         lo = hi = offsets[i]
+        longest = 0
         for s in range(len(ends)):
             seen = hi
             while hi < stop and timestamps[hi] <= ends[s]:
@@ -322,7 +325,7 @@ def measure_windows(offsets, timestamps, ends, range_ms, counts_out):
             fresh += hi - max(lo, seen)
             longest = max(longest, hi - lo)
             filled += 1 if hi > lo else 0
+        counts_out[2 + 2 * i], counts_out[3 + 2 * i] = longest, hi - lo
     counts_out[0] += total
     counts_out[1] += fresh
-    counts_out[2] = max(counts_out[2], longest)
     return filled

@@ -100,6 +100,18 @@ class VectorBlock:
         return counts + more.sum(axis=0)
 
     @property
+    def points_by_row(self) -> np.ndarray:
+        """int64[n]: `points` of each series."""
+        n, steps = self.present.shape
+        if self.histograms is None and np.count_nonzero(self.present) == n * steps:
+            return np.full(n, steps)
+        counts = np.count_nonzero(self.present, axis=1)
+        if self.histograms is None:
+            return counts
+        more = np.where(self.histogram_present, self.histograms.weights[self.histograms.index] - 1, 0)
+        return counts + more.sum(axis=1)
+
+    @property
     def float_present(self) -> np.ndarray:
         """bool[n, steps]: where there is a number."""
         return self.present if self.histograms is None else self.present & (self.histograms.index < 0)

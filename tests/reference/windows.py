@@ -79,15 +79,16 @@ def extended(
     return result / seconds(range_ms) if per_second else result
 
 
-def measure(samples: Samples, ends: list[int], range_ms: int) -> tuple[int, int, int]:
-    """Return samples over all windows, those new at their step, and the longest window."""
+def measure(samples: Samples, ends: list[int], range_ms: int) -> tuple[int, int, int, int]:
+    """Return samples over all windows, those new at their step, those of the longest window, and of the last."""
     found = [window(samples, end, range_ms) for end in ends]
     fresh, seen = 0, None
     for points in found:
         fresh += sum(1 for t, _ in points if seen is None or t > seen)
         if points:
             seen = points[-1][0]
-    return sum(map(len, found)), fresh, max(map(len, found), default=0)
+    sizes = [len(points) for points in found]
+    return sum(sizes), fresh, max(sizes, default=0), sizes[-1] if sizes else 0
 
 
 def bordered(samples: Samples, start: int, end: int, smoothed: bool) -> list[tuple[int, float]]:

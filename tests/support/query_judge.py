@@ -1,8 +1,9 @@
 """The query engine judged by a real Prometheus over the same samples: one query, one verdict.
 
-Results are compared as JSON, bit for bit, with order where it is defined, annotations, errors and counts of samples,
-in all and by step. Where Prometheus's answer depends on the order of a Go map it is asked again; if it contradicts
-itself, or bounds of exponential buckets are interpolated, numbers may differ in their last digits.
+Results are compared as JSON, bit for bit, with order where it is defined, annotations, errors and counts of samples:
+in all, by step, and the most held at a time. Where Prometheus's answer depends on the order of a Go map it is asked
+again; if it contradicts itself, or bounds of exponential buckets are interpolated, numbers may differ in their last
+digits.
 """
 
 from __future__ import annotations
@@ -81,11 +82,6 @@ class Judge:
             return None if "error" in ours else found
         return _difference(expr, ours, theirs, exact=False)
 
-    def peaks(self, expr: str, span: Span) -> tuple[int, int]:
-        """Return how many samples our engine and Prometheus hold at most for a query."""
-        ours = self.engine.query(expr, span.start_ms, span.end_ms_incl, span.step_ms).stats.peak_samples
-        return ours, self._answer(expr, span)["data"]["stats"]["samples"]["peakSamples"]
-
     def _answer(self, expr: str, span: Span) -> dict:
         times = {"start": span.start_ms / 1000, "end": span.end_ms_incl / 1000, "step": span.step_ms / 1000}
         path, when = ("query_range", times) if span.step_ms else ("query", {"time": span.start_ms / 1000})
@@ -101,7 +97,7 @@ class Judge:
             "result": answer["data"]["result"],
             "warnings": _notes(answer.get("warnings", [])),
             "infos": _notes(answer.get("infos", [])),
-            "counts": [samples["totalQueryableSamples"], samples["samplesRead"]],
+            "counts": [samples["totalQueryableSamples"], samples["samplesRead"], samples["peakSamples"]],
             "total by step": [count for _, count in samples["totalQueryableSamplesPerStep"]],
             "read by step": [count for _, count in samples["samplesReadPerStep"]],
         }
@@ -119,7 +115,7 @@ class Judge:
             "result": answer["result"],
             "warnings": _notes(warnings),
             "infos": _notes(infos),
-            "counts": [stats.total_queryable_samples, stats.samples_read],
+            "counts": [stats.total_queryable_samples, stats.samples_read, stats.peak_samples],
             "total by step": stats.total_per_step.tolist(),
             "read by step": stats.read_per_step.tolist(),
         }

@@ -20,7 +20,7 @@ from mimir_ingest.model.labels import METRIC_NAME, LabelFrame, go_quote
 from mimir_ingest.model.samples import TOO_MANY_SAMPLES, SeriesSamples
 from mimir_ingest.model.threads import spread
 from mimir_ingest.promql.annotations import Annotations
-from mimir_ingest.promql.operators.peak import most_at_a_step, points_of, takes_over
+from mimir_ingest.promql.operators.peak import Holding, holding_of, most_beside, points_of
 from mimir_ingest.promql.plan_nodes import PlanNode, Shift
 from mimir_ingest.promql.quoting import quote_name
 from mimir_ingest.promql.values import HistogramCells, QueryStats, Steps, VectorBlock
@@ -90,12 +90,36 @@ class Evaluation:
         if reason is not None:
             raise QueryError("query was canceled in expression evaluation", error_type="canceled")
 
+    def limit_samples(self, more: int) -> None:
+        """Raise QueryError if `more` samples, which will be held at least, are too many beside those held."""
+        if self._held + more > self._max_samples:
+            raise QueryError(TOO_MANY_SAMPLES)
+
     def note_samples(self, more: int) -> None:
         """Take `more` samples beside those held into account; raise QueryError if that is over the limit."""
-        samples = self._held + more
-        self.stats.peak_samples = max(self.stats.peak_samples, samples)
-        if samples > self._max_samples:
-            raise QueryError(TOO_MANY_SAMPLES)
+        self.stats.peak_samples = max(self.stats.peak_samples, self._held + more)
+        self.limit_samples(more)
+
+    def hold(self, more: int) -> None:
+        """Hold `more` samples; raise QueryError if that is over the limit."""
+        self.note_samples(more)
+        self._held += more
+
+    def hold_windows(self, longest: np.ndarray, last: np.ndarray, kept: np.ndarray) -> None:
+        """Hold what windows over one series after the other leave behind, int64[n] `kept`.
+
+        While a series is worked on, its `longest` window is held beside what those before it left; then its `last` one.
+        Raises QueryError if that is over the limit.
+        """
+        left = np.cumsum(kept)
+        left_before = left - kept
+        most = np.maximum(left_before + longest, left if kept is last else left + last)
+        self.note_samples(int(most.max(initial=0)))
+        self._held += int(left[-1]) if len(left) else 0
+
+    def release(self, samples: int) -> None:
+        """Hold so many samples less."""
+        self._held -= samples
 
     @contextmanager
     def counting_apart(self, steps: Steps, *, per_step: bool) -> Iterator[QueryStats]:
@@ -124,12 +148,13 @@ class Evaluation:
         self._operands = []
         value = self._operators[type(node)](self, node, steps)
         operands, self._operands = self._operands, outer
-        if takes_over(node):
+        points = points_of(value)
+        holding = holding_of(node)
+        if holding is Holding.STEPS:
+            self.note_samples(most_beside(node, operands, value, points))
+        if holding is not Holding.OWN:
             self._held = held
-            self.note_samples(points_of(value))
-        else:
-            self.note_samples(most_at_a_step(node, operands, value))
-        self._held = held + points_of(value)
+            self.hold(points)
         outer.append(value)
         return value
 
@@ -185,26 +210,27 @@ class Evaluation:
                 self.check()
             yield item
 
-    def run_chunks(
-        self, rows: int, columns: int, work: Callable[[int, int], tuple[int, int]], *, weight: int = 1
-    ) -> int:
+    def run_chunks(self, rows: int, columns: int, work: Callable[[int, int], int], *, weight: int = 1) -> int:
         """Run `work(first, last)` over all rows, a bounded number of cells at a time, in a few threads.
 
-        A cell takes `weight` times as long as a usual one. `work` returns how many points it made, and how many samples
-        it needs beside those of all chunks. Returns the number of points. Raises QueryError between chunks: time is
-        over, cancelled, too many samples.
+        A cell takes `weight` times as long as a usual one. `work` returns how many points it made, which will be held.
+        Returns the number of points. Raises QueryError between chunks: time is over, cancelled, too many samples.
         """
         size = max(1, _CHUNK_CELLS // max(1, columns * weight))
-        lock, points, beside = threading.Lock(), 0, 0
+        if 0 < rows <= size:
+            self.check()
+            made = work(0, rows)
+            self.limit_samples(made)
+            return made
+        lock, points = threading.Lock(), 0
 
         def chunk(first: int) -> None:
-            nonlocal points, beside
+            nonlocal points
             self.check()
-            made, needed = work(first, min(rows, first + size))
+            made = work(first, min(rows, first + size))
             with lock:
                 points += made
-                beside = max(beside, needed)
-                self.note_samples(points + beside)
+                self.limit_samples(points)
 
         spread(chunk, range(0, rows, size))
         return points
@@ -247,7 +273,7 @@ def reference_times(shift: Shift, steps: Steps) -> np.ndarray:
     """Return int64[steps]: where a selector looks at each step (ms)."""
     if shift.at_ms is not None:
         return np.full(steps.count, shift.at_ms - shift.offset_ms, np.int64)
-    return steps.times_ms - shift.offset_ms
+    return steps.times_ms - shift.offset_ms if shift.offset_ms else steps.times_ms
 
 
 def unique_rows(block: VectorBlock, *, strict: bool = False, apart: bool = False) -> VectorBlock:
@@ -278,6 +304,9 @@ def unique_rows(block: VectorBlock, *, strict: bool = False, apart: bool = False
 
 def filled_rows(block: VectorBlock) -> VectorBlock:
     """Return the block without series that are never present."""
+    cells = block.present.size
+    if cells and np.count_nonzero(block.present) == cells:
+        return block
     filled = block.present.any(axis=1)
     return block if filled.all() else block.take(filled)
 
@@ -294,5 +323,7 @@ def row_labels(frame: LabelFrame, row: int) -> dict[str, str]:
 
 def _varies(frame: LabelFrame, names: Sequence[str]) -> bool:
     """Whether any of the labels differs between series, so that dropping them may make label sets equal."""
+    if frame.n < 2:
+        return False
     columns = (frame.column(name) for name in names)
-    return any(c is not None and len(c[0]) > 0 and c[0].min() != c[0].max() for c in columns)
+    return any(c is not None and c[0].min() != c[0].max() for c in columns)

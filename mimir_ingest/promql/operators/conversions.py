@@ -31,9 +31,9 @@ def step_invariant(evaluation: Evaluation, node: StepInvariant, steps: Steps) ->
     read = np.zeros(steps.count, np.int64)
     read[0] = counted.samples_read
     stats.add_steps(counted.total_queryable_samples, read)
+    evaluation.hold((value.points if isinstance(value, VectorBlock) else 1) * (steps.count - 1))
     if not isinstance(value, VectorBlock):
         return np.repeat(value, steps.count)
-    evaluation.note_samples(value.points * (steps.count - 1))
     evaluation.reserve(value.labels.n, steps.count)
     cells = value.histograms
     if cells is not None:

@@ -14,6 +14,7 @@ from mimir_ingest.model.labels import METRIC_NAME, LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SeriesSamples
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows, format_labels, row_labels, unique_rows
+from mimir_ingest.promql.operators.peak import most_at_a_step
 from mimir_ingest.promql.operators.selectors import latest, reference_times
 from mimir_ingest.promql.plan_nodes import InfoJoin
 from mimir_ingest.promql.values import Steps, VectorBlock
@@ -34,7 +35,12 @@ def join_info(evaluation: Evaluation, node: InfoJoin, steps: Steps) -> VectorBlo
     parts = [base.take(plain), *_joined(evaluation, joinable, _newest_by_target(evaluation, info), info, wanted)]
     if any(not m.matches_empty for m in node.label_matchers):
         parts = [p for i, p in enumerate(parts) if i != 1]
-    return unique_rows(filled_rows(VectorBlock.concat(parts)))
+    result = unique_rows(filled_rows(VectorBlock.concat(parts)))
+    # The base and the info series stay held beside the result.
+    evaluation.hold(info.points)
+    evaluation.note_samples(most_at_a_step((base, info), result))
+    evaluation.hold(result.points)
+    return result
 
 
 def _matching(frame: LabelFrame, matchers: Sequence[Matcher]) -> np.ndarray:

@@ -50,7 +50,7 @@ def fold_groups(
         lambda output: fold_histograms(columns, members, spans, mode, works, output, failed),
         len(items),
         evaluation.check,
-        lambda weight: evaluation.note_samples(weight - operand),  # it is freed as the result comes about
+        lambda weight: evaluation.limit_samples(weight - operand),  # it is freed as the result comes about
         spans[:, 1] - spans[:, 0],
     )
     _annotate(evaluation, node, block, flags, series[failed[failed >= 0]])

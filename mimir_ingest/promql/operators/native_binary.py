@@ -137,7 +137,7 @@ def _with_number(
     def step(output: Output) -> int:
         return apply_factors(columns, rows, factors, _BY_FACTOR[op], works, output)
 
-    elements.put(cells, run_items(step, len(rows), evaluation.check, evaluation.note_samples)[0])
+    elements.put(cells, run_items(step, len(rows), evaluation.check, evaluation.limit_samples)[0])
 
 
 def _add(evaluation: Evaluation, op: str, at: np.ndarray, left: Operand, right: Operand, elements: _Elements) -> None:
@@ -152,7 +152,7 @@ def _add(evaluation: Evaluation, op: str, at: np.ndarray, left: Operand, right: 
     def step(output: Output) -> int:
         return combine_pairs(*columns, pairs, _SIGNS[op], works, output)
 
-    rows, flags = run_items(step, len(pairs), evaluation.check, evaluation.note_samples)
+    rows, flags = run_items(step, len(pairs), evaluation.check, evaluation.limit_samples)
     for flag, note in ((RECONCILED, _RECONCILED), (COLLISION, _COLLISION), (INCOMPATIBLE, _LAYOUT)):
         flagged = flags & flag != 0
         elements.notes[cells[0][flagged], cells[1][flagged]] = note

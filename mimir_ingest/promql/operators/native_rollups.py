@@ -102,8 +102,8 @@ class _Windows:
         """bool[k, steps]: where a window has floats, too."""
         return self.filled & (self.floats > 0)
 
-    def count(self) -> int:
-        """Take the samples of all windows into account; return those of the largest window."""
+    def count(self) -> np.ndarray:
+        """Take the histograms of all windows into account; return int64[k, steps]: the samples of each window."""
         evaluation = self.call.evaluation
         weights = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.points.weights[self.points.rows])])
         sizes = weights[self.last] - weights[self.first]
@@ -112,9 +112,7 @@ class _Windows:
         if self.call.reads:
             evaluation.stats.samples_read += int(read.sum())
         evaluation.stats.add_steps(total, read if self.call.reads else 0)
-        largest = int(sizes.max(initial=0))
-        evaluation.note_samples(largest)
-        return largest
+        return sizes + self.floats
 
     def warn_each(self, rows: np.ndarray, text: Callable[[str], str], pos: PosRange) -> None:
         """Warn of each metric that has any of the cells, bool[k, steps]."""
@@ -128,13 +126,13 @@ def count_windows(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.n
     return (last - first).sum(axis=0), (last - np.maximum(first, seen)).sum(axis=0)
 
 
-def roll_up_histograms(call: RollupCall, rolled: Rolled) -> int:
+def roll_up_histograms(call: RollupCall, rolled: Rolled) -> tuple[np.ndarray, np.ndarray]:
     """Set the cells of windows that hold histograms; `rolled` holds what the float kernels made of the floats.
 
-    Returns how many samples the histograms of the largest window count for.
+    Returns the series that have histograms, int64[k], and for how many samples their windows count, int64[k, steps].
     """
     found = _Windows(call)
-    largest = found.count()
+    sizes = found.count()
     name = call.name
     if name in ("rate", "increase", "delta"):
         _drop_mixed(found, rolled)
@@ -154,7 +152,7 @@ def roll_up_histograms(call: RollupCall, rolled: Rolled) -> int:
         _transitions(found, rolled)
     else:
         _ignore(found)
-    return largest
+    return found.series, sizes
 
 
 def _drop_mixed(found: _Windows, rolled: Rolled) -> None:
@@ -184,7 +182,7 @@ def _run(
 ) -> np.ndarray:
     """Run a kernel over the cells `at`, (rows of the series, steps), and set them; return the flags of each."""
     evaluation, members = found.call.evaluation, found.last[at] - found.first[at]
-    rows, flags = run_items(step, len(at[0]), evaluation.check, evaluation.note_samples, members)
+    rows, flags = run_items(step, len(at[0]), evaluation.check, evaluation.limit_samples, members)
     _set(found, at, flags & ABSENT == 0, np.arange(len(rows)), rows, rolled)
     return flags
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mimir_ingest.kernels.lookback import locate_latest
+from mimir_ingest.kernels.lookback import locate_latest, locate_windows
 from mimir_ingest.kernels.native_merge import INCOMPATIBLE
 from mimir_ingest.kernels.native_pairs import RECONCILED_ADD, RECONCILED_SUB, interpolate_rows
 from mimir_ingest.kernels.native_resets import detect_hints, find_resets
@@ -46,6 +46,27 @@ def resets_of(evaluation: Evaluation, points: HistogramPoints) -> np.ndarray:
     for at in evaluation.pieces(series, HISTOGRAM_CELLS * len(points.rows) // max(1, series)):
         find_resets(columns, points.offsets[at.start : at.stop + 1], points.rows, *works, resets)
     return resets
+
+
+def window_sizes(block: RangeBlock, ends: np.ndarray, reach: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the series that have histograms, int64[k], and for how many samples their windows count, int64[k, steps].
+
+    Windows go from `reach[0]` before each of `ends` (int64[steps]) to `reach[1]` after it (ms); floats count, too.
+    """
+    points = block.histograms
+    series = np.flatnonzero(np.diff(points.offsets))
+    sizes = np.zeros((len(series), len(ends)), np.int64)
+    floats = np.ones(len(block.timestamps), np.int64)
+    for offsets, timestamps, weights in (
+        (block.offsets, block.timestamps, floats),
+        (points.offsets, points.timestamps, points.weights[points.rows]),
+    ):
+        at, bounds = gather_rows(offsets, series)
+        first, last = np.empty_like(sizes), np.empty_like(sizes)
+        locate_windows(bounds, timestamps[at], ends, reach, first, last)
+        running = np.concatenate([np.zeros(1, np.int64), np.cumsum(weights[at])])
+        sizes += running[last] - running[first]
+    return series, sizes
 
 
 def only_statistics(
@@ -120,13 +141,13 @@ def add_latest_histograms(
     found = int(np.count_nonzero(present))
     if timestamps:
         values[series] = np.where(hit, times.astype(np.float64), np.where(newer, 0.0, values[series]))
-        evaluation.note_samples(found)
+        evaluation.limit_samples(found)
         return None, found
     values[series] = np.where(newer, 0.0, values[series])
     index = np.full(values.shape, -1, np.int64)
     index[series] = np.where(hit, rows, -1)
     found += int((points.weights[rows[hit]] - 1).sum())
-    evaluation.note_samples(found)
+    evaluation.limit_samples(found)
     return HistogramCells(index, points.histograms, points.weights), found
 
 
@@ -163,7 +184,7 @@ def interpolate_histograms(
         lambda output: interpolate_rows(columns, pairs, times, works, output),
         len(pairs),
         evaluation.check,
-        evaluation.note_samples,
+        evaluation.limit_samples,
     )
     hit = flags & INCOMPATIBLE == 0
     for i in np.unique(at[0][~hit]).tolist():

@@ -1,11 +1,12 @@
 """How many samples Prometheus holds at a time while it evaluates an operator, for `stats` and `-querier.max-samples`.
 
 It walks over the steps: what the operands have at all steps is held, the result so far, and the operands' samples of
-the step once more. Found by comparing `peakSamples` of Prometheus 3.14; see `docs/decisions/0011`.
+the step once more. Functions of range vectors go over one series after the other. See `docs/decisions/0011`.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from mimir_ingest.promql.plan_nodes import (
     Aggregate,
     Binary,
     Call,
+    InfoJoin,
     InstantSelect,
     Negate,
     PlanNode,
@@ -29,34 +31,52 @@ Value = VectorBlock | np.ndarray
 _RELABELLING = frozenset(("label_join", "label_replace"))
 
 
-def takes_over(node: PlanNode) -> bool:
-    """Whether a node's result takes the place of its operand, so that the two are never held side by side.
+class Holding(enum.Enum):
+    """How the samples of an operator's result come to be held."""
 
-    Aggregations free what they have read, step by step.
-    """
+    STEPS = "step by step, beside the operands, which then are let go of"
+    INSTEAD = "in the place of the operands, step by step"
+    OWN = "as the operator says itself, or just as those of its only operand"
+
+
+def holding_of(node: PlanNode) -> Holding:
+    """Return how the samples of a node's result come to be held."""
     match node:
         case Aggregate():
-            return node.op != "count_values"
+            return Holding.STEPS if node.op == "count_values" else Holding.INSTEAD
         case Call():
-            return node.name in _RELABELLING
-    return isinstance(node, Negate | Plus | StepInvariant)
+            return Holding.OWN if node.name in _RELABELLING or _reads_windows(node) else Holding.STEPS
+        case InstantSelect():
+            return Holding.OWN if node.smoothed else Holding.STEPS
+        case InfoJoin() | Negate() | Plus() | StepInvariant():
+            return Holding.OWN
+    return Holding.STEPS
 
 
-def most_at_a_step(node: PlanNode, operands: Sequence[Value], result: Value) -> int:
-    """Return the most samples that are held beside those of the operands: the result so far, and a step's operands."""
-    if not isinstance(node, Aggregate | Binary | Call) or _reads_windows(node):
-        return points_of(result)
+def most_beside(node: PlanNode, operands: Sequence[Value], result: Value, points: int) -> int:
+    """Return the most samples that are held beside those of the operands: the result so far, and a step's operands.
+
+    `points` is what the result counts for.
+    """
+    if not isinstance(node, Aggregate | Binary | Call):
+        return points
     if isinstance(node, Call) and node.args and isinstance(node.args[0], InstantSelect) and not operands:
         operands = (result,)  # `timestamp` reads the selector's samples itself
     steps = _steps_of(result)
     if not operands or not steps or any(_steps_of(operand) != steps for operand in operands):
-        return points_of(result)
+        return points
+    return most_at_a_step(operands, result)
+
+
+def most_at_a_step(operands: Sequence[Value], result: Value) -> int:
+    """Return the most samples of the result up to a step and of the operands at it; all have the same steps."""
     gathered = sum(_elements_by_step(operand) for operand in operands)
-    return int(np.max(np.cumsum(np.broadcast_to(_points_by_step(result), steps)) + gathered))
+    by_step = np.broadcast_to(_points_by_step(result), _steps_of(result))
+    return int(np.max(np.cumsum(by_step) + gathered, initial=0))
 
 
-def _reads_windows(node: PlanNode) -> bool:
-    return isinstance(node, Call) and any(isinstance(arg, RangeSelect | Subquery) for arg in node.args)
+def _reads_windows(node: Call) -> bool:
+    return any(isinstance(arg, RangeSelect | Subquery) for arg in node.args)
 
 
 def points_of(value: Value) -> int:

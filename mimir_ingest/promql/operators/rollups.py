@@ -17,7 +17,7 @@ from mimir_ingest.promql.nodes import PosRange
 from mimir_ingest.promql.number_text import format_fixed
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows
 from mimir_ingest.promql.operators.native_rollups import Rolled, RollupCall, count_windows, roll_up_histograms
-from mimir_ingest.promql.operators.selectors import range_samples
+from mimir_ingest.promql.operators.selectors import range_samples, samples_in
 from mimir_ingest.promql.plan_nodes import Call, PlanNode, RangeSelect, Subquery
 from mimir_ingest.promql.values import RangeBlock, Steps, VectorBlock
 
@@ -88,21 +88,25 @@ def roll_up(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     pos = ranged.pos if reads else PosRange(0, 0)
     if evaluation.stats.per_step:
         windowed.count_steps(ranged)
-    rolled, largest = Rolled(values, present), 0
+    rolled = Rolled(values, present)
     if block.histograms is not None:
         mode = _RATES.get(node.name, 0) | _extension(ranged)
         first_pos = pos if at == 0 else node.args[0].pos
         anchored = isinstance(ranged, RangeSelect) and ranged.anchored
-        largest = roll_up_histograms(
+        series, sizes = roll_up_histograms(
             RollupCall(evaluation, node.name, block, ends, range_ms, mode, anchored, reads, pos, first_pos), rolled
         )
+        if sizes.size:
+            windowed.longest[series], windowed.last[series] = sizes.max(axis=1), sizes[:, -1]
+    result = VectorBlock(block.labels, values, present, block.drop_name, rolled.histograms)
+    evaluation.hold_windows(windowed.longest, windowed.last, result.points_by_row)
+    if not reads:
+        evaluation.release(samples_in(block))
     if node.name == "absent_over_time":
         return VectorBlock(*_absent(ranged, present))
     if node.name == "ts_of_last_over_time":
         np.maximum(values, 0.0, out=values)  # the latest of 0, the last number and the last histogram
-    result = filled_rows(VectorBlock(block.labels, values, present, block.drop_name, rolled.histograms))
-    if largest:
-        evaluation.note_samples(result.points + largest)
+    result = filled_rows(result)
     if node.name in ("rate", "increase"):
         _note_non_counters(evaluation, result, pos)
     if node.name not in _KEEPS_NAME:
@@ -133,6 +137,8 @@ class _Windows:
         self._reads = reads
         self._plain = plain
         """Whether the windows are neither `anchored` nor `smoothed`."""
+        self.longest = self.last = np.zeros(block.labels.n, np.int64)
+        """int64[n] each, once run: the samples of each series' longest window and of its last."""
 
     @property
     def _weight(self) -> int:
@@ -157,11 +163,11 @@ class _Windows:
         shape = (block.labels.n, len(ends))
         self.evaluation.reserve(*shape)
         values, present = np.empty(shape), np.empty(shape, bool)
-        counts_of_chunks, weight = [], self._weight
+        counts_of_chunks, weight, sizes = [], self._weight, np.zeros((shape[0], 2), np.int64)
         long_rows = self._plain and len(ends) * weight > _LONGEST_ROW
 
-        def chunk(a: int, b: int) -> tuple[int, int]:
-            counted = np.zeros(3, np.int64)
+        def chunk(a: int, b: int) -> int:
+            counted = np.zeros(2 + 2 * (b - a), np.int64)
             offsets, found = block.offsets[a : b + 1], 0
             measured = long_rows or not counts
             if measured:
@@ -169,13 +175,15 @@ class _Windows:
             for at in self.evaluation.pieces(len(ends), 4 * weight) if long_rows else (slice(None),):
                 own = arguments if by_step is None else (*arguments, np.ascontiguousarray(by_step[..., at]))
                 out = (values[a:b, at], present[a:b, at])
-                told = () if not counts else (np.zeros(3, np.int64),) if measured else (counted,)
+                told = () if not counts else (np.zeros_like(counted),) if measured else (counted,)
                 found += kernel(offsets, block.timestamps, block.values, ends[at], *own, *out, *told)
-            counts_of_chunks.append(counted)
-            return found, int(counted[2])
+            counts_of_chunks.append(counted[:2])
+            sizes[a:b] = counted[2:].reshape(-1, 2)
+            return found
 
         self.evaluation.run_chunks(*shape, chunk, weight=weight)
-        counted = sum(counts_of_chunks, np.zeros(3, np.int64))
+        self.longest, self.last = sizes.T
+        counted = sum(counts_of_chunks, np.zeros(2, np.int64))
         stats.total_queryable_samples += int(counted[0])
         if self._reads:
             stats.samples_read += int(counted[1])
@@ -189,11 +197,11 @@ class _Windows:
             reach += (lookback, lookback if node.smoothed else 0)
         counts = []
 
-        def chunk(a: int, b: int) -> tuple[int, int]:
+        def chunk(a: int, b: int) -> int:
             first, last = np.empty((2, b - a, len(self.ends)), np.int64)
             locate_windows(self.block.offsets[a : b + 1], self.block.timestamps, self.ends, reach, first, last)
             counts.append(count_windows(first, last))
-            return 0, 0
+            return 0
 
         self.evaluation.run_chunks(self.block.labels.n, len(self.ends), chunk)
         for total, read in counts:

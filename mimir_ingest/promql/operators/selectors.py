@@ -8,6 +8,7 @@ import numpy as np
 
 from mimir_ingest.errors import InvariantViolated
 from mimir_ingest.kernels.lookback import interpolate_latest, select_latest
+from mimir_ingest.kernels.windows import measure_windows
 from mimir_ingest.model.batch import STALE_NAN_BITS
 from mimir_ingest.model.histograms import GAUGE, RESET_UNKNOWN
 from mimir_ingest.model.samples import SeriesSamples
@@ -18,9 +19,12 @@ from mimir_ingest.promql.operators.native_selectors import (
     interpolate_histograms,
     is_stale,
     only_statistics,
+    window_sizes,
 )
 from mimir_ingest.promql.plan_nodes import InstantSelect, PlanNode, RangeSelect, Subquery
 from mimir_ingest.promql.values import HistogramPoints, RangeBlock, Steps, VectorBlock
+
+_STALE_BITS = np.uint64(STALE_NAN_BITS)
 
 
 def select_instant(evaluation: Evaluation, node: InstantSelect, steps: Steps) -> VectorBlock:
@@ -48,10 +52,10 @@ def latest(
     evaluation.reserve(*shape)
     values, present = np.empty(shape), np.empty(shape, bool)
 
-    def select(a: int, b: int) -> tuple[int, int]:
+    def select(a: int, b: int) -> int:
         offsets, out = samples.offsets[a : b + 1], (values[a:b], present[a:b])
         data, lookback_ms = (samples.timestamps, samples.values), evaluation.lookback_ms
-        return select_latest(offsets, *data, ends, lookback_ms, timestamps, *out), 0
+        return select_latest(offsets, *data, ends, lookback_ms, timestamps, *out)
 
     found = evaluation.run_chunks(*shape, select)
     cells = None
@@ -80,45 +84,40 @@ def _interpolated(evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarr
     evaluation.reserve(*shape)
     values, present = np.empty(shape), np.empty(shape, bool)
 
-    def interpolate(a: int, b: int) -> tuple[int, int]:
+    lookback_ms = evaluation.lookback_ms
+    longest, last = np.empty((2, shape[0]), np.int64)
+
+    def interpolate(a: int, b: int) -> int:
         offsets, out = block.offsets[a : b + 1], (values[a:b], present[a:b])
-        return interpolate_latest(offsets, block.timestamps, block.values, ends, evaluation.lookback_ms, *out), 0
+        counted = np.zeros(2 + 2 * (b - a), np.int64)
+        measure_windows(offsets, block.timestamps, ends + lookback_ms, 2 * lookback_ms, counted)
+        longest[a:b], last[a:b] = counted[2:].reshape(-1, 2).T
+        interpolate_latest(offsets, block.timestamps, block.values, ends, lookback_ms, *out)
+        return 0
 
     evaluation.run_chunks(*shape, interpolate)
-    evaluation.note_samples(_most_around(block, ends, evaluation.lookback_ms))
+    if block.histograms is not None:
+        series, sizes = window_sizes(block, ends, np.array((lookback_ms, lookback_ms)))
+        if sizes.size:
+            longest[series], last[series] = sizes.max(axis=1), sizes[:, -1]
+    # Prometheus does not count the points, and forgets to let go of a series' last window.
+    evaluation.hold_windows(longest, last, last)
     cells = None
     if block.histograms is not None:
         cells = interpolate_histograms(evaluation, block, ends, node, values, present)
     return filled_rows(VectorBlock(samples.labels, values, present, np.zeros(shape[0], bool), cells))
 
 
-def _most_around(block: RangeBlock, ends: np.ndarray, lookback_ms: int) -> int:
-    """Return how many samples there are at most within a lookback of one of `ends` (int64[steps], ms).
-
-    Prometheus holds these of all series while it interpolates.
-    """
-    kinds = [(block.timestamps, np.ones(len(block.timestamps), np.int64))]
-    if block.histograms is not None:
-        kinds.append((block.histograms.timestamps, block.histograms.weights[block.histograms.rows]))
-    found = np.zeros(len(ends), np.int64)
-    for timestamps, weights in kinds:
-        order = np.argsort(timestamps)
-        running = np.concatenate((np.zeros(1, np.int64), np.cumsum(weights[order])))
-        until, after = (np.searchsorted(timestamps[order], ends + side * lookback_ms, "right") for side in (1, -1))
-        found += running[until] - running[after]
-    return int(found.max(initial=0))
-
-
 def without_stale(samples: SeriesSamples) -> RangeBlock:
     """Return the samples without staleness markers."""
-    keep = samples.values.view(np.uint64) != np.uint64(STALE_NAN_BITS)
+    keep = samples.values.view(np.uint64) != _STALE_BITS
     drop_name = np.zeros(samples.series_count, bool)
     histograms = None
     if samples.histograms is not None and samples.histograms.sample_count:
         histograms = histogram_points(samples)
         stale = is_stale(histograms.histograms)
         histograms = histograms.keep(~stale) if stale.any() else histograms
-    if keep.all():
+    if np.count_nonzero(keep) == len(keep):
         return RangeBlock(samples.labels, samples.offsets, samples.timestamps, samples.values, drop_name, histograms)
     offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(keep, dtype=np.int64)))[samples.offsets]
     return RangeBlock(samples.labels, offsets, samples.timestamps[keep], samples.values[keep], drop_name, histograms)
@@ -161,6 +160,12 @@ def _subquery_samples(evaluation: Evaluation, node: Subquery, steps: Steps) -> R
     return _without_resets(points(block, inner.times_ms))
 
 
+def samples_in(block: RangeBlock) -> int:
+    """Return for how many samples a range vector counts."""
+    points = block.histograms
+    return len(block.timestamps) + (0 if points is None else int(points.weights[points.rows].sum()))
+
+
 def subquery_steps(node: Subquery, steps: Steps) -> Steps:
     """Return the steps at which a subquery's expression is evaluated: multiples of its step in UTC."""
     ends = reference_times(node.shift, steps)
@@ -176,6 +181,11 @@ def subquery_steps(node: Subquery, steps: Steps) -> Steps:
 
 def points(block: VectorBlock, times_ms: np.ndarray) -> RangeBlock:
     """Return a block's points as samples; `times_ms` is int64[steps]."""
+    n, steps = block.present.shape
+    if block.histograms is None and np.count_nonzero(block.present) == n * steps:
+        timestamps = times_ms if n == 1 else np.tile(times_ms, n)
+        values = np.ascontiguousarray(block.values).reshape(-1)
+        return RangeBlock(block.labels, np.arange(n + 1) * steps, timestamps, values, block.drop_name)
     numbers = block.float_present
     offsets, timestamps = _offsets_and_times(numbers, times_ms)
     histograms = None

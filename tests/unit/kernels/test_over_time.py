@@ -19,7 +19,7 @@ def test_every_reduction_is_the_twins(name, rows, at, range_ms):
     """Compensated sums, NaN rules, first and last of equal values."""
     values, present = outputs(len(rows), len(at))
     spec = np.array([range_ms, getattr(over_time, name), 0])
-    counts = np.zeros(3, np.int64)
+    counts = np.zeros(2 + 2 * len(rows), np.int64)
     found = over_time.reduce_windows(*columns(rows), np.array(at, np.int64), spec, values, present, counts)
     reduce = reference.REDUCTIONS[name]
     points = [[window(samples, end, range_ms) for end in at] for samples in rows]
@@ -33,7 +33,8 @@ def test_anchored_windows_start_at_the_newest_sample_before_them(name, rows, at,
     """A window without samples of its own gives nothing."""
     values, present = outputs(len(rows), len(at))
     spec = np.array([range_ms, getattr(over_time, name), lookback_ms])
-    over_time.reduce_windows(*columns(rows), np.array(at, np.int64), spec, values, present, np.zeros(3, np.int64))
+    counts = np.zeros(2 + 2 * len(rows), np.int64)
+    over_time.reduce_windows(*columns(rows), np.array(at, np.int64), spec, values, present, counts)
     points = [[reference.anchored(samples, end, range_ms, lookback_ms) for end in at] for samples in rows]
     assert_same(values, present, [[reference.REDUCTIONS[name](p) if p else None for p in row] for row in points])
 
@@ -60,7 +61,7 @@ def test_extremes_slide_over_equal_values_and_nan(name, values_in, width):
     at = [t for t, _ in samples]
     values, present = outputs(1, len(at))
     spec = np.array([10 * width, getattr(over_time, name), 0])
-    over_time.reduce_windows(*columns([samples]), np.array(at, np.int64), spec, values, present, np.zeros(3, np.int64))
+    over_time.reduce_windows(*columns([samples]), np.array(at, np.int64), spec, values, present, np.zeros(4, np.int64))
     assert_same(values, present, [[reference.REDUCTIONS[name](window(samples, end, 10 * width)) for end in at]])
 
 

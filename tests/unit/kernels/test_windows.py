@@ -19,7 +19,8 @@ MODES = {"delta": 0, "increase": windows.COUNTER, "rate": windows.COUNTER | wind
 def test_rates_extrapolate_as_the_twin_does(name, rows, at, range_ms):
     """Counter resets, the 1.1 rule, the zero point and the counts of samples are the same."""
     values, present = outputs(len(rows), len(at))
-    counts = np.array([100, 10, 0])
+    counts = np.zeros(2 + 2 * len(rows), np.int64)
+    counts[:2] = 100, 10
     window = np.array([range_ms, MODES[name]])
     found = windows.extrapolate_rate(*columns(rows), np.array(at, np.int64), window, values, present, counts)
     flags = {"counter": name != "delta", "per_second": name == "rate"}
@@ -32,7 +33,7 @@ def test_rates_extrapolate_as_the_twin_does(name, rows, at, range_ms):
     measured = [reference.measure(samples, at, range_ms) for samples in rows]
     assert counts[0] == 100 + sum(m[0] for m in measured)
     assert counts[1] == 10 + sum(m[1] for m in measured)
-    assert counts[2] == max((m[2] for m in measured), default=0)
+    assert counts[2:].reshape(-1, 2).tolist() == [list(m[2:]) for m in measured]
 
 
 @pytest.mark.parametrize("smoothed", [False, True], ids=["anchored", "smoothed"])
@@ -43,7 +44,8 @@ def test_extended_ranges_take_values_at_their_borders_as_the_twin_does(name, smo
     values, present = outputs(len(rows), len(at))
     mode = MODES[name] | (windows.SMOOTHED if smoothed else windows.ANCHORED)
     window = np.array([range_ms, mode, lookback_ms])
-    windows.extend_rate(*columns(rows), np.array(at, np.int64), window, values, present, np.zeros(3, np.int64))
+    counts = np.zeros(2 + 2 * len(rows), np.int64)
+    windows.extend_rate(*columns(rows), np.array(at, np.int64), window, values, present, counts)
     flags = {"counter": name != "delta", "per_second": name == "rate", "smoothed": smoothed}
     expected = [[reference.extended(s, end, range_ms, lookback_ms, **flags) for end in at] for s in rows]
     assert_same(values, present, expected)
@@ -51,16 +53,13 @@ def test_extended_ranges_take_values_at_their_borders_as_the_twin_does(name, smo
 
 @given(series(), ends(), st.integers(1, 200))
 def test_windows_are_measured_as_the_twin_does(rows, at, range_ms):
-    """Samples in all windows, new ones, and the longest."""
+    """Samples in all windows, new ones, and each series' longest window and its last."""
     offsets, timestamps, _ = columns(rows)
-    counts = np.zeros(3, np.int64)
+    counts = np.zeros(2 + 2 * len(rows), np.int64)
     filled = windows.measure_windows(offsets, timestamps, np.array(at, np.int64), range_ms, counts)
     measured = [reference.measure(samples, at, range_ms) for samples in rows]
-    assert counts.tolist() == [
-        sum(m[0] for m in measured),
-        sum(m[1] for m in measured),
-        max((m[2] for m in measured), default=0),
-    ]
+    assert counts[:2].tolist() == [sum(m[0] for m in measured), sum(m[1] for m in measured)]
+    assert counts[2:].reshape(-1, 2).tolist() == [list(m[2:]) for m in measured]
     assert filled == sum(bool(reference.window(samples, end, range_ms)) for samples in rows for end in at)
 
 
