@@ -71,7 +71,7 @@ def parse_credentials(text: str, *, name: str) -> Credentials:
     """Read a credentials file; `name` is its path. Raises ConfigError, saying where and what."""
     try:
         root = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{name}{where}: not YAML") from None  # the error's own text would quote the file

@@ -38,7 +38,7 @@ class ApiError(ClientFailure):
         after_s = float(retry_after) if retry_after and retry_after.isdigit() else None
         try:
             document = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if isinstance(document, dict) and "error" in document:
             message, kind = str(document["error"]), str(document.get("errorType", ""))

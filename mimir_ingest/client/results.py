@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from mimir_ingest.client.errors import ClientFailure
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -30,18 +32,21 @@ class QueryResult:
 
     @classmethod
     def of(cls, stream: bytes, offsets: Mapping[int, int]) -> QueryResult:
-        """Read an Arrow stream."""
-        with pa.ipc.open_stream(stream) as reader:
-            table = reader.read_all()
-        facts = {key.decode(): value for key, value in (table.schema.metadata or {}).items()}
-        return cls(
-            table,
-            facts.get("resultType", b"").decode(),
-            json.loads(facts.get("warnings", b"[]")),
-            json.loads(facts.get("infos", b"[]")),
-            json.loads(facts["stats"]) if "stats" in facts else None,
-            offsets,
-        )
+        """Read an Arrow stream. Raises ClientFailure for what is none."""
+        try:
+            with pa.ipc.open_stream(stream) as reader:
+                table = reader.read_all()
+            facts = {key.decode(): value for key, value in (table.schema.metadata or {}).items()}
+            return cls(
+                table,
+                facts.get("resultType", b"").decode(),
+                json.loads(facts.get("warnings", b"[]")),
+                json.loads(facts.get("infos", b"[]")),
+                json.loads(facts["stats"]) if "stats" in facts else None,
+                offsets,
+            )
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise ClientFailure(f"the answer is a damaged Arrow stream: {error}") from error
 
     @property
     def label_names(self) -> dict[str, str]:

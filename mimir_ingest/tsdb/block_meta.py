@@ -111,7 +111,7 @@ def decode_meta(file: bytes) -> dict:
     """Return the document; raises `BlockCorrupt` if it is not one of version 1."""
     try:
         document = json.loads(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BlockCorrupt(f"meta.json: {error}") from error
     read_meta(document)
     return document

@@ -9,7 +9,7 @@ from pathlib import Path
 from mimir_ingest.api.query import unescape_label_name
 from mimir_ingest.config.durations import parse_int, parse_limit_duration
 from mimir_ingest.errors import QueryError
-from mimir_ingest.model.matchers import Matcher, MatchType
+from mimir_ingest.model.matchers import Matcher, MatchType, check_regexp
 from mimir_ingest.promql.ast_json import to_json
 from mimir_ingest.promql.nodes import walk
 from mimir_ingest.promql.parse_error import ParseError
@@ -74,6 +74,8 @@ def _evaluate(data: bytes) -> None:
 
 def _match(data: bytes) -> None:
     pattern, _, value = _text(data).partition("\x00")
+    if reason := check_regexp(pattern):
+        raise ValueError(reason)
     for kind in MatchType:
         Matcher(kind, "a", pattern).matches(value)
 
@@ -82,16 +84,15 @@ def _name(data: bytes) -> object:
     return unescape_label_name(_text(data))
 
 
-def _first_of(*readers: Callable[[str], object]) -> Callable[[bytes], None]:
-    def read(data: bytes) -> None:
-        refused = None
+def _any_of(*readers: Callable[[str], object]) -> Callable[[bytes], object]:
+    def read(data: bytes) -> object:
+        refused: list[ValueError] = []
         for reader in readers:
             try:
-                reader(_text(data))
+                return reader(_text(data))
             except ValueError as error:
-                refused = error
-        if refused:
-            raise refused
+                refused.append(error)
+        raise refused[0]
 
     return read
 
@@ -108,6 +109,6 @@ DECODERS = {
     ),
     "escaped names": Decoder(_name, [b"U__a_2E_b__c", b"U__", b"a", b"U___1F600_"]),
     "durations": Decoder(
-        _first_of(parse_limit_duration, parse_int), [b"1h30m", b"1.5h2ms", b"16MiB", b"0x1f"], (ValueError,)
+        _any_of(parse_limit_duration, parse_int), [b"1h30m", b"1.5h2ms", b"16MiB", b"0x1f"], (ValueError,)
     ),
 }

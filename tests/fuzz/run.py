@@ -7,9 +7,11 @@ does not name. What was being decoded when the process died is in FILE.last.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import mmap
 import os
+import pkgutil
 import random
 import resource
 import sys
@@ -19,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from mimir_ingest import kernels
 from tests.fuzz.decoder import Decoder
 from tests.support.mutations import mutations
 
@@ -162,6 +165,8 @@ def main() -> None:
     if given.guided:
         import atheris
 
+        for module in pkgutil.iter_modules(kernels.__path__):  # numba does not compile what atheris has rewritten
+            importlib.import_module(f"mimir_ingest.kernels.{module.name}")
         with atheris.instrument_imports(include=["mimir_ingest", "partitions"]):
             decoders = all_decoders()
     else:
