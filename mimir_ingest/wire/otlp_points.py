@@ -146,8 +146,9 @@ class _Series:
         """Return the time from which a point counts, where a sample before it belongs; else 0."""
         start = point.start_time_unix_nano // 1_000_000
         match self.temporality:
-            case Temporality.DELTA:
-                return start if start < timestamp_ms else 0
+            case Temporality.DELTA if point.start_time_unix_nano < point.time_unix_nano:
+                # At least a millisecond, or the growth of a shorter interval had nothing to be seen against.
+                return min(start, timestamp_ms - 1) if start else 0
             case Temporality.CUMULATIVE if self.into.settings.created_timestamp_zero_ingestion:
                 return start if timestamp_ms - START_WITHIN_MS <= start < timestamp_ms else 0
         return 0

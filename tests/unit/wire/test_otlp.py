@@ -189,3 +189,15 @@ def test_an_empty_attribute_of_an_exemplar_takes_nothing_away():
     body = request(total("t", point(asInt=1, exemplars=[exemplar]))).SerializeToString()
     held = otlp.decode(body, OtlpSettings(), json=False).batch.exemplars
     assert decode_label_bytes(held.label_bytes()[0]) == [("k", "v"), ("trace_id", "01")]
+
+
+@pytest.mark.parametrize(
+    ("start_ns", "delta_start", "cumulative_start"),
+    [(NOW_MS * 1_000_000, NOW_MS - 1, 0), (NOW_MS * 1_000_000 + 400_000, 0, 0), (0, 0, 0)],
+)
+def test_a_delta_of_less_than_a_millisecond_has_a_place_for_its_start(start_ns, delta_start, cumulative_start):
+    at = {"timeUnixNano": NOW_MS * 1_000_000 + 400_000, "startTimeUnixNano": start_ns}
+    settings = {"accumulate_deltas": True, "created_timestamp_zero_ingestion": True}
+    for temporality, wanted in ((1, delta_start), (2, cumulative_start)):
+        batch = converted(total("c", {"asInt": 1, **at}, temporality=temporality), **settings)
+        assert starts(batch) == ([wanted] if wanted else [])
