@@ -4,7 +4,6 @@ import threading
 from unittest import mock
 
 import pytest
-from fastapi import Request
 
 from mimir_ingest.api import query_routes
 from mimir_ingest.api.params import Params, parse_duration, parse_time, range_params
@@ -92,7 +91,7 @@ async def form_answer(body: bytes) -> tuple[Params, int]:
     headers = [(b"content-type", b"application/x-www-form-urlencoded")]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"a=1", "headers": headers}
     with mock.patch.object(query_routes, "Params", Spied):
-        return await query_routes.read_params(Request(scope, receive)), threads[0]
+        return await query_routes.read_params(scope, receive), threads[0]
 
 
 async def test_a_long_form_is_read_off_the_event_loop():
