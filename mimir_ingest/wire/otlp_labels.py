@@ -63,8 +63,11 @@ def label_pair(name: str, value: str) -> bytes:
     """Return one label as it stands in label bytes: not at all, if it is empty."""
     if not value:
         return b""
+    first, second = name.encode(), value.encode()
+    if len(first) < 0x80 and len(second) < 0x80:
+        return b"%c%b%c%b" % (len(first), first, len(second), second)
     out = bytearray()
-    for text in (name.encode(), value.encode()):
+    for text in (first, second):
         put_uvarint(out, len(text))
         out += text
     return bytes(out)

@@ -123,10 +123,11 @@ def _judge(settings: OtlpSettings, metric: pb.Metric, kind: str | None, points: 
 class _Series:
     """Adds rows of one metric."""
 
-    __slots__ = ("_bounds", "_les", "into", "labels", "name", "pair", "temporality")
+    __slots__ = ("_bounds", "_les", "bucket", "count", "into", "labels", "pair", "sum", "temporality")
 
     def __init__(self, into: Conversion, labels: PointLabels, name: str, temporality: Temporality) -> None:
-        self.into, self.labels, self.name, self.pair = into, labels, name, name_pair(name)
+        self.into, self.labels, self.pair = into, labels, name_pair(name)
+        self.sum, self.count, self.bucket = (name_pair(name + suffix) for suffix in ("_sum", "_count", "_bucket"))
         self.temporality = temporality
         self._bounds: list[float] = []
         self._les: list[bytes] = []
@@ -203,7 +204,7 @@ def _number(series: _Series, number: int, point: pb.NumberDataPoint, *, counter:
 
 
 def _classic_histogram(series: _Series, number: int, point: pb.HistogramDataPoint) -> None:
-    labels, rows, name = series.labels.of(point.attributes), series.into.rows, series.name
+    labels, rows = series.labels.of(point.attributes), series.into.rows
     timestamp_ms = point.time_unix_nano // 1_000_000
     same = {
         "stale": bool(point.flags & _STALE_FLAG),
@@ -211,15 +212,14 @@ def _classic_histogram(series: _Series, number: int, point: pb.HistogramDataPoin
         "delta": series.delta,
     }
     if point.HasField("sum"):
-        rows.add(labels.named(name_pair(f"{name}_sum")), number, timestamp_ms, point.sum, **same)
+        rows.add(labels.named(series.sum), number, timestamp_ms, point.sum, **same)
     count = float(point.count)
-    rows.add(labels.named(name_pair(f"{name}_count")), number, timestamp_ms, count, **same)
-    bucket = name_pair(f"{name}_bucket")
+    rows.add(labels.named(series.count), number, timestamp_ms, count, **same)
     bounds = list(point.explicit_bounds)[: len(point.bucket_counts)]
     first = len(rows.labels)
     for pair, total in zip(series.les(bounds), itertools.accumulate(point.bucket_counts), strict=False):
-        rows.add(labels.named_with(bucket, "le", pair), number, timestamp_ms, float(total), **same)
-    rows.add(labels.named_with(bucket, "le", _INFINITE_LE), number, timestamp_ms, count, **same)
+        rows.add(labels.named_with(series.bucket, "le", pair), number, timestamp_ms, float(total), **same)
+    rows.add(labels.named_with(series.bucket, "le", _INFINITE_LE), number, timestamp_ms, count, **same)
     series.add_exemplars(point, lambda value: first + bisect.bisect_left(bounds, value))
 
 
@@ -247,11 +247,10 @@ def _native(series: _Series, number: int, point, histogram) -> None:
 
 
 def _summary(series: _Series, number: int, point: pb.SummaryDataPoint) -> None:
-    labels, rows, name = series.labels.of(point.attributes), series.into.rows, series.name
+    labels, rows = series.labels.of(point.attributes), series.into.rows
     timestamp_ms, stale = point.time_unix_nano // 1_000_000, bool(point.flags & _STALE_FLAG)
     start_ms = series.start_ms(point, timestamp_ms)
-    for suffix, value in (("_sum", point.sum), ("_count", float(point.count))):
-        pair = name_pair(name + suffix)
+    for pair, value in ((series.sum, point.sum), (series.count, float(point.count))):
         rows.add(labels.named(pair), number, timestamp_ms, value, stale=stale, start_ms=start_ms)
     for at in point.quantile_values:
         pair = label_pair("quantile", format_plain(at.quantile))
