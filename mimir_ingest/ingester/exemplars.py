@@ -53,6 +53,13 @@ class _Circle:
     def __len__(self) -> int:
         return len(self._arrivals)
 
+    @property
+    def series_count(self) -> int:
+        return len(self._series)
+
+    def newest_ms(self) -> int:
+        return max(known[-1][0] for known in self._series.values())
+
     def refuses(self, series: bytes, point: _Point, window_ms: int) -> bool:
         """Tell whether an exemplar repeats the series' newest, or is before it by its window or more.
 
@@ -162,19 +169,28 @@ class ExemplarStore:
             for key in [key for key in self._circles if key[0] in tenants and key[1] not in tenants[key[0]]]:
                 del self._circles[key]
 
+    def held(self) -> dict[str, tuple[int, int, int]]:
+        """Return each tenant's exemplars, series with some, and newest time (ms)."""
+        found: dict[str, tuple[int, int, int]] = {}
+        with self._lock:
+            for key, tenant in [(key, key[1]) for key in self._circles]:
+                if len(circle := self._held(key)):
+                    count, series, newest_ms = found.get(tenant, (0, 0, circle.newest_ms()))
+                    newest_ms = max(newest_ms, circle.newest_ms())
+                    found[tenant] = count + len(circle), series + circle.series_count, newest_ms
+        return found
+
     def count(self) -> int:
         """Return the number of exemplars."""
         with self._lock:
-            self._resize()
-            return sum(map(len, self._circles.values()))
+            return sum(len(self._held(key)) for key in self._circles)
 
     def select(
         self, tenant: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int, partitions: Collection[int]
     ) -> list[SeriesExemplars]:
         """Return the exemplars in `[start_ms, end_ms)` of the series that satisfy all matchers."""
         with self._lock:
-            self._resize()
-            circles = [c for (p, t), c in self._circles.items() if t == tenant and p in partitions]
+            circles = [self._held(key) for key in self._circles if key[1] == tenant and key[0] in partitions]
             found = [series for circle in circles for series in circle.within(start_ms, end_ms)]
         answer = []
         for series, points in found:
@@ -183,10 +199,11 @@ class ExemplarStore:
                 answer.append(SeriesExemplars(labels, [Exemplar(_decode(p[2]), p[1], p[0]) for p in points]))
         return answer
 
-    def _resize(self) -> None:
-        """Hold everyone to the limits of now, which may have changed since the last exemplar came."""
-        for (_, tenant), circle in self._circles.items():
-            circle.shrink(max(self._limit_of(tenant), 0))
+    def _held(self, key: tuple[int, str]) -> _Circle:
+        """Return a circle, held to the limit of now: it may have changed since the last exemplar came."""
+        circle = self._circles[key]
+        circle.shrink(max(self._limit_of(key[1]), 0))
+        return circle
 
 
 def _texts(label_bytes: bytes) -> list[bytes]:
