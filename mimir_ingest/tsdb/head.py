@@ -7,7 +7,6 @@ How it lies in memory (staging, segments, merges, dead series still in the table
     freeze (a cut begins) ─► frozen segments ─thaw (its checkpoint is read back)─► retained, and one segment that stays
 
 One writer at a time calls the methods that change something; `lock` guards what readers capture with `view`.
-A series forgotten at a cut keeps its ref until the table is rebuilt; its last timestamp is NO_SAMPLE meanwhile.
 """
 
 from __future__ import annotations
@@ -26,9 +25,7 @@ from mimir_ingest.kernels.head import (
     MIN_ACCEPTED,
     NO_SAMPLE,
     OUTCOME_COLUMNS,
-    ROW_NOT_ELIGIBLE,
     admit_samples,
-    eligible_rows,
 )
 from mimir_ingest.kernels.histogram_check import HistogramFault
 from mimir_ingest.model.batch import WriteBatch
@@ -41,6 +38,7 @@ from mimir_ingest.tsdb.delta_totals import DeltaTotals, TotalsOfSeries
 from mimir_ingest.tsdb.frozen_head import FrozenHead, Held, Retained, count_held
 from mimir_ingest.tsdb.head_view import HeadView
 from mimir_ingest.tsdb.histogram_segment import StagedHistograms, staged_with
+from mimir_ingest.tsdb.known_series import KnownSeries
 from mimir_ingest.tsdb.segment import (
     MAX_MS,
     MIN_MS,
@@ -50,7 +48,7 @@ from mimir_ingest.tsdb.segment import (
     rewrite,
     seal,
 )
-from mimir_ingest.tsdb.series_limits import ADMITTED, MetricCounts, SeriesLimits, judge_new_series
+from mimir_ingest.tsdb.series_limits import SeriesLimits
 from mimir_ingest.tsdb.series_table import SeriesTable
 
 MERGE_SEGMENTS = 8
@@ -70,32 +68,38 @@ class Head:
     def __init__(self, tenant: str, *, seal_samples: int = 1 << 16) -> None:
         self.tenant = tenant
         self.lock = threading.Lock()
-        self.table = SeriesTable()
+        self._series = KnownSeries()
         self.max_ts = NO_SAMPLE
         """Largest accepted timestamp (ms), NO_SAMPLE before the first."""
         self.window_ms = 0
         """Out-of-order window of the newest record."""
-        self.live_count = 0
-        """Known series: those the series limit counts."""
-        self.created_count = 0
-        """Series ever added to `live_count`, restored ones included."""
         self.held: dict[int, Held] = {}
         """Range number → what was accepted and not cut."""
         self.segments: tuple[Segment, ...] = ()
         self.frozen: tuple[Segment, ...] = ()
         self.retained: tuple[Retained, ...] = ()
         self._seal_samples = seal_samples
-        self._last_ts = np.empty(0, np.int64)
-        self._last_value = np.empty(0, np.float64)
-        self._dead_count = 0
         self.activity = Activity()
-        self._metrics: MetricCounts | None = None
-        """Known series by metric; None until a limit asks for it."""
         self._totals = DeltaTotals()
         self._staged = Staged.empty()
         self._staged_count = 0
         self._staged_histograms: tuple[StagedHistograms, ...] = ()
         self._staged_histogram_count = 0
+
+    @property
+    def table(self) -> SeriesTable:
+        """Labels of the series, by ref."""
+        return self._series.table
+
+    @property
+    def live_count(self) -> int:
+        """Known series: those the series limit counts."""
+        return self._series.live_count
+
+    @property
+    def created_count(self) -> int:
+        """Series ever added to `live_count`, restored ones included."""
+        return self._series.created_count
 
     @property
     def blank(self) -> bool:
@@ -167,7 +171,9 @@ class Head:
             invalid = len(valid) - int(valid.sum())
             histograms = histograms.keep(valid)
             histograms = replace(histograms, values=histograms.values.compacted())
-        refs = self._refs(batch, histograms, min(in_order, out_of_order), newest_ms, limits)
+        before = self.table.count
+        refs = self._series.refs(batch, histograms, min(in_order, out_of_order), newest_ms, limits)
+        self.activity.reserve(before, self.table.count)
         self.window_ms = window_ms
         bounds = np.array([in_order, out_of_order, newest_ms, window_ms > 0], np.int64)
         counts = np.zeros(OUTCOME_COLUMNS, np.int64)
@@ -188,8 +194,8 @@ class Head:
             starts,
             deltas,
             bounds,
-            self._last_ts,
-            self._last_value,
+            self._series.last_ts,
+            self._series.last_value,
             self._totals.floats if len(deltas) else np.empty(0, np.float64),
             staged.refs[at:],
             staged.timestamps[at:],
@@ -228,8 +234,8 @@ class Head:
             starts,
             deltas,
             bounds,
-            self._last_ts,
-            self._last_value,
+            self._series.last_ts,
+            self._series.last_value,
             np.empty(0, np.float64),
             refs_out,
             ts_out,
@@ -246,53 +252,10 @@ class Head:
             self._staged_histogram_count += accepted
         return ts_out[:accepted]
 
-    def _refs(
-        self, batch: WriteBatch, histograms: HistogramSamples | None, floor: int, newest_ms: int, limits: SeriesLimits
-    ) -> np.ndarray:
-        """Return int32[n], the series of each row; new ones are added as long as the limits allow."""
-        refs, rows = self._find(batch)
-        if not len(rows):
-            return refs
-        eligible = np.empty(len(rows), np.int64)
-        count = eligible_rows(rows, batch.sample_offsets, batch.timestamps, floor, newest_ms, eligible)
-        eligible = eligible[:count]
-        if histograms is not None:
-            more = np.empty(len(rows), np.int64)
-            found = eligible_rows(rows, histograms.offsets, histograms.timestamps, floor, newest_ms, more)
-            eligible = np.union1d(eligible, more[:found])
-        self.table.check(batch.labels, batch.label_offsets[eligible], batch.label_offsets[eligible + 1])
-        refs[rows] = ROW_NOT_ELIGIBLE
-        if not limits.may_exceed(self.live_count, len(eligible)):
-            refs[eligible] = self._add(batch, eligible)
-            return refs
-        verdict = self._judge(batch, eligible, limits)
-        refs[eligible] = verdict
-        admitted = eligible[verdict == ADMITTED]
-        refs[admitted] = self._add(batch, admitted)
-        return refs
-
-    def _find(self, batch: WriteBatch) -> tuple[np.ndarray, np.ndarray]:
-        """Return (int32[n] refs of the rows, negative where never seen; int64[...] rows of series that are new)."""
-        refs, unknown = self.table.find(batch.labels, batch.label_offsets, batch.hashes)
-        if not unknown and not self._dead_count:
-            return refs, np.empty(0, np.int64)
-        new = refs < 0
-        if self._dead_count:
-            new[~new] = self._last_ts[refs[~new]] == NO_SAMPLE
-        return refs, np.flatnonzero(new)
-
-    def _judge(self, batch: WriteBatch, rows: np.ndarray, limits: SeriesLimits) -> np.ndarray:
-        if limits.max_series_per_metric and self._metrics is None:
-            metrics, table = MetricCounts(), self.table.series
-            live = np.flatnonzero(self._last_ts[: table.count] != NO_SAMPLE)
-            metrics.add(table.text, table.starts[live], table.starts[live + 1])
-            self._metrics = metrics
-        return judge_new_series(batch, rows, limits, series_count=self.live_count, metrics=self._metrics)
-
     def new_rows(self, batch: WriteBatch) -> np.ndarray:
         """Return int64[...], the rows of series that are not known now. Any thread."""
         with self.lock:
-            return self._find(batch)[1]
+            return self._series.find(batch)[1]
 
     def over_limits(self, batch: WriteBatch, limits: SeriesLimits) -> np.ndarray | None:
         """Return what the limits say now of the rows that would be new, as if all samples passed by time. Any thread.
@@ -302,31 +265,7 @@ class Head:
         if not limits.may_exceed(self.live_count, batch.series_count):
             return None
         with self.lock:
-            _, rows = self._find(batch)
-            if not len(rows):
-                return None
-            verdict = np.full(batch.series_count, ADMITTED, np.int32)
-            verdict[rows] = self._judge(batch, rows, limits)
-        return verdict if verdict.any() else None
-
-    def _add(self, batch: WriteBatch, rows: np.ndarray) -> np.ndarray:
-        before = self.table.count
-        starts, ends = batch.label_offsets[rows], batch.label_offsets[rows + 1]
-        refs = self.table.intern(batch.labels, starts, ends, batch.hashes[rows])
-        self._last_ts = grown(self._last_ts, self.table.count)
-        self._last_value = grown(self._last_value, self.table.count)
-        self._last_ts[before : self.table.count] = NO_SAMPLE
-        self.activity.reserve(before, self.table.count)
-        distinct, where = np.unique(refs, return_index=True)
-        new = self._last_ts[distinct] == NO_SAMPLE
-        distinct, where = distinct[new], where[new]
-        self._last_ts[distinct] = FRESH
-        self.live_count += len(distinct)
-        self.created_count += len(distinct)
-        self._dead_count -= int((distinct < before).sum())
-        if self._metrics is not None:
-            self._metrics.add(batch.labels, starts[where], ends[where])
-        return refs
+            return self._series.over_limits(batch, limits)
 
     def _reserve_staged(self, size: int) -> None:
         staged = self._staged
@@ -374,7 +313,7 @@ class Head:
     def census(self, matchers: Sequence[Matcher]) -> Census:
         """Return what counts of series that satisfy some of these matchers need. Any thread."""
         with self.lock:
-            return Census(self.table.view(matchers), self._last_ts, self.activity.columns)
+            return Census(self.table.view(matchers), self._series.last_ts, self.activity.columns)
 
     def freeze(self, before_ms: int, range_ms: int) -> FrozenHead:
         """Begin a cut of everything before `before_ms` (a range's start, or a bound): forget old series, hand over.
@@ -382,30 +321,23 @@ class Head:
         Until `thaw`, frozen samples stay readable here.
         """
         self.seal(force=True)
-        last_ts = self._last_ts[: self.table.count]
         with self.lock:
             self.frozen, self.segments = self.segments, ()
             if self.max_ts != NO_SAMPLE:
-                old = last_ts < min(before_ms, *self.floors(range_ms, self.window_ms))
-                forgotten = old & (last_ts != NO_SAMPLE)
-                last_ts[forgotten] = NO_SAMPLE
+                forgotten = self._series.forget(min(before_ms, *self.floors(range_ms, self.window_ms)))
                 self.activity.forget(forgotten)
                 self._totals.forget(np.flatnonzero(forgotten))
-                count = int(forgotten.sum())
-                self.live_count -= count
-                self._dead_count += count
-                self._metrics = None
         cut = {number: h for number, h in self.held.items() if number * range_ms < before_ms}
         self.held = {number: h for number, h in self.held.items() if number not in cut}
-        live = np.flatnonzero(last_ts != NO_SAMPLE).astype(np.int32)
+        live = self._series.live()
         return FrozenHead(
             tenant=self.tenant,
             table=self.table.view(),
             segments=self.frozen,
             before_ms=before_ms,
             live=live,
-            last_ts=last_ts[live],
-            last_value=self._last_value[live],
+            last_ts=self._series.last_ts[live],
+            last_value=self._series.last_value[live],
             totals=self._totals.take(live),
             max_ts=self.max_ts,
             window_ms=self.window_ms,
@@ -427,7 +359,7 @@ class Head:
                 self.retained = (*self.retained, shipped)
             self.frozen = ()
             self.segments = (stays, *self.segments) if stays.sample_count else self.segments
-        if self._dead_count > max(1024, self.live_count):
+        if self._series.mostly_dead:
             self._rebuild_table()
 
     def release(self, cut_offset: int) -> None:
@@ -437,30 +369,26 @@ class Head:
 
     def _rebuild_table(self) -> None:
         """Give the series in use new refs in a new table; needs a head without frozen segments."""
-        last_ts = self._last_ts[: self.table.count]
-        used = last_ts != NO_SAMPLE
+        used = np.zeros(self.table.count, bool)
+        used[self._series.live()] = True
         used[present_refs(self.segments, self._staged_now())] = True
         kept = np.flatnonzero(used)
-        labels, offsets, hashes = self.table.view().label_bytes(kept)
-        table = SeriesTable()
-        table.intern(labels, offsets[:-1], offsets[1:], hashes)
+        series = self._series.kept(kept)
         new_refs = np.full(len(used), -1, np.int32)
         new_refs[kept] = np.arange(len(kept), dtype=np.int32)
         segments = tuple(s.renumbered(new_refs) for s in self.segments)
         staged = self._staged_now()
         with self.lock:
-            self.table, self.segments = table, segments
+            self._series, self.segments = series, segments
             self._staged = Staged(new_refs[staged.refs], staged.timestamps.copy(), staged.values.copy())
             self._staged_histograms = tuple(replace(p, refs=new_refs[p.refs]) for p in staged.histograms)
-            self._last_ts, self._last_value = last_ts[kept], self._last_value[kept]
             self.activity = self.activity.renumbered(kept)
             self._totals = DeltaTotals.of(self._totals.take(kept))
-            self._dead_count = int((self._last_ts == NO_SAMPLE).sum())
 
     def series_state(self) -> tuple[np.ndarray, np.ndarray]:
         """Return (int64[count] last timestamps, NO_SAMPLE where forgotten; float64[count] last values), copies."""
         count = self.table.count
-        return self._last_ts[:count].copy(), self._last_value[:count].copy()
+        return self._series.last_ts[:count].copy(), self._series.last_value[:count].copy()
 
     def delta_totals(self) -> TotalsOfSeries:
         """Return what the deltas of each series come to, by ref."""
@@ -483,13 +411,9 @@ class Head:
     ) -> Head:
         """Build a head from a checkpoint's or snapshot's columns: series i has the ref i in `segments`."""
         head = cls(tenant, seal_samples=seal_samples)
-        text, offsets, hashes = labels
-        head.table.intern(text, offsets[:-1], offsets[1:], hashes)
-        head._last_ts, head._last_value = last_ts.copy(), last_value.copy()
+        head._series = KnownSeries.of(labels, last_ts, last_value)
         head.activity = Activity.restored(last_ts)
         if totals is not None:
             head._totals = DeltaTotals.of(totals)
-        head._dead_count = int((last_ts == NO_SAMPLE).sum())
-        head.live_count = head.created_count = len(last_ts) - head._dead_count
         head.max_ts, head.window_ms, head.held, head.segments = max_ts, window_ms, dict(held), segments
         return head
