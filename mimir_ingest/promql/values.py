@@ -93,11 +93,7 @@ class VectorBlock:
     @property
     def points_by_step(self) -> np.ndarray:
         """int64[steps]: `points` of each step."""
-        counts = np.count_nonzero(self.present, axis=0)
-        if self.histograms is None:
-            return counts
-        more = np.where(self.histogram_present, self.histograms.weights[self.histograms.index] - 1, 0)
-        return counts + more.sum(axis=0)
+        return np.count_nonzero(self.present, axis=0) + self._more_points(axis=0)
 
     @property
     def points_by_row(self) -> np.ndarray:
@@ -105,11 +101,14 @@ class VectorBlock:
         n, steps = self.present.shape
         if self.histograms is None and np.count_nonzero(self.present) == n * steps:
             return np.full(n, steps)
-        counts = np.count_nonzero(self.present, axis=1)
-        if self.histograms is None:
-            return counts
-        more = np.where(self.histogram_present, self.histograms.weights[self.histograms.index] - 1, 0)
-        return counts + more.sum(axis=1)
+        return np.count_nonzero(self.present, axis=1) + self._more_points(axis=1)
+
+    def _more_points(self, axis: int) -> np.ndarray | int:
+        """Return what histograms count for beside one sample each, along an axis."""
+        if self.histograms is None or not len(self.histograms.weights):
+            return 0
+        here = self.histogram_present
+        return np.where(here, self.histograms.weights[np.where(here, self.histograms.index, 0)] - 1, 0).sum(axis=axis)
 
     @property
     def float_present(self) -> np.ndarray:
