@@ -195,6 +195,7 @@ class Exchange:
     def _begin(self, status: int, headers: Headers) -> None:
         """Make the head; it leaves with the first piece of the body."""
         self.expects_continue = False
+        self._left, self._chunked = None, False
         lines = [_STATUS_LINES[status], self._carrier.date_line()]
         framed = closes = False
         for name, value in headers:
@@ -203,7 +204,7 @@ class Exchange:
             if lower == b"content-length" and not framed:
                 self._left, framed = int(value), True
             elif lower == b"transfer-encoding" and value.lower() == b"chunked":
-                self._left, self._chunked, framed = None, True, True
+                self._chunked = framed = True
             elif lower == b"connection" and b"close" in value.lower():
                 self.keep_alive, closes = False, True
         if not self.keep_alive and not closes:

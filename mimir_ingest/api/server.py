@@ -93,6 +93,11 @@ class HttpServer:
         )
         self._sweeper = asyncio.create_task(_sweep(state), name="deadlines of connections")
 
+    def abort(self) -> None:
+        """Break every connection."""
+        for connection in list(self._state.connections) if self._state is not None else ():
+            connection.transport.abort()
+
     async def stop(self) -> None:
         """Take no new requests, finish the open ones within the graceful time-out. Idempotent."""
         listener, self._listener = self._listener, None
@@ -104,6 +109,7 @@ class HttpServer:
         self._server.close()
         listener.close()
         await _finish(self._state, within_s=self._graceful_timeout_s)
+        self.abort()
         self._sweeper.cancel()
 
 
@@ -127,5 +133,3 @@ async def _finish(state: ListenerState, *, within_s: float) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=_CANCEL_S)
-    for connection in list(state.connections):
-        connection.transport.abort()

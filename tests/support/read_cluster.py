@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
 from prometheus_client import CollectorRegistry
 
 from mimir_ingest.api.internal import build_internal_application
+from mimir_ingest.api.server import HttpServer
 from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.ingester.drain import DrainProbe
@@ -47,12 +47,6 @@ async def until(condition, timeout_s: float = 20) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 (the conditions have no event)
             await asyncio.sleep(0.005)
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self):
-        yield
 
 
 class Listener:
@@ -100,21 +94,15 @@ class Listener:
 
     async def start(self) -> int:
         """Serve on a free port; return it."""
-        config = uvicorn.Config(
-            self, host="127.0.0.1", port=0, loop="none", http="httptools", lifespan="off", log_config=None
-        )
-        self._server = _Server(config)
-        self._task = asyncio.create_task(self._server.serve())
-        await until(lambda: self._server.started)
-        return self._server.servers[0].sockets[0].getsockname()[1]
+        self._server = HttpServer(host="127.0.0.1", port=0, idle_timeout_s=60, graceful_timeout_s=0)
+        port = self._server.listen()
+        await self._server.serve(self)
+        return port
 
     async def stop(self) -> None:
         """Break every connection, as a process that is killed does."""
-        self._server.force_exit = True
-        self._server.should_exit = True
-        for connection in list(self._server.server_state.connections):
-            connection.transport.abort()
-        await self._task
+        self._server.abort()
+        await self._server.stop()
 
 
 @dataclass
