@@ -120,7 +120,7 @@ def _histograms(evaluation: Evaluation, block: VectorBlock, pos: PosRange) -> _H
         block, uppers = block.take(valid), uppers[valid]
     bare = block.labels.drop([_BUCKET_LABEL])
     ids, first = bare.group_ids()
-    by_bound = np.lexsort((uppers, ids))
+    by_bound = np.lexsort((uppers, _runs(uppers, ids), ids))
     members, bounds = members_of(ids[by_bound], len(first))
     members = by_bound[members]
     there = present_by_signature(evaluation, block, ids, len(first))
@@ -137,6 +137,20 @@ def _histograms(evaluation: Evaluation, block: VectorBlock, pos: PosRange) -> _H
         there,
         native,
     )
+
+
+def _runs(uppers: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return int64[n]: ascending numbers of the stretches of a histogram's buckets that are sorted apart.
+
+    A bucket whose bound is NaN stays where it is, and none passes it: it is neither less nor greater than another.
+    """
+    odd = np.isnan(uppers)
+    if not odd.any():
+        return np.zeros(len(uppers), np.int64)
+    order = np.argsort(ids, kind="stable")
+    runs = np.empty(len(uppers), np.int64)
+    runs[order] = 2 * np.cumsum(odd[order]) - odd[order]
+    return runs
 
 
 def _without_conflicts(

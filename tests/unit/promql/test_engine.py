@@ -64,6 +64,25 @@ def test_the_time_of_the_last_sample_is_never_before_the_epoch() -> None:
     assert target.query("ts_of_first_over_time(m[1m])", 0, 0, 0).value.values.tolist() == [-20.0]
 
 
+@pytest.mark.parametrize(
+    ("bounds", "quantile"),
+    [
+        (("NaN", "2", "1", "+Inf"), 1.5),
+        (("2", "1", "NaN", "+Inf"), 1.5),
+        (("1", "+Inf", "NaN", "2"), np.nan),
+        (("2", "1_0", "0x1p3", "+Inf"), 4 / 3),
+    ],
+)
+def test_a_bucket_of_nan_stays_where_it_is(bounds: tuple[str, ...], quantile: float) -> None:
+    """Buckets are sorted on either side of it."""
+    target = EngineTarget()
+    counts = {"NaN": 0.0, "1": 1.0, "2": 3.0, "0x1p3": 4.0, "1_0": 4.0, "+Inf": 4.0}
+    for bound in bounds:
+        target.append({"__name__": "b", "le": bound}, [Sample(0, counts[bound])])
+    found = target.query("histogram_quantile(0.5, b)", 0, 0, 0).value.values
+    np.testing.assert_array_equal(found, [quantile])
+
+
 @pytest.mark.parametrize("op", ["</", ">/"])
 def test_numbers_cannot_be_trimmed(target: EngineTarget, op: str) -> None:
     with pytest.raises(QueryError) as caught:
