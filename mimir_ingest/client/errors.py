@@ -35,7 +35,7 @@ class ApiError(ClientFailure):
     @classmethod
     def of(cls, status: int, body: bytes, retry_after: str | None) -> ApiError:
         """Return the error of an answer; its body is Prometheus's envelope, or text."""
-        after_s = float(retry_after) if retry_after and retry_after.isdigit() else None
+        after_s = float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdecimal() else None
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -103,6 +103,7 @@ class ConsumptionMetrics:
     def exemplars(self, count: int, taken: int) -> None:
         """Exemplars came, and some of them were taken."""
         self._metrics.ingested_exemplars.inc(taken)
+        self._metrics.exemplars.appended.inc(taken)
         self._metrics.ingested_exemplars_failures.inc(count - taken)
 
     def metadata(self, tenant: str, result: TakenMetadata) -> None:
@@ -136,6 +137,12 @@ class ConsumptionMetrics:
         """An attempt to ship a cut failed."""
         self._metrics.shipping.compactions_failed.inc()
         self._metrics.shipping.upload_failures.inc()
+
+    def cut_shipped(self, partition: int) -> None:
+        """A cut is in the bucket."""
+        took_s = self._wall_s() - self._cut_since_s[partition]
+        self._metrics.shipping.compaction_duration.observe(max(0.0, took_s))
+        self.cut_ended(partition)
 
     def cut_ended(self, partition: int) -> None:
         """No cut of a partition is in flight any more: it is in the bucket, or was given up with the partition."""
@@ -194,6 +201,10 @@ class ConsumptionMetrics:
             self._metrics.memory_series_created.labels(tenant).inc(count)
         for tenant, count in removed.items():
             self._metrics.memory_series_removed.labels(tenant).inc(count)
+
+    def exemplars_held(self, held: Mapping[str, tuple[int, int, int]]) -> None:
+        """What is in memory of exemplars: see `ExemplarMetrics.show`."""
+        self._metrics.exemplars.show(held)
 
     def local_limit(self, tenant: str, max_series: int) -> None:
         """How many series of a tenant the partitions owned here take."""

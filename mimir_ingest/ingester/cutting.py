@@ -72,7 +72,7 @@ class CutRunner:
                     self._executor, self._shipper.ship, request, self._metrics.uploaded
                 )
                 self.error = None
-                self._metrics.cut_ended(self._partition)
+                self._metrics.cut_shipped(self._partition)
                 return shipped
             except IngestError as error:
                 self._metrics.cut_failed()

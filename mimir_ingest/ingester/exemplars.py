@@ -180,11 +180,6 @@ class ExemplarStore:
                     found[tenant] = count + len(circle), series + circle.series_count, newest_ms
         return found
 
-    def count(self) -> int:
-        """Return the number of exemplars."""
-        with self._lock:
-            return sum(len(self._held(key)) for key in self._circles)
-
     def select(
         self, tenant: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int, partitions: Collection[int]
     ) -> list[SeriesExemplars]:

@@ -16,8 +16,18 @@ class HeadGauges:
         self._metrics = metrics
         self._seen: dict[tuple[int, str], tuple[Head, int, int]] = {}
 
-    def update(self, states: Mapping[int, PartitionState | None], *, metadata_count: int) -> None:
-        """Look at all partitions; what is not among them any more has gone with its series."""
+    def update(
+        self,
+        states: Mapping[int, PartitionState | None],
+        *,
+        metadata_count: int,
+        exemplars: Mapping[str, tuple[int, int, int]],
+    ) -> None:
+        """Look at all partitions; what is not among them any more has gone with its series.
+
+        `exemplars` is what `ExemplarStore.held` says.
+        """
+        self._metrics.exemplars_held(exemplars)
         series, tenants = 0, set()
         created: dict[str, int] = {}
         removed: dict[str, int] = {}

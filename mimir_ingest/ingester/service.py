@@ -481,7 +481,7 @@ class Ingester:
             self._rates.tick(time.monotonic())
             states = {partition: consumer.state for partition, consumer in self._consumers.items()}
             self._exemplars.keep({p: frozenset(list(state.heads)) for p, state in states.items() if state})
-            gauges.update(states, metadata_count=self._metadata.count())
+            gauges.update(states, metadata_count=self._metadata.count(), exemplars=self._exemplars.held())
             for tenant in {tenant for state in states.values() if state for tenant in list(state.heads)}:
                 self._metrics.local_limit(tenant, len(states) * self._default_record_settings(tenant).max_series)
 

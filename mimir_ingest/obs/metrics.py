@@ -16,6 +16,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from mimir_ingest.obs.active_series_metrics import ActiveSeriesMetrics
+from mimir_ingest.obs.exemplar_metrics import ExemplarMetrics
 from mimir_ingest.obs.shipping_metrics import ShippingMetrics
 
 REQUEST_SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)
@@ -353,6 +354,7 @@ class IngesterMetrics:
     discarded_metadata: Counter
     ingested_exemplars: Counter
     ingested_exemplars_failures: Counter
+    exemplars: ExemplarMetrics
     discarded_samples: Counter
     held_samples: Gauge
     head_bytes: Gauge
@@ -422,6 +424,7 @@ class IngesterMetrics:
             ingested_exemplars_failures=counter(
                 "ingester_ingested_exemplars_failures", "Exemplars that were repeated, too old or of a tenant without."
             ),
+            exemplars=ExemplarMetrics.create(registry),
             ingested_metadata=counter("ingester_ingested_metadata", "Metadata items taken.", "user"),
             ingested_metadata_failures=counter(
                 "ingester_ingested_metadata_failures", "Metadata items over a limit.", "user"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_CUT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Of Prometheus's histogram of that name."""
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,7 @@ class ShippingMetrics:
 
     compactions_triggered: Counter
     compactions_failed: Counter
+    compaction_duration: Histogram
     uploads: Counter
     upload_failures: Counter
     last_successful_upload: Gauge
@@ -33,6 +37,12 @@ class ShippingMetrics:
         return cls(
             compactions_triggered=counter("tsdb_compactions_triggered", "Cuts that were begun."),
             compactions_failed=counter("tsdb_compactions_failed", "Attempts at a cut that failed."),
+            compaction_duration=Histogram(
+                "cortex_ingester_tsdb_compaction_duration_seconds",
+                "Time (s) from a cut point until the cut's blocks are in the bucket.",
+                buckets=_CUT_BUCKETS,
+                registry=registry,
+            ),
             uploads=counter("shipper_uploads", "Blocks that were uploaded."),
             upload_failures=counter("shipper_upload_failures", "Attempts to ship a cut that failed."),
             last_successful_upload=gauge("shipper_last_successful_upload", "Time (Unix seconds) of the last upload."),

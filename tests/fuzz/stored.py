@@ -437,6 +437,6 @@ DECODERS = {
     "exemplars of an owner": Decoder(_json_of(decode_exemplars), [EXEMPLARS], (AnswerCorrupt,)),
     "tenants of an owner": Decoder(_json_of(decode_tenants), [b'{"data": {"a": [5, 1.5, 0.5]}}'], (AnswerCorrupt,)),
     "error of an owner": Decoder(lambda data: decode_error(500, data, "o"), [ERROR]),
-    "error to a client": Decoder(lambda data: ApiError.of(500, data, data[:3].decode("latin-1")), [ERROR]),
+    "error to a client": Decoder(lambda data: ApiError.of(500, data, data[:3].decode("latin-1")), [ERROR, b"\xb2"]),
     "Arrow stream": Decoder(lambda data: QueryResult.of(data, {}), _arrow(), (ClientFailure,)),
 }

@@ -33,7 +33,7 @@ def test_an_idle_tenant_is_forgotten_and_begins_anew(tmp_path):
     quiet = SETTINGS.idle_ms // step + 1
     records = [record(0, "idle", START_MS)] + [record(i, "busy", START_MS + i * step) for i in range(1, quiet)]
     owner.consume(records[:3])
-    gauges.update({3: owner.state}, metadata_count=0)
+    gauges.update({3: owner.state}, metadata_count=0, exemplars={})
     assert set(owner.state.heads) == {"idle", "busy"}
     owner.consume(records)
     assert "idle" in owner.state.heads
@@ -44,14 +44,14 @@ def test_an_idle_tenant_is_forgotten_and_begins_anew(tmp_path):
     owner.consume([*records, *more])
     assert set(owner.state.heads) == {"busy"}
     assert checkpoint_tenants(tmp_path / "bucket") == ["busy"]
-    gauges.update({3: owner.state}, metadata_count=0)
+    gauges.update({3: owner.state}, metadata_count=0, exemplars={})
     families = [family.name for family in registry.collect() for s in family.samples if s.labels.get("user") == "idle"]
     assert families == []
 
     late = record(quiet + 2, "idle", START_MS + (quiet + 2) * step, START_MS - 1)
     owner.consume([*records, *more, late])
     assert owner.state.heads["idle"].max_ts == START_MS - 1
-    gauges.update({3: owner.state}, metadata_count=0)
+    gauges.update({3: owner.state}, metadata_count=0, exemplars={})
     assert registry.get_sample_value("cortex_ingester_memory_series_created_total", {"user": "idle"}) == 1
 
 
