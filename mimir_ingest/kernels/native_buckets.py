@@ -18,9 +18,12 @@ OPEN_LEFT, OPEN_RIGHT, OPEN, CLOSED = range(4)
 """Which bounds belong to a bucket: the upper one, the lower one, none, both."""
 
 
-@kernel(i64(native_t, i64_out))
-def weigh_histograms(native, weights_out):
-    """Weigh histograms in float samples, by the memory that Prometheus gives them: int64[n]. Returns the sum."""
+@kernel(i64(native_t, i64, i64_out))
+def weigh_histograms(native, more_bytes, weights_out):
+    """Weigh histograms in float samples, by the memory that Prometheus gives them: int64[n]. Returns the sum.
+
+    `more_bytes` are added to each before it is rounded down.
+    """
     total = 0
     for row in range(len(weights_out)):
         spans = 0
@@ -32,7 +35,7 @@ def weigh_histograms(native, weights_out):
                 before = native.bucket_index[k]
         words = spans + native.bucket_offsets[2 * row + 2] - native.bucket_offsets[2 * row]
         words += native.custom_offsets[row + 1] - native.custom_offsets[row]
-        weights_out[row] = (_HEADER_BYTES + 8 * words) // _BYTES_A_SAMPLE
+        weights_out[row] = (_HEADER_BYTES + more_bytes + 8 * words) // _BYTES_A_SAMPLE
         total += weights_out[row]
     return total
 

@@ -25,10 +25,13 @@ def columns_of(histograms: Histograms) -> Native:
     return Native(*(np.require(getattr(histograms, name), None, ("C", "W")) for name in Native._fields))
 
 
-def weigh(histograms: Histograms) -> np.ndarray:
-    """Return int64[n]: how many samples each histogram counts for, by the memory Prometheus gives it."""
+def weigh(histograms: Histograms, *, in_vector: bool = False) -> np.ndarray:
+    """Return int64[n]: how many samples each histogram counts for, by the memory Prometheus gives it.
+
+    `in_vector`: as an element of a vector and not as a point of a series; half of them are one more there.
+    """
     weights = np.empty(len(histograms), np.int64)
-    weigh_histograms(columns_of(histograms), weights)
+    weigh_histograms(columns_of(histograms), 8 if in_vector else 0, weights)
     return weights
 
 

@@ -122,7 +122,7 @@ def variance(h: Plain) -> float:
     return divide(number[0] + number[1], h.value("count"))
 
 
-def weight(h: Plain) -> int:
-    """Return how many samples a histogram counts for: 16 bytes each of 176, and 8 a bucket, span and custom bound."""
+def weight(h: Plain, more: int = 0) -> int:
+    """Return for how many samples a histogram counts: 16 bytes each of 176, `more`, 8 a bucket, span, custom bound."""
     spans = sum(1 for side in (h.negative, h.positive) for index in side if index - 1 not in side)
-    return (176 + 8 * (spans + len(h.negative) + len(h.positive) + len(h.custom))) // 16
+    return (176 + more + 8 * (spans + len(h.negative) + len(h.positive) + len(h.custom))) // 16

@@ -115,7 +115,9 @@ def start_timestamp(evaluation: Evaluation, node: Call, steps: Steps) -> VectorB
     """
     selector = node.args[0]
     if isinstance(selector, InstantSelect):
-        latest(evaluation, evaluation.data[selector.select], reference_times(selector.shift, steps), timestamps=True)
+        ends = reference_times(selector.shift, steps)
+        found = latest(evaluation, evaluation.data[selector.select], ends, timestamps=True)
+        evaluation.note_samples(int(np.count_nonzero(found.present, axis=0).max(initial=0)))
     else:
         evaluation.vector(selector, steps)
     return VectorBlock.empty(steps.count)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from mimir_ingest.promql.native import weigh
 from mimir_ingest.promql.plan_nodes import (
     Aggregate,
     Binary,
@@ -91,7 +93,8 @@ def _steps_of(value: Value) -> int:
 def _points_by_step(value: Value) -> int | np.ndarray:
     """Return the samples at each step: int64[steps], or the number if it is the same at all of them."""
     if isinstance(value, VectorBlock) and value.histograms is not None:
-        return value.points_by_step
+        weights = weigh(value.histograms.rows, in_vector=True)
+        return replace(value, histograms=replace(value.histograms, weights=weights)).points_by_step
     return _elements_by_step(value)
 
 

@@ -242,7 +242,8 @@ def test_variance_buckets_and_weight_are_those_of_the_twin(h):
     native, values, weights = columns([h]), np.empty(1), np.empty(1, np.int64)
     native_quantile.variance_histograms(native, np.array([0]), values)
     assert values[0] == pytest.approx(plain_quantile.variance(h), rel=1e-9, nan_ok=True)
-    assert weigh_histograms(native, weights) == weights[0] == plain_quantile.weight(h)
+    for more in (0, 8):
+        assert weigh_histograms(native, more, weights) == weights[0] == plain_quantile.weight(h, more)
     offsets, kinds = np.empty(2, np.int64), np.empty(16, np.int64)
     lower, upper, count = np.empty((3, 16))
     size = list_buckets(native, np.array([0]), 0, offsets, kinds, lower, upper, count)
