@@ -6,11 +6,16 @@ import numpy as np
 import xxhash
 
 from mimir_ingest.ingester.exemplars import Exemplar, ExemplarStore, SeriesExemplars, merge_exemplars
-from mimir_ingest.ingester.partition import ReceivedExemplars
+from mimir_ingest.ingester.partition import PartitionState, ReceivedExemplars
+from mimir_ingest.ingester.settings import PartitionSettings
+from mimir_ingest.log.contract import Record
 from mimir_ingest.model.exemplars import Exemplars
 from mimir_ingest.model.matchers import Matcher, MatchType
-from tests.support.batches import exemplar_batch
+from mimir_ingest.wire.record import VERSION_COLUMNAR, RecordSettings, encode_columnar
+from tests.support.batches import exemplar_batch, write_batch
 
+T = 1_700_000_040_000
+SETTINGS = RecordSettings(max_series=0, out_of_order_window_ms=7, creation_grace_ms=600_000)
 EVER = (-(1 << 62), 1 << 62)
 UP = Matcher(MatchType.EQUAL, "__name__", "up")
 
@@ -135,3 +140,20 @@ def test_parts_from_several_places_become_distinct_series_in_label_order():
         [SeriesExemplars({"j": "b"}, [a]), SeriesExemplars({"j": "a"}, [a]), SeriesExemplars({"j": "b"}, [a, b])]
     )
     assert [(s.labels["j"], [e.timestamp_ms for e in s.exemplars]) for s in merged] == [("a", [5]), ("b", [4, 5])]
+
+
+def test_of_a_record_the_exemplars_count_whose_series_exist_once_its_samples_are_taken():
+    state = PartitionState("topic", 0, settings=PartitionSettings(), default_record_settings=lambda _: SETTINGS)
+
+    def taken(offset, samples, *series):
+        exemplars = exemplar_batch(*series)
+        held = write_batch([(labels, [(T, 1.0)] if labels in samples else []) for labels, _ in series])
+        value = encode_columnar(replace(held, exemplars=exemplars.exemplars), SETTINGS)
+        applied = state.apply([Record(0, offset, T, b"t", value, VERSION_COLUMNAR)])
+        return [(one.tenant, one.known.tolist(), one.window_ms) for one in applied.exemplars]
+
+    up, down = {"__name__": "up"}, {"__name__": "down"}
+    assert taken(0, [], (up, [one(T)])) == [("t", [False], 7)]
+    assert not state.heads
+    assert taken(1, [up], (up, [one(T)]), (down, [one(T)]), (up, [one(T)])) == [("t", [True, False, True], 7)]
+    assert taken(2, [], (up, [one(T)])) == [("t", [True], 7)]
