@@ -44,7 +44,7 @@ class MonotonicityRepair:
         )
 
     def __str__(self) -> str:
-        start, end = (datetime.fromtimestamp(ms // 1000, UTC) for ms in (self.start_ms, self.end_ms))
+        start, end = (datetime.fromtimestamp(int(ms / 1000), UTC) for ms in (self.start_ms, self.end_ms))
         return (
             f"from buckets {format_general(self.lowest)} to {format_general(self.highest)}, with a max diff of "
             f"{self.largest_drop:.2g}, over {self.samples} samples from {start:%Y-%m-%dT%H:%M:%SZ} to "

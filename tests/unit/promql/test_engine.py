@@ -83,6 +83,16 @@ def test_a_bucket_of_nan_stays_where_it_is(bounds: tuple[str, ...], quantile: fl
     np.testing.assert_array_equal(found, [quantile])
 
 
+def test_times_of_an_annotation_are_cut_towards_the_epoch() -> None:
+    """As Prometheus's whole seconds are."""
+    target = EngineTarget()
+    for bound, count in (("1", 3.0), ("+Inf", 1.0)):
+        target.append({"__name__": "b", "le": bound}, [Sample(-1_700, count)])
+    result = target.query("histogram_quantile(0.5, b)", -1_500, -1_500, 0)
+    (info,) = result.annotations.render("histogram_quantile(0.5, b)")[1]
+    assert "from 1969-12-31T23:59:59Z to 1969-12-31T23:59:59Z" in info
+
+
 @pytest.mark.parametrize("op", ["</", ">/"])
 def test_numbers_cannot_be_trimmed(target: EngineTarget, op: str) -> None:
     with pytest.raises(QueryError) as caught:
