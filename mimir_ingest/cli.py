@@ -152,7 +152,10 @@ def config_command(
     ] = "full",
     reference: Annotated[bool, typer.Option("--reference", help="Print the reference page as Markdown.")] = False,
 ) -> None:
-    """Check the configuration given by flags and file, and print it as YAML, secrets masked."""
+    """Check the configuration given by flags and file, and print it as YAML, secrets masked.
+
+    Takes the server's flags.
+    """
     if reference:
         print(render_reference(), end="")
         return

@@ -20,7 +20,7 @@ block_commands = typer.Typer(help="Look into a block: inspect, verify or dump.",
 BlockPath = Annotated[str, typer.Argument(help="The block's directory, or its URL such as s3://bucket/tenant/ULID.")]
 
 
-@block_commands.command("inspect")
+@block_commands.command("inspect", short_help="Say what a block holds and where it came from.")
 def block_inspect(
     block: BlockPath, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
@@ -34,7 +34,7 @@ def block_inspect(
     print(_summary_text(summary))
 
 
-@block_commands.command("verify")
+@block_commands.command("verify", short_help="Read all of a block; exit code 1 if anything is wrong.")
 def block_verify(block: BlockPath) -> None:
     """Read all of a block, its checksums, order and counts; exit code 1 if anything is wrong."""
     from mimir_ingest.tsdb.block_tools import verify
@@ -48,7 +48,7 @@ def block_verify(block: BlockPath) -> None:
     print(f"block {reader.meta.ulid} is sound: {reader.meta.series_count} series, {reader.meta.sample_count} samples")
 
 
-@block_commands.command("dump")
+@block_commands.command("dump", short_help="Print the samples of a block, as promtool tsdb dump does.")
 def block_dump(
     block: BlockPath,
     match: Annotated[str, typer.Option(help="Series selector.")] = "",

@@ -16,7 +16,9 @@ log_commands = typer.Typer(help="Look into the partition log, or change a partit
 _ASSIGNMENT = re.compile(r"[a-z_]+=[0-9]+")
 
 
-@log_commands.command("inspect", context_settings=SERVER_FLAGS)
+@log_commands.command(
+    "inspect", context_settings=SERVER_FLAGS, short_help="Show the partitions of the log, or records of one."
+)
 def log_inspect(
     context: typer.Context,
     partition: Annotated[int | None, typer.Option(help="List this partition's records.")] = None,
@@ -40,7 +42,9 @@ def log_inspect(
     print("\n".join(asyncio.run(lines)))
 
 
-@log_commands.command("set-partition-settings", context_settings=SERVER_FLAGS)
+@log_commands.command(
+    "set-partition-settings", context_settings=SERVER_FLAGS, short_help="Change what decides a partition's cuts."
+)
 def log_set_partition_settings(
     context: typer.Context,
     partition: Annotated[int, typer.Option(help="The partition to change.")],

@@ -257,6 +257,15 @@ def test_output_may_end_early():
     assert process.wait() == 0
 
 
+@pytest.mark.parametrize("group", ["block", "log"])
+def test_the_help_of_a_group_names_its_commands_in_whole_sentences(run, group):
+    code, out, _ = run(group, "--help")
+    listed = out.partition("Commands:\n")[2].strip().splitlines()
+    assert code == 0
+    assert len(listed) >= 2
+    assert [line for line in listed if not line.endswith(".") or line.endswith("...")] == []
+
+
 def test_warm_compiles_every_kernel_module(run):
     from mimir_ingest.kernels.warm import modules
 
