@@ -53,7 +53,7 @@ def configure(*, form: str, level: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
-    for noisy in ("numba", "aiobotocore", "botocore", "s3fs", "fsspec", "asyncio", "aiokafka", "urllib3", "uvicorn"):
+    for noisy in ("numba", "aiobotocore", "botocore", "s3fs", "fsspec", "asyncio", "aiokafka", "urllib3"):
         logging.getLogger(noisy).setLevel(max(number, logging.WARNING))
 
 
