@@ -179,8 +179,10 @@ class FoundSamples:
     @property
     def filled(self) -> np.ndarray:
         """int64[...]: the series that have samples."""
-        counts = np.diff(self.offsets)
-        return np.flatnonzero(counts if self.histograms is None else counts + np.diff(self.histograms.offsets))
+        counts = self.offsets[1:] - self.offsets[:-1]
+        if self.histograms is not None:
+            counts = counts + np.diff(self.histograms.offsets)
+        return counts.nonzero()[0]
 
     def whole(self, labels: LabelFrame) -> SeriesSamples:
         """Return all series, whose label sets are given."""
