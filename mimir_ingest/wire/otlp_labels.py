@@ -127,7 +127,7 @@ class PointLabels:
 
     def of(self, attributes: Iterable[KeyValue]) -> LabelSet:
         """Return the labels of a point with these attributes. Raises UnusableName."""
-        key = tuple([(pair.key, value_text(pair.value)) for pair in attributes])
+        key = tuple([(pair.key, pair.value.string_value or value_text(pair.value)) for pair in attributes])
         found = self._kept.get(key)
         if found is None:
             found = self._made(key)

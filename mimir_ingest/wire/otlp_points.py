@@ -204,23 +204,28 @@ def _number(series: _Series, number: int, point: pb.NumberDataPoint, *, counter:
 
 
 def _classic_histogram(series: _Series, number: int, point: pb.HistogramDataPoint) -> None:
-    labels, rows = series.labels.of(point.attributes), series.into.rows
-    timestamp_ms = point.time_unix_nano // 1_000_000
-    same = {
-        "stale": bool(point.flags & _STALE_FLAG),
-        "start_ms": series.start_ms(point, timestamp_ms),
-        "delta": series.delta,
-    }
+    labels = series.labels.of(point.attributes)
+    timestamp_ms, count = point.time_unix_nano // 1_000_000, float(point.count)
+    sets, values = [labels.named(series.count)], [count]
     if point.HasField("sum"):
-        rows.add(labels.named(series.sum), number, timestamp_ms, point.sum, **same)
-    count = float(point.count)
-    rows.add(labels.named(series.count), number, timestamp_ms, count, **same)
+        sets.insert(0, labels.named(series.sum))
+        values.insert(0, point.sum)
+    before = len(sets)
     bounds = list(point.explicit_bounds)[: len(point.bucket_counts)]
-    first = len(rows.labels)
-    for pair, total in zip(series.les(bounds), itertools.accumulate(point.bucket_counts), strict=False):
-        rows.add(labels.named_with(series.bucket, "le", pair), number, timestamp_ms, float(total), **same)
-    rows.add(labels.named_with(series.bucket, "le", _INFINITE_LE), number, timestamp_ms, count, **same)
-    series.add_exemplars(point, lambda value: first + bisect.bisect_left(bounds, value))
+    sets += [labels.named_with(series.bucket, "le", pair) for pair in series.les(bounds)]
+    values += map(float, itertools.accumulate(point.bucket_counts[: len(bounds)]))
+    sets.append(labels.named_with(series.bucket, "le", _INFINITE_LE))
+    values.append(count)
+    first = series.into.rows.add_all(
+        sets,
+        number,
+        timestamp_ms,
+        values,
+        stale=bool(point.flags & _STALE_FLAG),
+        start_ms=series.start_ms(point, timestamp_ms),
+        delta=series.delta,
+    )
+    series.add_exemplars(point, lambda value: first + before + bisect.bisect_left(bounds, value))
 
 
 def _custom_histogram(series: _Series, number: int, point: pb.HistogramDataPoint) -> None:

@@ -31,6 +31,9 @@ _FILLED_GAP = 2
 """Empty buckets between two others that are sent along; more of them begin a new span."""
 
 
+_NO_BUCKETS = (np.empty(0, np.int64), np.empty(0, np.float64))
+
+
 class UnusablePoint(ValueError):
     """A data point that cannot become a sample."""
 
@@ -81,7 +84,7 @@ def from_explicit(point: HistogramDataPoint, *, gauge: bool, stale: bool) -> Nat
         0.0,
         float(point.count),
         point.sum,
-        (np.empty(0, np.int64), np.empty(0, np.float64)),
+        _NO_BUCKETS,
         (filled, counts[filled]),
         tuple(point.explicit_bounds),
         reset_hint=GAUGE if gauge else RESET_UNKNOWN,
@@ -91,6 +94,8 @@ def from_explicit(point: HistogramDataPoint, *, gauge: bool, stale: bool) -> Nat
 
 def _buckets(bucket_counts: Sequence[int], offset: int, down: int) -> tuple[np.ndarray, np.ndarray]:
     """Return numbers and counts of the filled buckets at a schema that is `down` coarser. Raises UnusablePoint."""
+    if not bucket_counts:
+        return _NO_BUCKETS
     counts = np.array(bucket_counts, np.float64)
     filled = np.flatnonzero(counts)
     # OTLP numbers a bucket by its lower bound, Prometheus by its upper one.
@@ -157,6 +162,30 @@ class Rows:
         self.values.append(value)
         self.starts.append(start_ms)
         return len(self.labels) - 1
+
+    def add_all(
+        self,
+        label_bytes: Sequence[bytes],
+        point: int,
+        timestamp_ms: int,
+        values: Sequence[float],
+        *,
+        stale: bool,
+        start_ms: int,
+        delta: bool,
+    ) -> int:
+        """Add the series of one data point, as `add` does, each with its value. Return the first row."""
+        first, n = len(self.labels), len(values)
+        self.labels += label_bytes
+        self.points += [point] * n
+        self.deltas += [delta] * n
+        self.sizes += [1] * n
+        if stale:
+            self.stale += range(len(self.timestamps), len(self.timestamps) + n)
+        self.timestamps += [timestamp_ms] * n
+        self.values += values
+        self.starts += [start_ms] * n
+        return first
 
     def add_histogram(
         self,
