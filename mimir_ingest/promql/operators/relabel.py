@@ -15,6 +15,9 @@ from mimir_ingest.promql.operators.base import Evaluation, unique_rows
 from mimir_ingest.promql.plan_nodes import Call
 from mimir_ingest.promql.values import Steps, VectorBlock
 
+_CHARS_A_SAMPLE = 16
+"""Text takes memory as samples do. why: each of a few nested calls may make its text ten times as long."""
+
 
 def label_replace(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     """Evaluate `label_replace(v, dst, replacement, src, regex)`."""
@@ -28,8 +31,13 @@ def label_replace(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlo
     column = block.labels.column(source)
     codes, values = column if column is not None else (np.full(block.labels.n, -1, np.int32), ())
     # The extra last entry stands for series without the label, whose code is -1.
-    matches = [full_match(regexp, value) for value in evaluation.watched((*values, ""))]
-    results = [None if match is None else expand(regexp, match, replacement) for match in matches]
+    references, room = replacement.count("$"), _Room(evaluation)
+    results: list[str | None] = []
+    for value in evaluation.watched((*values, "")):
+        match = full_match(regexp, value)
+        if match is not None:
+            room.take(len(replacement) + references * len(value))
+        results.append(None if match is None else expand(regexp, match, replacement))
     return _relabelled(block, target, results, codes)
 
 
@@ -43,8 +51,25 @@ def label_join(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     kept = block.labels.keep(sources)
     ids, first = kept.group_ids()
     sets = kept.take(first).to_dicts()
-    results = [separator.join(labels.get(source, "") for source in sources) for labels in evaluation.watched(sets)]
+    results, room = [], _Room(evaluation)
+    for labels in evaluation.watched(sets):
+        parts = [labels.get(source, "") for source in sources]
+        room.take(sum(map(len, parts)) + len(separator) * len(parts))
+        results.append(separator.join(parts))
     return _relabelled(block, target, results, ids)
+
+
+class _Room:
+    """How much text a function may still make: as many bytes as the samples that the query may hold take."""
+
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
+        self._chars = 0
+
+    def take(self, chars: int) -> None:
+        """Count a text before it is made, `chars` long at most. Raises QueryError."""
+        self._chars += chars
+        self._evaluation.limit_samples(self._chars // _CHARS_A_SAMPLE)
 
 
 def _relabelled(block: VectorBlock, target: str, results: Sequence[str | None], codes: np.ndarray) -> VectorBlock:

@@ -83,6 +83,16 @@ def test_a_bucket_of_nan_stays_where_it_is(bounds: tuple[str, ...], quantile: fl
     np.testing.assert_array_equal(found, [quantile])
 
 
+def test_of_two_errors_of_matching_the_earlier_step_s_is_told() -> None:
+    target = EngineTarget()
+    for i, first in ((0, 0), (1, 10_000)):
+        target.append({"__name__": "many", "i": str(i)}, [Sample(t, 1.0) for t in (0, 10_000)])
+        target.append({"__name__": "one", "i": str(i)}, [Sample(t, 1.0) for t in range(first, 20_000, 10_000)])
+    for start_ms, text in ((0, "multiple matches for labels: many-to-one"), (10_000, "found duplicate series")):
+        with pytest.raises(QueryError, match=text):
+            target.query("many < on() one", start_ms, 10_000, 10_000)
+
+
 def test_times_of_an_annotation_are_cut_towards_the_epoch() -> None:
     """As Prometheus's whole seconds are."""
     target = EngineTarget()
@@ -111,6 +121,22 @@ def test_too_many_samples_are_refused(target: EngineTarget, query: str) -> None:
     assert caught.value.message == "query processing would load too many samples into memory in query execution"
     assert caught.value.error_type == "execution"
     target.query(query, 0, 900_000, 10_000, max_samples=5_000)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        ("label_replace(", ", 'i', '$1$1$1$1$1$1$1$1$1$1', 'i', '(.*)')"),
+        ("label_join(", ", 'i', '', 'i', 'i', 'i', 'i', 'i', 'i', 'i', 'i', 'i', 'i')"),
+    ],
+)
+def test_text_that_grows_in_nested_calls_counts_against_the_limit_on_samples(begin, end):
+    """Ten times as long a call: after nine calls it would be a gigabyte."""
+    target = EngineTarget(delayed_name_removal=False)
+    target.append({"__name__": "m", "i": "x"}, [Sample(0, 1.0)])
+    assert target.query(f"{begin}m{end}", 0, 0, 0).value.labels.to_dicts() == [{"__name__": "m", "i": 10 * "x"}]
+    with pytest.raises(QueryError, match="would load too many samples"):
+        target.query(f"{9 * begin}m{9 * end}", 0, 0, 0, max_samples=1_000_000)
 
 
 @pytest.mark.parametrize("query", ["vector(1)[1000d:1ms]", "sum_over_time(m_total[1000d:1ms])", "1 + time()"])
