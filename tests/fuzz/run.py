@@ -18,7 +18,6 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 from mimir_ingest import kernels
@@ -111,7 +110,6 @@ class Run:
 
 def fuzz_blindly(run: Run, decoders: dict[str, Decoder], until_s: float, seed: int) -> None:
     """Give every decoder its share of damaged texts until it is time."""
-    sources: dict[str, Iterator[bytes]] = {}
     turn = seed
     while time.monotonic() < until_s:
         turn += 1
@@ -121,7 +119,6 @@ def fuzz_blindly(run: Run, decoders: dict[str, Decoder], until_s: float, seed: i
                 run.one(name, decoder, decoder.seal(data))
                 if time.monotonic() > share:
                     break
-    del sources
 
 
 def fuzz_guided(run: Run, decoders: dict[str, Decoder], seconds: float, folder: Path) -> None:
