@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
 from unittest import mock
 
 from hypothesis import given, settings
@@ -16,10 +15,9 @@ from mimir_ingest.distributor.ha_labels import Sender
 from mimir_ingest.distributor.ha_tracker import HaTracker
 from mimir_ingest.errors import ElectionUnavailable, LimitExceeded, ReplicasDidNotMatch
 from mimir_ingest.obs.ha_metrics import HaTrackerMetrics
-from partitions import follow
 from partitions.kv.memory import MemoryRing
 from partitions.watch import RingWatcher
-from tests.support.ring_stores import UnsteadyRingStore
+from tests.support.ring_stores import UnsteadyRingStore, hurried_watchers
 
 NOW_MS = 1_700_000_000_000
 CLUSTERS, REPLICAS = ("eu", "us"), ("r0", "r1", "r2")
@@ -118,8 +116,5 @@ async def play(scripts: list, skews_ms: list[int]) -> None:
     st.lists(st.sampled_from([-7_200_000, -3, 0, 1, 50_000, 3_600_000]), min_size=3, max_size=3),
 )
 def test_whatever_fails_all_trackers_take_the_same_replica_in_the_end(scripts, skews_ms):
-    with ExitStack() as patches:
-        patches.enter_context(mock.patch.object(follow, "BACK_OFF_S", (0.001, 0.002)))
-        patches.enter_context(mock.patch.object(follow, "CONFIRM_S", 0.005))
-        patches.enter_context(mock.patch.object(ha_tracker, "LOOK_S", 3600.0))
+    with hurried_watchers(), mock.patch.object(ha_tracker, "LOOK_S", 3600.0):
         asyncio.run(play(scripts, skews_ms))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import ExitStack
-from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from partitions import edits, follow
+from partitions import edits
 from partitions.errors import ChangeRefused, RingUnavailable
 from partitions.kv.memory import MemoryRing
 from partitions.model import PartitionDesc, PartitionState, RingDesc
 from partitions.watch import RingWatcher
-from tests.support.ring_stores import UnsteadyRingStore
+from tests.support.ring_stores import UnsteadyRingStore, hurried_watchers
 
 NOW_MS = 1_700_000_000_000
 PARTITIONS = 3
@@ -121,7 +119,5 @@ async def play(scripts: list, skews_ms: list[int]) -> None:
     st.lists(st.sampled_from([-7_200_000, -3, 0, 1, 50_000, 3_600_000]), min_size=4, max_size=4),
 )
 def test_all_views_agree_also_a_late_one_and_what_was_told_stands_unless_something_newer_does(scripts, skews_ms):
-    with ExitStack() as patches:
-        patches.enter_context(mock.patch.object(follow, "BACK_OFF_S", (0.001, 0.002)))
-        patches.enter_context(mock.patch.object(follow, "CONFIRM_S", 0.005))
+    with hurried_watchers():
         asyncio.run(play(scripts, skews_ms))

@@ -15,13 +15,15 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import structlog
 
-from partitions import edits
+from partitions import edits, follow
 from partitions.errors import RingUnavailable
 from partitions.kv.contract import RingRecord, RingStore
 from partitions.kv.memory import MemoryRing, MemoryRingStore
@@ -47,6 +49,13 @@ def spawn(mode: str, recipe: dict[str, Any], *arguments: object) -> subprocess.P
     """Start this module as a process."""
     command = [sys.executable, "-m", "tests.support.ring_stores", mode, json.dumps(recipe), *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+
+
+@contextmanager
+def hurried_watchers() -> Iterator[None]:
+    """Watchers that try again, and confirm their view, within milliseconds."""
+    with mock.patch.object(follow, "BACK_OFF_S", (0.001, 0.002)), mock.patch.object(follow, "CONFIRM_S", 0.005):
+        yield
 
 
 class UnsteadyRingStore(RingStore):
