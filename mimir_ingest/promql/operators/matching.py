@@ -67,7 +67,12 @@ def match_vectors(
     """Evaluate an arithmetic or comparison operator between two vectors."""
     matching = node.matching
     sides = _sides(lhs, rhs, matching)
-    _check_one_side(sides, matching)
+    refused = _one_side_conflict(sides, matching)
+    if refused is not None:
+        # Steps come one after another: an error of an earlier step's result is the one to tell.
+        if not refused[0]:
+            raise refused[1]
+        sides = _before(sides, refused[0])
     rows = _matched_rows(evaluation, sides)
     if matching.fill_right is not None:
         rows = _join(rows, _used(_filled_one(evaluation, sides)))
@@ -80,6 +85,8 @@ def match_vectors(
     annotate(evaluation, node, done.notes)
     labels = _result_labels(evaluation, node, sides, rows)
     _check_results(rows, labels, matching, sides.count)
+    if refused is not None:
+        raise refused[1]
     drop_name = np.full(len(rows.ids), node.return_bool)
     if done.keep is None:
         result = VectorBlock(labels, done.values, rows.present, drop_name, done.histograms)
@@ -103,21 +110,31 @@ def _sides(lhs: VectorBlock, rhs: VectorBlock, matching: VectorMatching) -> _Sid
     return _Sides(lhs, rhs, left_ids, right_ids, count, False)
 
 
-def _check_one_side(sides: _Sides, matching: VectorMatching) -> None:
-    """Raise QueryError if two series of the "one" side have the same signature at one step."""
+def _before(sides: _Sides, step: int) -> _Sides:
+    """Return the operands at the first `step` steps."""
+    many, one = (
+        replace(block, present=block.present & (np.arange(block.present.shape[1]) < step))
+        for block in (sides.many, sides.one)
+    )
+    return replace(sides, many=many, one=one)
+
+
+def _one_side_conflict(sides: _Sides, matching: VectorMatching) -> tuple[int, QueryError] | None:
+    """Return the first step at which two series of the "one" side have the same signature, and its error."""
     conflict = np.empty(3, np.int64)
     if _distinct(sides.one_ids):
-        return
+        return None
     if not find_conflict(sides.one_ids, sides.count, np.ascontiguousarray(sides.one.present), conflict):
-        return
+        return None
     series = sorted(format_labels(row_labels(sides.one.labels, int(row))) for row in conflict[1:])
     # The group is shown with the matching labels only; without `on` that is all but the ignored ones and the name.
     group = format_labels(row_labels(matched_labels(sides.one.labels, matching), int(conflict[2])))
     side = "left" if matching.card is Cardinality.ONE_TO_MANY else "right"
-    raise QueryError(
+    error = QueryError(
         f"found duplicate series for the match group {group} on the {side} hand-side of the operation: "
         f"[{', '.join(series)}];many-to-many matching not allowed: matching labels must be unique on one side"
     )
+    return int(conflict[0]), error
 
 
 def _matched_rows(evaluation: Evaluation, sides: _Sides) -> _Rows:
