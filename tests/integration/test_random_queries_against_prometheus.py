@@ -38,7 +38,7 @@ def make_series() -> list[histogram_corpus.Series]:
         for room, job in (("é", "api"), ("b", "db"), ("é", "web"))
     ]
     histograms = [s for s in histogram_corpus.make_series() if s[0]["__name__"] != "target_info"]
-    return [*query_corpus.make_series(), *histograms, *rooms]
+    return [*query_corpus.make_series(), *query_corpus.make_odd_series(), *histograms, *rooms]
 
 
 @pytest.fixture(scope="module", params=["names dropped at once", "names dropped at the end"])

@@ -43,6 +43,23 @@ def make_series() -> list[Series]:
     return series
 
 
+def make_odd_series() -> list[Series]:
+    """Return classic histograms whose bounds are NaN or written as only Go reads them, and irregular scrapes."""
+    rng = random.Random(20261124)
+    series: list[Series] = []
+    for job, bounds in (("api", ("2", "NaN", "0x1p-1", "1_0", "infinity")), ("db", ("1.", "+Inf", "2e0", "_1"))):
+        for k, bound in enumerate(bounds):
+            labels = {"__name__": "odd_bucket", "job": job, "le": bound}
+            series.append((labels, [(START_MS + at, float(k * at)) for at in range(0, 3_600_000, 60_000)]))
+    for job in ("api", "db"):
+        at, scrapes = START_MS, []
+        while at < START_MS + 3_600_000:
+            scrapes.append((at, rng.choice((5e-324, -1e308, 1.7e308, 1e16, -1e16, 1.0, 3.0, -0.0))))
+            at += 1 + int(rng.expovariate(1 / 40_000))
+        series.append(({"__name__": "odd_gauge", "job": job}, scrapes))
+    return series
+
+
 def _times(index: int) -> list[int]:
     """Return scrape times with jitter; every fifth series misses some."""
     out = []

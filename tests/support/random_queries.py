@@ -11,7 +11,7 @@ import random
 from mimir_ingest.promql.functions_table import AGGREGATIONS, FUNCTIONS
 from mimir_ingest.promql.nodes import TRIM_OPERATORS, ValueType
 
-FLOATS = ("requests_total", "temperature", "limit", "latency_bucket", "target_info")
+FLOATS = ("requests_total", "temperature", "limit", "latency_bucket", "target_info", "odd_bucket", "odd_gauge")
 HISTOGRAMS = ("requests", "latency", "queue", "sizes", "mixture", "odd")
 LABELS = ("job", "instance", "code", "sensor", "cpu", "kind", "le", "version", "absent", '"room.no"')
 EXACT_TIMES_S = (1_700_000_600, 1_700_001_530.5, 1_700_003_000)
@@ -22,6 +22,7 @@ _MATCHERS = (
     "job=~'a.*|db'",
     "instance!~`host[01].*`",
     'code="200"',
+    "job!='web', job='api'",
     "cpu=~'[0-5]'",
     "sensor!=''",
     "absent=''",
@@ -37,7 +38,7 @@ _OFFSETS = (
 )
 _RANGES = (
     *("1m", "90s", "2m", "5m", "7m", "61s", "14m", "300", "0x78", "1h", "5e2", "(2m + 11s)", "max_of(step(), 2m)"),
-    *("min_of(5m, 1h)", "1_20", "(2 * 1m)", "(3m - 7s)", "(7m % 4m)", "2m30s", "range()"),
+    *("(1m - 90s)", "min_of(5m, 1h)", "1_20", "(2 * 1m)", "(3m - 7s)", "(7m % 4m)", "2m30s", "range()"),
 )
 _STEPS = ("", "", "15s", "30s", "17s", "1m", "45s", "2m", "step()", "(7s + 3s)")
 _NUMBERS = (
@@ -255,6 +256,7 @@ class Grammar:
                 f"sum{self._grouping()}(rate({self._pick(HISTOGRAMS)}[5m]))",
                 "sum by (le) (rate(latency_bucket[3m]))",
                 "latency_bucket",
+                "odd_bucket",
             )
         )
         kind = self._rng.random()
