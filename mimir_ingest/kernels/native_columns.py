@@ -18,7 +18,11 @@ HINT_UNKNOWN, HINT_RESET, HINT_NO_RESET, HINT_GAUGE = 0, 1, 2, 3
 
 
 class Native(NamedTuple):
-    """Columns of `model.histograms.Histograms`, C-contiguous and writable, without `is_float`."""
+    """Columns of `model.histograms.Histograms`, C-contiguous and writable, without `is_float`.
+
+    Not `HistogramColumns`, whose inputs are read-only: operators read what operators wrote, and with one type for both
+    each kernel and helper is compiled once.
+    """
 
     schema: np.ndarray
     reset_hint: np.ndarray

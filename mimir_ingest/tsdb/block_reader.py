@@ -19,14 +19,19 @@ from mimir_ingest.model.histograms import Histograms, HistogramSamples, histogra
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples, without_empty_series
+from mimir_ingest.model.spans import bounded_spans
 from mimir_ingest.tsdb.block_check import find_problems
 from mimir_ingest.tsdb.block_meta import INDEX_FILE, META_FILE, TOMBSTONES_FILE, decode_meta, read_meta
 from mimir_ingest.tsdb.chunk_files import ChunkData, read_chunks, segment_path
 from mimir_ingest.tsdb.index_reader import IndexReader, SeriesEntries
+from mimir_ingest.tsdb.pieces import concatenated
 from mimir_ingest.tsdb.tombstones import decode_tombstones
 
 _PART_CHUNKS = 1 << 13
 """why: a chunk has 120 samples as a rule; a million of them are decoded in 10 ms."""
+_MOST_CUT_CHUNKS = 1 << 15
+"""Chunks with samples outside a read's range that are decoded at a time. why: these samples count against no limit;
+those of so many chunks are 64 MB."""
 
 
 class BlockReader:
@@ -80,6 +85,22 @@ class BlockReader:
         if budget is not None:
             budget.check_series(entries.labels.n)
             budget.take_chunks(entries.chunks.shape[1], 0)
+        cut = (entries.chunks[0] < start_ms) | (entries.chunks[1] > end_ms_incl)
+        if np.count_nonzero(cut) <= _MOST_CUT_CHUNKS:
+            return without_empty_series(self._read(entries, start_ms, end_ms_incl, budget))
+        # Only samples in the range are held for all series.
+        parts = [
+            self._read(_some(entries, first, last), start_ms, end_ms_incl, budget)
+            for first, last in bounded_spans(entries.chunk_offsets, _MOST_CUT_CHUNKS)
+        ]
+        every = [HistogramSamples.empty(p.series_count) if p.histograms is None else p.histograms for p in parts]
+        samples = concatenated([(p.offsets, p.timestamps, p.values) for p in parts])
+        return without_empty_series(SeriesSamples(entries.labels, *samples, HistogramSamples.concat(every)))
+
+    def _read(
+        self, entries: SeriesEntries, start_ms: int, end_ms_incl: int, budget: SampleBudget | None
+    ) -> SeriesSamples:
+        """Return the samples of these entries in the time range; raises as `select`."""
         data = read_chunks(entries.chunks[2], self._read_segment)
         floats = data.encodings == chunk_frames.ENCODING_XOR
         histograms = np.isin(data.encodings, chunk_frames.HISTOGRAM_ENCODINGS)
@@ -101,7 +122,7 @@ class BlockReader:
         samples = SeriesSamples(entries.labels, offsets, timestamps, values, found)
         if self.tombstones or np.any(entries.chunks[0] < start_ms) or np.any(entries.chunks[1] > end_ms_incl):
             samples = self._cut(entries, samples, start_ms, end_ms_incl)
-        return without_empty_series(samples)
+        return samples
 
     def select_labels(
         self, matchers: Sequence[Matcher], start_ms: int | None = None, end_ms_incl: int | None = None
@@ -219,6 +240,15 @@ class BlockReader:
                 for low, high in spans:
                     mask[own] &= (timestamps[own] < low) | (timestamps[own] > high)
         return mask
+
+
+def _some(entries: SeriesEntries, first: int, last: int) -> SeriesEntries:
+    """Return the entries `first..last - 1`."""
+    offsets = entries.chunk_offsets[first : last + 1]
+    chunks = np.ascontiguousarray(entries.chunks[:, offsets[0] : offsets[-1]])
+    return SeriesEntries(
+        entries.refs[first:last], entries.labels.take(np.arange(first, last)), offsets - offsets[0], chunks
+    )
 
 
 def _check_chunks(status: int, refs: np.ndarray) -> None:

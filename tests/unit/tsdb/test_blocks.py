@@ -172,6 +172,28 @@ def test_selection_equals_a_plain_python_one(matchers: list[Matcher], start: int
     assert reader.label_values("job", matchers) == sorted({v["job"] for v in expected if "job" in v})
 
 
+@pytest.mark.parametrize("tombstones", [False, True])
+def test_a_read_that_cuts_many_chunks_decodes_some_series_at_a_time(monkeypatch, tombstones: bool) -> None:
+    """The samples are those of one go, also where the first series of a part has none in the range."""
+    reader = open_files(BUILT.files)
+    if tombstones:
+        middle = int(np.median(SAMPLES.timestamps))
+        reader.tombstones = {ref: [(middle - 100_000, middle)] for ref in reader.index.all_postings().tolist()}
+    times = SAMPLES.timestamps
+    ranges = [
+        (int(times.min()) + 1, int(times.max()) - 1),
+        *((int(t), int(t) + 60_000) for t in times[:: len(times) // 20]),
+    ]
+    whole = [to_python(reader.select([], *r)) for r in ranges]
+    assert any(whole)
+    parts = []
+    read = BlockReader._read
+    monkeypatch.setattr(BlockReader, "_read", lambda self, *args: parts.append(args[0].labels.n) or read(self, *args))
+    monkeypatch.setattr(block_reader, "_MOST_CUT_CHUNKS", 1)
+    assert [to_python(reader.select([], *r)) for r in ranges] == whole
+    assert len(parts) > len(ranges)
+
+
 def test_label_names_and_values_of_the_whole_block() -> None:
     reader = open_files(BUILT.files)
     assert reader.label_names() == ["__name__", "instance", "job", "zone"]
