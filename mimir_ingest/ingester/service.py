@@ -277,28 +277,31 @@ class Ingester:
             cut = released_cut(consumer, tenant)
             return next_offset, view.select(matchers, start_ms, end_ms, budget), cut
 
-        answer = self.select_now(tenant, matchers, start_ms, end_ms, budget, demand=demand)
-        if answer is not None:
-            return answer
         consumers = await self._admit(demand)
-        return self._answer(consumers, await self._ask(consumers, one))
+        few = self._select_few(consumers, tenant, matchers, (start_ms, end_ms), budget)
+        return self._answer(consumers, await self._ask(consumers, one)) if few is None else few
 
     def select_now(
-        self,
-        tenant: str,
-        matchers: Sequence[Matcher],
-        start_ms: int,
-        end_ms: int,
-        budget: SampleBudget | None = None,
-        *,
-        demand: Demand = ALL_OWNED,
+        self, tenant: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int, budget: SampleBudget, demand: Demand
     ) -> HeadAnswer | None:
         """Return what `select` does if that needs no waiting and so little is read that a thread would cost more.
 
         Else None; then nothing was taken from the budget. Raises QueryError.
         """
         consumers = None if self._closed or not self._told else self._gate.at_hand(demand)
-        if consumers is None or len(consumers) > _FEW_PARTITIONS:
+        if consumers is None:
+            return None
+        return self._select_few(consumers, tenant, matchers, (start_ms, end_ms), budget)
+
+    def _select_few(
+        self,
+        consumers: Sequence[PartitionConsumer],
+        tenant: str,
+        matchers: Sequence[Matcher],
+        times: tuple[int, int],
+        budget: SampleBudget | None,
+    ) -> HeadAnswer | None:
+        if len(consumers) > _FEW_PARTITIONS:
             return None
         ready = []
         for consumer in consumers:
@@ -310,7 +313,7 @@ class Ingester:
                 return None
             # After the view: what was released before it is named here, what is released now is still in it.
             ready.append((next_offset, view, found, released_cut(consumer, tenant)))
-        answers = [(at, v.select(matchers, start_ms, end_ms, budget, found=f), cut) for at, v, f, cut in ready]
+        answers = [(at, v.select(matchers, *times, budget, found=f), cut) for at, v, f, cut in ready]
         return self._answer(consumers, answers)
 
     def _answer(
@@ -320,14 +323,10 @@ class Ingester:
     ) -> HeadAnswer:
         """Join what partitions gave: how far each goes, its series, and what it has let go of."""
         series = [samples for _, found, _ in answers for samples in found]
-        self._metrics.queried(
-            sum(s.series_count for s in series), sum(s.sample_count + s.histogram_count for s in series)
-        )
-        return HeadAnswer(
-            series,
-            [cut for _, _, cut in answers if cut is not None],
-            {c.partition: next_offset for c, (next_offset, _, _) in zip(consumers, answers, strict=True)},
-        )
+        samples = sum(s.sample_count + s.histogram_count for s in series)
+        self._metrics.queried(sum(s.series_count for s in series), samples)
+        next_offsets = {c.partition: next_offset for c, (next_offset, _, _) in zip(consumers, answers, strict=True)}
+        return HeadAnswer(series, [cut for _, _, cut in answers if cut is not None], next_offsets)
 
     async def label_frame(
         self,

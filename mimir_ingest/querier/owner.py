@@ -136,7 +136,7 @@ class LocalOwner:
     ) -> HeadAnswer | None:
         """Return what `select` does if it is at hand and small, else None. Raises QueryError."""
         demand = Demand(partitions, None, max_delay_s)
-        return self._ingester.select_now(tenant, matchers, start_ms, end_ms, budget, demand=demand)
+        return self._ingester.select_now(tenant, matchers, start_ms, end_ms, budget, demand)
 
     async def select(self, ask: HeadAsk, budget: SampleBudget) -> OwnerAnswer[SeriesSamples]:
         """See `Owner`."""
