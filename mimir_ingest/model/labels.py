@@ -14,12 +14,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
 from mimir_ingest.kernels.grouping import group_columns
 
 METRIC_NAME = "__name__"
+
+_FEW_SERIES, _MOST_MADE = 64, 16
+"""Series of a frame that remembers what was made of it, and how much that is. why: 20 kB a frame at most."""
+
+_Made = TypeVar("_Made")
 
 
 def put_uvarint(out: bytearray, value: int) -> None:
@@ -339,19 +345,45 @@ class LabelFrame:
     def _rows(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.names)}
 
-    def take(self, index: np.ndarray) -> LabelFrame:
-        """Return the series at `index` (int64[k] or bool[n])."""
-        return LabelFrame(self.names, np.ascontiguousarray(self.codes[:, index]), self.values)
+    @cached_property
+    def _made(self) -> dict[tuple, Any]:
+        return {}
+
+    def _once(self, what: tuple, make: Callable[[], _Made]) -> _Made:
+        """Return what `make` gives. Of few series it is made once: heads keep their frames from query to query."""
+        if self.n > _FEW_SERIES:
+            return make()
+        made = self._made
+        found = made.get(what)
+        if found is None:
+            if len(made) >= _MOST_MADE:
+                made.clear()
+            found = made[what] = make()
+        return found
+
+    def take(self, index: np.ndarray | slice) -> LabelFrame:
+        """Return the series at `index` (int64[k], bool[n] or a slice)."""
+
+        def make() -> LabelFrame:
+            return LabelFrame(self.names, np.ascontiguousarray(self.codes[:, index]), self.values)
+
+        if isinstance(index, slice) or len(index) > _FEW_SERIES:
+            return make()
+        return self._once(("take", index.dtype, index.tobytes()), make)
 
     def keep(self, names: Iterable[str]) -> LabelFrame:
         """Return the same series with only these labels."""
-        wanted = set(names)
-        return self._select([i for i, name in enumerate(self.names) if name in wanted])
+        wanted = frozenset(names)
+        return self._once(
+            ("keep", wanted), lambda: self._select([i for i, name in enumerate(self.names) if name in wanted])
+        )
 
     def drop(self, names: Iterable[str]) -> LabelFrame:
         """Return the same series without these labels."""
-        unwanted = set(names)
-        return self._select([i for i, name in enumerate(self.names) if name not in unwanted])
+        unwanted = frozenset(names)
+        return self._once(
+            ("drop", unwanted), lambda: self._select([i for i, name in enumerate(self.names) if name not in unwanted])
+        )
 
     def _select(self, rows: list[int]) -> LabelFrame:
         if len(rows) == len(self.names):
@@ -377,7 +409,7 @@ class LabelFrame:
         return [values[c] if c >= 0 else "" for c in codes.tolist()]
 
     def group_ids(self) -> tuple[np.ndarray, np.ndarray]:
-        """Group equal label sets.
+        """Group equal label sets. The arrays must not be written to.
 
         Returns
         -------
@@ -386,18 +418,26 @@ class LabelFrame:
         first : int64[groups]
             The first series of each group.
         """
+        return self._once(("groups",), self._group_ids)
+
+    def _group_ids(self) -> tuple[np.ndarray, np.ndarray]:
         ids, first = np.empty(self.n, np.int64), np.empty(self.n, np.int64)
         # Twice the series at least: open addressing gets slow as the table fills.
         table = np.empty(2 << max(1, self.n).bit_length(), np.int64)
         groups = group_columns(np.ascontiguousarray(self.codes), table, ids, first)
-        return ids, first[:groups].copy()
+        first = first[:groups].copy()
+        ids.flags.writeable = first.flags.writeable = False
+        return ids, first
 
     def sort_order(self) -> np.ndarray:
-        """Return int64[n], the stable order by label sets as Prometheus compares them.
+        """Return int64[n], the stable order by label sets as Prometheus compares them; not to be written to.
 
         Label sets compare as the sequence of their (name, value) pairs; a prefix comes first. Source: Prometheus
         `labels.Compare`.
         """
+        return self._once(("order",), self._sort_order)
+
+    def _sort_order(self) -> np.ndarray:
         if self.n < 2:
             return np.arange(self.n)
         keys = []

@@ -223,7 +223,7 @@ def _joined(block: RangeBlock) -> RangeBlock:
 
 def _without_dropped_names(block: VectorBlock) -> VectorBlock:
     """Drop the metric names whose removal was delayed; series with equal labels are merged."""
-    if not block.drop_name.any():
+    if not np.count_nonzero(block.drop_name):
         return block
     bare = relabel.dropped_names(block.labels, block.drop_name, METADATA_LABELS)
     return unique_rows(block.relabelled(bare), apart=True)
@@ -283,6 +283,8 @@ def _clipped(block: RangeBlock, after_ms: int, end_ms: int) -> RangeBlock:
 
 def _matrix(block: RangeBlock) -> Matrix:
     """Return the series that have points, in label order."""
+    if block.labels.n == 1 and len(block.values):
+        return Matrix(block.labels, block.offsets, block.timestamps, block.values, block.histograms)
     sizes = np.diff(block.offsets)
     filled = sizes > 0 if block.histograms is None else (sizes > 0) | (np.diff(block.histograms.offsets) > 0)
     order = block.labels.sort_order()

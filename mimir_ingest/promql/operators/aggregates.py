@@ -47,7 +47,8 @@ def aggregate_series(evaluation: Evaluation, node: Aggregate, steps: Steps) -> V
     elif block.histograms is not None and node.op not in _COUNTS and block.histogram_present.any():
         evaluation.annotations.inform(texts.ignored_in_aggregation(node.op), node.child.pos)
     drop_name = np.zeros(len(first), bool)
-    np.logical_or.at(drop_name, groups, block.drop_name)
+    if np.count_nonzero(block.drop_name):
+        np.logical_or.at(drop_name, groups, block.drop_name)
     return filled_rows(VectorBlock(labels.take(first), values, present, drop_name, cells))
 
 
