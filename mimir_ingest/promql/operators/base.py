@@ -159,7 +159,10 @@ class Evaluation:
         return value
 
     def vector(self, node: PlanNode, steps: Steps) -> VectorBlock:
-        """Evaluate a node that is an instant vector."""
+        """Evaluate a node that is an instant vector; without any step (in a subquery) nothing is, and nothing fails."""
+        if not steps.count:
+            self._operands.append(VectorBlock.empty(0))
+            return self._operands[-1]
         value = self.evaluate(node, steps)
         if not isinstance(value, VectorBlock):
             raise InvariantViolated(f"{type(node).__name__} at {node.pos} gave a scalar where a vector is due")

@@ -93,6 +93,15 @@ def test_of_two_errors_of_matching_the_earlier_step_s_is_told() -> None:
             target.query("many < on() one", start_ms, 10_000, 10_000)
 
 
+def test_a_subquery_without_a_step_is_not_evaluated(target: EngineTarget) -> None:
+    """So what would fail there does not; the next step's time is 600 s."""
+    failing = "label_join(m_total, '', 'i')"
+    assert target.query(f"{failing}[10s:5m]", 500_000, 500_000, 0).value.labels.n == 0
+    assert target.query(f"count_over_time({failing}[10s:5m])", 500_000, 500_000, 0).value.labels.n == 0
+    with pytest.raises(QueryError, match="invalid destination label name"):
+        target.query(f"count_over_time({failing}[10s:5m])", 500_000, 600_000, 50_000)
+
+
 def test_times_of_an_annotation_are_cut_towards_the_epoch() -> None:
     """As Prometheus's whole seconds are."""
     target = EngineTarget()
