@@ -147,10 +147,13 @@ async def test_native_histograms_reach_another_process_as_they_are(cluster):
 async def test_exemplars_of_all_partitions_are_found_and_come_from_one_owner_each(cluster):
     await two_zones(cluster, push=False, max_exemplars=lambda tenant: 10 if tenant == "a" else 0)
     for p in range(3):
-        batch = exemplar_batch(({"__name__": "m", "p": str(p)}, [(NOW_MS + p, float("nan"), {"trace ä": f'"{p}'})]))
+        labels = {"__name__": "m", "p": str(p)}
+        batch = exemplar_batch((labels, [(NOW_MS + p, float("nan"), {"trace ä": f'"{p}'})]))
         value = encode_columnar(batch, LIMITS)
-        for tenant in (b"a", b"b"):
-            await cluster.consumed(p, await cluster.log.append(p, tenant, value, VERSION_COLUMNAR, timeout_s=5))
+        for tenant in ("a", "b"):
+            await cluster.push([(labels, [(NOW_MS, 1.0)])], partition=p, tenant=tenant)
+            offset = await cluster.log.append(p, tenant.encode(), value, VERSION_COLUMNAR, timeout_s=5)
+            await cluster.consumed(p, offset)
     remote, near = await cluster.querier(), await cluster.querier(local=cluster.nodes["ingester-a"])
     for querier in (remote, near):
         found = await querier.exemplars("a", [M, ()], *EVER)

@@ -48,8 +48,10 @@ def test_chunks_give_what_one_piece_gives(target, monkeypatch, expression):
 def test_a_limit_or_a_deadline_ends_the_chunks_of_all_threads(target, monkeypatch, expression):
     """A limit that the first chunks keep; a deadline that passes while they are worked on."""
     monkeypatch.setattr(base, "_CHUNK_CELLS", 91)
+    # Prometheus does not count the points of `smoothed`, but the last window of each series.
+    limit = 500 if "smoothed" in expression else 1_000
     with pytest.raises(QueryError, match="too many samples"):
-        target.query(expression, 0, 900_000, 10_000, max_samples=1_000)
+        target.query(expression, 0, 900_000, 10_000, max_samples=limit)
     lock, asked = threading.Lock(), [0]
 
     def over() -> bool:
