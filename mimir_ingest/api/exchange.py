@@ -211,7 +211,7 @@ class Exchange:
             lines.append(b"connection: close\r\n")
         if self.scope["method"] == "HEAD" or status in _WITHOUT_BODY:
             self._left, self._chunked = -1, False
-        elif not framed:
+        elif not framed and self.scope["http_version"] != "1.0":  # its clients read until the connection ends
             self._chunked = True
             lines.append(b"transfer-encoding: chunked\r\n")
         lines.append(b"\r\n")

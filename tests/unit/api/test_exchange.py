@@ -202,6 +202,13 @@ async def test_a_body_of_unknown_length_is_chunked_and_its_head_leaves_with_the_
     assert b"transfer-encoding: chunked" in peer.wire.sent[0]
 
 
+async def test_a_client_of_http_1_0_gets_no_chunks_but_the_end_of_the_connection():
+    peer = Peer(stream)
+    answer = undated(await peer.say(b"GET / HTTP/1.0\r\n\r\n"))
+    assert answer == b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nabcde"
+    assert peer.wire.closed
+
+
 async def test_answers_without_a_body_have_none():
     peer = Peer()
     head = await peer.say(GET.replace(b"GET", b"HEAD"))
