@@ -15,3 +15,8 @@ hypothesis.settings.load_profile("untimed")
 def _kernels_are_compiled():
     """The suite proves nothing about the kernels if the JIT is off."""
     assert not numba_config.DISABLE_JIT
+
+
+def pytest_make_parametrize_id(val):
+    """Name no test by bytes: compressed ones hold the time, others a salt; every process must have the same names."""
+    return f"{len(val)} bytes" if isinstance(val, bytes | bytearray) else None
