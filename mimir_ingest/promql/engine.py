@@ -29,7 +29,13 @@ from mimir_ingest.promql.operators.elementwise import ELEMENTWISE, map_values
 from mimir_ingest.promql.operators.info_join import join_info
 from mimir_ingest.promql.operators.native_statistics import STATISTICS, histogram_statistic
 from mimir_ingest.promql.operators.rollups import ROLLUPS, roll_up
-from mimir_ingest.promql.operators.selectors import points, select_instant, subquery_steps, without_stale
+from mimir_ingest.promql.operators.selectors import (
+    points,
+    samples_in,
+    select_instant,
+    subquery_steps,
+    without_stale,
+)
 from mimir_ingest.promql.operators.sorting import SORTS, sort_series
 from mimir_ingest.promql.plan_nodes import Plan
 from mimir_ingest.promql.values import (
@@ -242,31 +248,27 @@ def _range_result(evaluation: Evaluation, root: planned.PlanNode, steps: Steps) 
     if not isinstance(root, planned.RangeSelect):
         raise InvariantViolated(f"{type(root).__name__} at {root.pos} is no range vector")
     end = (steps.start_ms if root.shift.at_ms is None else root.shift.at_ms) - root.shift.offset_ms
-    block = without_stale(evaluation.data[root.select])
+    before = evaluation.lookback_ms if root.anchored or root.smoothed else 0
+    after = evaluation.lookback_ms if root.smoothed else 0
+    block = _clipped(without_stale(evaluation.data[root.select]), end - root.range_ms - before, end + after)
+    evaluation.note_samples(samples_in(block))
     if root.anchored or root.smoothed:
-        block = _extended(evaluation, root, block, end)
-    else:
-        block = _clipped(block, end - root.range_ms, end)
-    samples = len(block.timestamps)
-    if block.histograms is not None:
-        samples += int(block.histograms.weights[block.histograms.rows].sum())
+        block = _extended(root, block, end)
+    samples = samples_in(block)
     evaluation.stats.total_queryable_samples += samples
     evaluation.stats.samples_read += samples
     evaluation.stats.add_steps(samples, samples)
-    evaluation.note_samples(samples)
     return _matrix(block)
 
 
-def _extended(evaluation: Evaluation, node: planned.RangeSelect, block: RangeBlock, end_ms: int) -> RangeBlock:
-    """Return the samples of an `anchored` or `smoothed` window; QueryError if there are histograms."""
-    start_ms, lookback_ms = end_ms - node.range_ms, evaluation.lookback_ms
-    block = _clipped(block, start_ms - lookback_ms, end_ms + (lookback_ms if node.smoothed else 0))
+def _extended(node: planned.RangeSelect, block: RangeBlock, end_ms: int) -> RangeBlock:
+    """Return an `anchored` or `smoothed` window of its samples and those around; QueryError if there are histograms."""
     if block.histograms is not None and len(block.histograms.rows):
         modifier = "smoothed" if node.smoothed else "anchored"
         raise QueryError(f"{modifier} modifier is not supported with histograms")
     n = len(block.timestamps) + 2 * block.labels.n
     offsets, timestamps, values = np.empty(block.labels.n + 1, np.int64), np.empty(n, np.int64), np.empty(n)
-    window = np.array((start_ms, end_ms, SMOOTHED if node.smoothed else ANCHORED))
+    window = np.array((end_ms - node.range_ms, end_ms, SMOOTHED if node.smoothed else ANCHORED))
     size = extend_samples(block.offsets, block.timestamps, block.values, window, offsets, timestamps, values)
     return RangeBlock(block.labels, offsets, timestamps[:size], values[:size], block.drop_name)
 

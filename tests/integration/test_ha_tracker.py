@@ -99,6 +99,12 @@ def elections(program: Program) -> list[tuple[str, str, str]]:
     return [(row["userID"], row["cluster"], row["replica"]) for row in answer.json()["elected"] or []]
 
 
+def seen_for(program: Program, seconds: float) -> bool:
+    """Return whether every elected replica may be silent for so long before another one is elected."""
+    answer = program.http.get("/distributor/ha_tracker", headers={"Accept": "application/json"})
+    return all(row["failoverDuration"] > seconds * 1e9 for row in answer.json()["elected"])
+
+
 def test_replicas_take_over_from_each_other_and_what_was_taken_is_stored_once(cluster):
     first, second = cluster["first"], cluster["second"]
     r0, r1 = Replica(first, "r0", 0.0), Replica(second, "r1", 1.0)
@@ -119,6 +125,8 @@ def test_replicas_take_over_from_each_other_and_what_was_taken_is_stored_once(cl
     taken = len(r1.times(200))
     second.start()
     wait_until(lambda: len(r1.times(200)) > taken + 3, "pushes after the restart")
+    # Until it has written down that it saw the elected one, the other distributor takes that one for silent.
+    wait_until(lambda: seen_for(first, 2.0), "both know that the elected one is back")
     for program in (first, second):
         answer = program.push(sample_of("r0", r1.times(200)[-1], 0.0))
         assert (answer.status_code, answer.text) == (

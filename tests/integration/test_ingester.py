@@ -170,7 +170,7 @@ async def test_samples_out_of_order_and_exemplars_of_a_query_are_counted(world):
             value = encode_columnar(write_batch(rows), settings)
             await world.log.append(0, b"a", value, VERSION_COLUMNAR, timeout_s=5)
         exemplars = [(t + k, 1.0, {"trace_id": str(k)}) for k in range(3)]
-        value = encode_columnar(exemplar_batch(({"__name__": "up"}, exemplars)), settings)
+        value = encode_columnar(exemplar_batch(({"__name__": "m", "i": "0"}, exemplars)), settings)
         offset = await world.log.append(0, b"a", value, VERSION_COLUMNAR, timeout_s=5)
         await ingester.wait_consumed(0, offset + 1, 5)
         found = world.registry.get_sample_value
