@@ -7,6 +7,7 @@ with a throw-away authority. Ports and data stay the same over `restart`, so a c
 from __future__ import annotations
 
 import atexit
+import os
 import shutil
 import signal
 import subprocess
@@ -110,6 +111,8 @@ class KafkaBroker:
         """Freeze the process: connections stay, nothing answers (SIGSTOP)."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # Until its last thread stands still it may answer.
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         """Undo `pause` (SIGCONT)."""
