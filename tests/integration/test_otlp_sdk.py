@@ -41,7 +41,6 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     flags = (
         "-distributor.otel-metric-suffixes-enabled=true",
         "-distributor.otel-promote-resource-attributes=host.name,missing",
-        "-ingest-storage.read-consistency=strong",
         "-distributor.otel-created-timestamp-zero-ingestion-enabled=true",
     )
     with Program(tmp_path_factory.mktemp("otlp"), *flags, multitenancy=True).start() as running:

@@ -175,7 +175,7 @@ def test_a_prometheus_sends_when_its_counters_began_and_nothing_of_them_is_lost(
         "--storage.tsdb.retention.time=100y",
     )
     with (
-        Program(tmp_path / "program", "-ingest-storage.read-consistency=strong").start() as program,
+        Program(tmp_path / "program").start() as program,
         http.server.ThreadingHTTPServer(("127.0.0.1", 0), Target) as server,
     ):
         threading.Thread(target=server.serve_forever, daemon=True).start()

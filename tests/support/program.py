@@ -30,6 +30,8 @@ class Program:
             f"-auth.multitenancy-enabled={'true' if multitenancy else 'false'}",
             "-self-monitoring.enabled=false",
             "-ingester.ring.min-ready-duration=0s",
+            # A query sees what was pushed before it, however slow the machine.
+            "-ingest-storage.read-consistency=strong",
             *flags,
         ]
         self.log_path = self.directory / "program.log"
