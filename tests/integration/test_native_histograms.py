@@ -135,6 +135,9 @@ def block_rows(folders) -> dict[str, list[tuple[int, Row]]]:
         assert reader.verify() == []
         samples = reader.select([], *EVER)
         histograms = samples.histograms
+        if histograms is None:
+            # The block of a range that began a moment ago may hold floats only.
+            continue
         rows = as_rows(histograms.values)
         for i, labels in enumerate(samples.labels.to_dicts()):
             own = range(histograms.offsets[i], histograms.offsets[i + 1])
