@@ -34,6 +34,7 @@ class Program:
             "-ingest-storage.read-consistency=strong",
             *flags,
         ]
+        self.command = [str(Path(sys.executable).parent / "mimir-ingest")]
         self.log_path = self.directory / "program.log"
         self.process: subprocess.Popen | None = None
         self.http = httpx.Client(base_url=self.url, timeout=30)
@@ -42,7 +43,7 @@ class Program:
         """Run it; return once `/ready` is 200, unless told not to wait."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "mimir-ingest"), *self.flags],
+                [*self.command, *self.flags],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
