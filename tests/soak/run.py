@@ -57,7 +57,7 @@ class Watched(Program):
     def __init__(self, directory: Path, report: Path, *flags: str, every_s: float, trace: bool) -> None:
         super().__init__(directory, *flags, multitenancy=True)
         watched = [str(report.resolve()), str(every_s), str(int(trace))]
-        self.command = [sys.executable, "-m", "tests.soak.watched", *watched]
+        self.command = [sys.executable, str(Path(__file__).with_name("watched.py")), *watched]
 
 
 def now_ms() -> int:
@@ -311,7 +311,7 @@ def main() -> None:
     given.report.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, contextlib.ExitStack() as stack:
         program = Watched(Path(folder), given.report, *FLAGS, every_s=given.every, trace=given.trace)
-        stack.enter_context(program).start()
+        stack.enter_context(program).start(timeout_s=600)
         if not given.slow_cuts:
             fast_cuts(program)
         soak(program, given.report, given.minutes)

@@ -1,6 +1,6 @@
 """The program with a thread that writes down what it has in memory.
 
-`python -m tests.soak.watched FILE SECONDS TRACE -flags…`
+`python tests/soak/watched.py FILE SECONDS TRACE -flags…`
 
 A line of JSON every so many seconds: resident memory, glibc's arenas and mapped blocks, Python's objects by type, and,
 where TRACE is 1 (slow), the places whose allocations have grown most.
@@ -26,11 +26,11 @@ MIB = 1 << 20
 
 class _MallInfo(ctypes.Structure):
     _names = "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
-    _fields_ = [(name, ctypes.c_size_t) for name in _names]  # noqa: RUF012 - ctypes takes a list
+    _fields_ = [(name, ctypes.c_size_t) for name in _names]
 
 
 def native_memory() -> dict[str, int]:
-    """Return what glibc has of the system (bytes): arenas, what is used of them, blocks mapped alone; and its arenas."""
+    """Return what glibc has of the system (bytes): in arenas, of that in use, in blocks mapped alone; and arenas."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallinfo2"):
         return {}
