@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Collection, Iterator
+import zlib
+from collections.abc import Iterator
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
-from prometheus_client import CollectorRegistry, Metric
+from fastapi.responses import Response, StreamingResponse
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from mimir_ingest.api.ready import ANY_METHOD
-
-_COUNTER_SUFFIX = "_total"
-
-
-class _Families:
-    """A view of a registry with some metric families only."""
-
-    def __init__(self, registry: CollectorRegistry, names: Collection[str]) -> None:
-        self._registry = registry
-        self._names = frozenset(names)
-
-    def collect(self) -> Iterator[Metric]:
-        for family in self._registry.collect():
-            exposed = family.name + _COUNTER_SUFFIX if family.type == "counter" else family.name
-            if family.name in self._names or exposed in self._names:
-                yield family
+from mimir_ingest.obs.exposition import write_exposition
 
 
 def metrics_router(registry: CollectorRegistry) -> APIRouter:
-    """Build `/metrics`: text 0.0.4, or OpenMetrics when asked for; `name[]` picks families; gzip when accepted."""
+    """Build `/metrics`: text 0.0.4, or OpenMetrics when asked for; `name[]` picks families; gzip when accepted.
+
+    Each piece is made in a thread, and between two of them the event loop has its turn.
+    """
     router = APIRouter()
 
     @router.api_route("/metrics", methods=ANY_METHOD)
-    def metrics(request: Request) -> Response:
-        names = request.query_params.getlist("name[]")
+    async def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        body = encode(_Families(registry, names) if names else registry)  # type: ignore[arg-type]
+        pieces = write_exposition(registry, encode, names=frozenset(request.query_params.getlist("name[]")))
         headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if accepts_gzip(request.headers.get("accept-encoding", "")):
-            body = gzip.compress(body, compresslevel=1)
+            pieces = _compressed(pieces)
             headers["Content-Encoding"] = "gzip"
-        return Response(body, headers=headers)
+        return StreamingResponse(pieces, headers=headers)
 
     return router
+
+
+def _compressed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
+    for piece in pieces:
+        if out := compressor.compress(piece):
+            yield out
+    yield compressor.flush()
 
 
 def accepts_gzip(header: str) -> bool:
