@@ -24,7 +24,8 @@ RANGES = {
 @pytest.fixture(scope="module")
 def judge(prometheus_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
     """A Prometheus and our engine, with Prometheus's defaults."""
-    with judge_of(prometheus_bin, tmp_path_factory.mktemp("prometheus"), corpus.make_series()) as judge:
+    series = [*corpus.make_series(), *corpus.make_ties()]
+    with judge_of(prometheus_bin, tmp_path_factory.mktemp("prometheus"), series, batch=500) as judge:
         yield judge
 
 
@@ -32,6 +33,12 @@ def test_instant_queries_are_answered_like_prometheus(judge: Judge) -> None:
     """Values bit for bit (up to the mathematics library), order of sorts and rankings, warnings, errors, counts."""
     asked = [(e, Span.at(t)) for e in (*corpus.make_expressions(), *corpus.INSTANT_ONLY) for t in INSTANTS]
     problems = judge.problems(asked)
+    assert not problems, f"{len(problems)} differences\n" + "\n".join(problems)
+
+
+def test_equal_values_stand_in_the_order_in_which_go_sorts_them(judge: Judge) -> None:
+    """More than 12 of them, in every pattern for which Go's sort has a way of its own."""
+    problems = judge.problems((expr, Span.at(corpus.START_MS)) for expr in corpus.make_tied_expressions())
     assert not problems, f"{len(problems)} differences\n" + "\n".join(problems)
 
 

@@ -60,6 +60,38 @@ def make_odd_series() -> list[Series]:
     return series
 
 
+def make_ties() -> list[Series]:
+    """Return many series of few values, at one time, some of them NaN, and labels that sort as numbers or lack."""
+    rng = random.Random(20261125)
+    series: list[Series] = []
+    for size in (20, 60, 130, 700):
+        values = {
+            "few": [rng.choice((1.0, 2.0, 3.0)) for _ in range(size)],
+            "nan": [rng.choice((math.nan, 1.0, 2.0, 5.0)) for _ in range(size)],
+            "rising": [float(i // 3) for i in range(size)],
+            "falling": [float(-i // 4) for i in range(size)],
+            "saw": [float(i % 7) for i in range(size)],
+        }
+        for kind, column in values.items():
+            for i, value in enumerate(column):
+                labels = {"__name__": f"{kind}_{size}", "i": f"{i:03d}", "job": rng.choice("abc")}
+                if number := rng.choice(("1", "01", "10", "2", "a1", "a01", "a10b", "", "")):
+                    labels["n"] = number
+                series.append((labels, [(START_MS, value)]))
+    return series
+
+
+def make_tied_expressions() -> list[str]:
+    """Return instant queries whose order is that in which Go sorts equal things."""
+    forms = (
+        *("sort({})", "sort_desc({})", "sort_by_label({}, 'n')", "sort_by_label_desc({}, 'n', 'job')"),
+        *("topk(15, {})", "bottomk(19, {})", "topk by (job) (40, {})", "bottomk(300, -{})", "limit_ratio(0.7, {})"),
+        *("limitk(14, sort_by_label({}, 'n'))", "topk(18, sort_desc({}))", "limit_ratio(-0.5, limitk(30, {}))"),
+    )
+    names = [f"{kind}_{size}" for kind in ("few", "nan", "rising", "falling", "saw") for size in (20, 60, 130, 700)]
+    return [form.format(name) for form in forms for name in names]
+
+
 def _times(index: int) -> list[int]:
     """Return scrape times with jitter; every fifth series misses some."""
     out = []

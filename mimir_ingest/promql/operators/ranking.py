@@ -58,7 +58,7 @@ def rank_series(
         position[:, at] = part
     kept = block.where(position > 0)
     if steps.at_once:
-        return kept.take(_instant_order(node.op, groups, values[:, 0], position[:, 0]))
+        return kept.take(_instant_order(evaluation, node.op, groups, values[:, 0], position[:, 0]))
     return filled_rows(kept)
 
 
@@ -75,7 +75,9 @@ def _limits(param: np.ndarray) -> np.ndarray | None:
     return param.astype(np.int64)
 
 
-def _instant_order(op: str, groups: np.ndarray, values: np.ndarray, position: np.ndarray) -> np.ndarray:
+def _instant_order(
+    evaluation: Evaluation, op: str, groups: np.ndarray, values: np.ndarray, position: np.ndarray
+) -> np.ndarray:
     """Return the rows that were kept: group after group, best first; for limits in the order of the heap."""
     rows = np.flatnonzero(position)
     rows = rows[np.lexsort((position[rows], groups[rows]))]
@@ -84,7 +86,7 @@ def _instant_order(op: str, groups: np.ndarray, values: np.ndarray, position: np
     ordered = []
     for group in np.unique(groups[rows]):
         members = rows[groups[rows] == group]
-        ordered.append(members[go_order(values[members], descending=op == "topk")])
+        ordered.append(members[go_order(evaluation, values[members], descending=op == "topk")])
     return np.concatenate(ordered) if ordered else rows
 
 

@@ -5,16 +5,15 @@ Only an instant query has an order; in a range query these functions pass their 
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import re
-from collections.abc import Callable
 
 import numpy as np
 
 from mimir_ingest.promql import annotations as texts
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows
+from mimir_ingest.promql.operators.go_sort import go_sorted
 from mimir_ingest.promql.plan_nodes import Call, Text
 from mimir_ingest.promql.values import Steps, VectorBlock
 
@@ -22,7 +21,6 @@ SORTS = frozenset(("sort", "sort_desc", "sort_by_label", "sort_by_label_desc"))
 """Names of the functions that `sort_series` evaluates."""
 
 _CHUNKS = re.compile(r"[0-9]+|[^0-9]+")
-_INSERTION_SORT_LENGTH = 12
 
 
 def sort_series(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
@@ -36,39 +34,25 @@ def sort_series(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock
         return block
     if node.name in ("sort", "sort_desc"):
         block = block.take(block.present[:, 0])
-        return block.take(go_order(block.values[:, 0], descending=node.name == "sort_desc"))
+        return block.take(go_order(evaluation, block.values[:, 0], descending=node.name == "sort_desc"))
     labels = [arg.value for arg in node.args[1:] if isinstance(arg, Text)]
     return block.take(_label_order(evaluation, block, labels, descending=node.name == "sort_by_label_desc"))
 
 
-def go_order(values: np.ndarray, *, descending: bool) -> np.ndarray:
-    """Return the order of float64[n] by value, NaN last, with equal values as Go's `sort.Sort` leaves them.
+def go_order(evaluation: Evaluation, values: np.ndarray, *, descending: bool) -> np.ndarray:
+    """Return the order of float64[n] by value, NaN last, with equal values as Go's `sort.Sort` leaves them."""
+    order = np.lexsort((-values if descending else values, np.isnan(values)))
+    inorder = values[order]
+    if not (np.isnan(inorder[-1:]).any() or (inorder[1:] == inorder[:-1]).any()):
+        return order  # Nothing is equal: there is one order.
+    numbers = (-values if descending else values).tolist()
+    compared = evaluation.watched(itertools.repeat(None))
 
-    Up to 12 elements Go sorts by insertion; then equal numbers keep their order and NaN swap theirs. Above that its
-    order of equal values is unspecified, here they keep theirs.
-    """
-    if len(values) > _INSERTION_SORT_LENGTH:
-        keys = -values if descending else values
-        return np.lexsort((keys, np.isnan(values)))
-    numbers = values.tolist()
-    return _insertion_sorted(len(numbers), lambda a, b: _stands_after(numbers[b], numbers[a], descending))
+    def before(a: int, b: int) -> bool:
+        next(compared)
+        return math.isnan(numbers[b]) or numbers[a] < numbers[b]
 
-
-def _insertion_sorted(count: int, before: Callable[[int, int], bool]) -> np.ndarray:
-    """Return the order of `count` items by insertion, also by a `before(a, b)` that contradicts itself."""
-    order = list(range(count))
-    for i in range(1, count):
-        for j in range(i, 0, -1):
-            if not before(order[j], order[j - 1]):
-                break
-            order[j - 1], order[j] = order[j], order[j - 1]
-    return np.array(order, np.int64)
-
-
-def _stands_after(a: float, b: float, descending: bool) -> bool:
-    if math.isnan(a):
-        return True
-    return a < b if descending else a > b
+    return go_sorted(len(numbers), before)
 
 
 def _label_order(evaluation: Evaluation, block: VectorBlock, labels: list[str], *, descending: bool) -> np.ndarray:
@@ -86,11 +70,8 @@ def _label_order(evaluation: Evaluation, block: VectorBlock, labels: list[str], 
                 return -sign if natural_before(column[a], column[b]) else sign
         return sign * (int(rank[a]) - int(rank[b]))
 
-    count = block.labels.n
-    if count <= _INSERTION_SORT_LENGTH:
-        # An empty value comes neither before nor after any other (see natural_before): the algorithm decides.
-        return _insertion_sorted(count, lambda a, b: compare(a, b) < 0)
-    return np.array(sorted(range(count), key=functools.cmp_to_key(compare)), np.int64)
+    # An empty value comes neither before nor after any other (see natural_before): the algorithm decides.
+    return go_sorted(block.labels.n, lambda a, b: compare(a, b) < 0)
 
 
 def natural_before(a: str, b: str) -> bool:
