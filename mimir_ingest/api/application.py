@@ -22,7 +22,6 @@ from mimir_ingest.api.all_user_stats import all_user_stats_router
 from mimir_ingest.api.build_info import build_info
 from mimir_ingest.api.cardinality import cardinality_router
 from mimir_ingest.api.config import config_router
-from mimir_ingest.api.consistency import read_level
 from mimir_ingest.api.credentials import CredentialChecker
 from mimir_ingest.api.errors import Application, RetryAfter
 from mimir_ingest.api.ha_tracker import ha_tracker_router
@@ -38,7 +37,6 @@ from mimir_ingest.api.otlp import OtlpEdge
 from mimir_ingest.api.partition_ring import partition_ring_router
 from mimir_ingest.api.push import PushApplication
 from mimir_ingest.api.query import QueryApi
-from mimir_ingest.api.query_admission import fetch_limits
 from mimir_ingest.api.query_routes import query_routes
 from mimir_ingest.api.read import ReadApplication
 from mimir_ingest.api.ready import ready_router
@@ -180,8 +178,8 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
         read = ReadApplication(
             parts.querier,
             tenants=tenants,
-            level_of=lambda tenant: read_level(runtime.for_tenant(tenant)),
-            fetch_limits_of=lambda tenant: fetch_limits(runtime.for_tenant(tenant)),
+            limits_for=runtime.for_tenant,
+            now_ms=parts.now_ms,
         )
         routes.append(Route(f"{prometheus}/api/v1/read", post, read))
         api = QueryApi(parts.querier, limits_for=runtime.for_tenant, now_ms=parts.now_ms)

@@ -54,6 +54,7 @@ from mimir_ingest.querier.internal_protocol import (
 from mimir_ingest.querier.merge import merge_frames, merge_samples
 from mimir_ingest.querier.owner import HeadAsk, LocalOwner, OwnerAnswer
 from mimir_ingest.wire.offsets_header import READ_CONSISTENCY_OFFSETS, decode_offsets
+from mimir_ingest.wire.read_request import ReadQuery
 from partitions.errors import PartitionError
 
 _PARTITIONS = re.compile(r"[0-9]{1,10}(,[0-9]{1,10})*")
@@ -99,6 +100,9 @@ class _HeadSession:
         self.max_samples, self.timeout_s = max_samples, timeout_s
         self._next_offsets: dict[int, int] = {}
         self._cut_offsets: dict[int, int] = {}
+
+    def admit(self, index: int, query: ReadQuery) -> tuple[int, int] | None:
+        return query.time_range()
 
     async def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
         ask = replace(self._ask, matchers=tuple(matchers), start_ms=start_ms, end_ms=end_ms)

@@ -19,6 +19,7 @@ from mimir_ingest.querier.query_limits import (
     TenantQueryLimits,
     check_blocked,
     check_expression_size,
+    check_partial_length,
     check_total_length,
     clamp_labels_range,
     clamp_range,
@@ -82,6 +83,23 @@ def admit_query(limits: Limits, question: Question, *, start_ms: int, end_ms_inc
         earliest,
         TenantQueryLimits(fetch=fetch_limits(limits), max_partial_length_ms=limits.max_partial_query_length.ms),
     )
+
+
+def admit_read(
+    limits: Limits, selector: str, start_ms: int, end_ms_incl: int, *, now_ms: int
+) -> tuple[int, int] | None:
+    """Return the times (ms, both inclusive) of a remote read's query that a tenant may see, None: they are too old.
+
+    `selector` is the query's matchers in braces, which is what `blocked_queries` is compared with. Raises QueryError:
+    400 for what the front end refuses (blocked, all times too long), 422 for a time range that the querier refuses.
+    """
+    check_total_length(start_ms, end_ms_incl, limits.max_total_query_length.ms)
+    if limits.blocked_queries:
+        check_blocked((selector,), parse_blocked_queries(limits.blocked_queries))
+    clamped = clamp_range(start_ms, end_ms_incl, _earliest_ms(limits, now_ms))
+    if clamped is not None:
+        check_partial_length(clamped[1] - clamped[0], limits.max_partial_query_length.ms)
+    return clamped
 
 
 @dataclass(frozen=True, slots=True)

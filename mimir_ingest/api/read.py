@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from mimir_ingest.api.consistency import ReadingOpener, answer_headers
+from mimir_ingest.api.consistency import ReadingOpener, answer_headers, read_level
 from mimir_ingest.api.disconnect import ClientGone, unless_gone
 from mimir_ingest.api.errors import (
     CLIENT_CLOSED_REQUEST,
@@ -27,10 +27,13 @@ from mimir_ingest.api.errors import (
     text_answer,
 )
 from mimir_ingest.api.params import MAX_TIME_MS, MIN_TIME_MS
+from mimir_ingest.api.query_admission import admit_read, fetch_limits
+from mimir_ingest.api.render import failure
 from mimir_ingest.api.tenant import TenantResolver
+from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import IngestError, QueryError, RequestTooLarge, TenantError
 from mimir_ingest.model.matchers import Matcher
-from mimir_ingest.model.samples import FetchLimits, SampleBudget, SeriesSamples
+from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.service import Querier
 from mimir_ingest.wire import snappy
@@ -69,8 +72,8 @@ def read_status(error: IngestError | PartitionError) -> int:
     return 400 if error.blame == "client" and error.http_status < 500 else 500
 
 
-FetchLimitsOf = Callable[[str], FetchLimits]
-"""A tenant's bounds on what a query reads."""
+class RefusedRead(QueryError):
+    """One of a request's queries that the tenant's limits refuse; told in the query API's envelope (spec 6.9)."""
 
 
 class ReadSession(Protocol):
@@ -81,6 +84,9 @@ class ReadSession(Protocol):
     timeout_s: float
     headers_last: bool
     """Whether the answer's headers are known only when every query is read."""
+
+    def admit(self, index: int, query: ReadQuery) -> tuple[int, int] | None:
+        """Return the times (ms, both inclusive) of the query at `index` to be read, None: none. Raises QueryError."""
 
     async def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
         """Return the distinct series with their samples in `[start_ms, end_ms)`."""
@@ -102,24 +108,38 @@ class ReadSource(Protocol):
 class QuerierSource:
     """Everything that a tenant has, from heads and bucket."""
 
-    def __init__(self, querier: Querier, readings: ReadingOpener, fetch_limits_of: FetchLimitsOf) -> None:
-        self._querier, self._readings, self._fetch_limits_of = querier, readings, fetch_limits_of
+    def __init__(self, querier: Querier, limits_for: Callable[[str], Limits], now_ms: Callable[[], int]) -> None:
+        self._querier, self._limits_for, self._now_ms = querier, limits_for, now_ms
+        self._readings = ReadingOpener(lambda tenant: read_level(limits_for(tenant)))
 
     def open(self, tenant: str, scope: Scope) -> ReadSession:
         """See `ReadSource`."""
         reading = self._readings.open(tenant, scope["headers"])
-        return _QuerierSession(self._querier, tenant, reading, self._fetch_limits_of(tenant))
+        return _QuerierSession(self._querier, tenant, reading, self._limits_for(tenant), self._now_ms())
 
     def error_answer(self, error: IngestError | PartitionError) -> Answer:
         """Return the message as text."""
+        if isinstance(error, RefusedRead):
+            return failure(error)
         return text_answer(read_status(error), error.message)
 
 
 class _QuerierSession:
-    def __init__(self, querier: Querier, tenant: str, reading: Reading, fetch: FetchLimits) -> None:
-        self._querier, self._tenant, self._reading, self._fetch = querier, tenant, reading, fetch
+    def __init__(self, querier: Querier, tenant: str, reading: Reading, limits: Limits, now_ms: int) -> None:
+        self._querier, self._tenant, self._reading = querier, tenant, reading
+        self._limits, self._now_ms, self._fetch = limits, now_ms, fetch_limits(limits)
         self.max_samples, self.timeout_s = querier.limits.max_samples, querier.limits.timeout_s
         self.headers_last = reading.consistency.report
+
+    def admit(self, index: int, query: ReadQuery) -> tuple[int, int] | None:
+        selector = f"{{{','.join(map(str, query.matchers))}}}"
+        try:
+            return admit_read(self._limits, selector, *query.time_range(), now_ms=self._now_ms)
+        except QueryError as error:
+            if error.error_type != "bad_data":
+                raise
+            text = f"remote read error (matchers_{index}: {selector}): {error.message}"
+            raise RefusedRead(text, error_type="bad_data") from error
 
     async def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
         return await self._querier.select(
@@ -183,10 +203,12 @@ class RemoteRead:
 
     async def _respond(self, session: ReadSession, request: ReadRequest, stream: _Stream) -> None:
         streamed = negotiate(request.accepted_response_types) is ResponseType.STREAMED_XOR_CHUNKS
+        windows = [session.admit(index, query) for index, query in enumerate(request.queries)]
         results: list[bytes] = []
         # The querier bounds each query; an answer that is held as a whole holds all of them at once.
         whole = SampleBudget(session.max_samples)
-        async with contextlib.aclosing(self._select_all(session, request.queries)) as selected:
+        asked = list(zip(request.queries, windows, strict=True))
+        async with contextlib.aclosing(self._select_all(session, asked)) as selected:
             answers: AsyncIterator[SeriesSamples] = selected
             if streamed and session.headers_last:
                 held = []
@@ -212,14 +234,14 @@ class RemoteRead:
             await stream.answer(Answer(200, body, (*_SAMPLES_HEADERS, *_encoded(session.headers()))))
 
     async def _select_all(
-        self, session: ReadSession, queries: Sequence[ReadQuery]
+        self, session: ReadSession, asked: Sequence[tuple[ReadQuery, tuple[int, int] | None]]
     ) -> AsyncGenerator[SeriesSamples, None]:
         """Yield the data of each query, in order, while those after it are fetched."""
         deadline = asyncio.get_running_loop().time() + session.timeout_s
         running: deque[asyncio.Task[SeriesSamples]] = deque()
         try:
-            for query in queries:
-                running.append(asyncio.create_task(self._select(session, query, deadline)))
+            for query, window in asked:
+                running.append(asyncio.create_task(self._select(session, query, window, deadline)))
                 if len(running) == MAX_CONCURRENT_QUERIES:
                     yield await running.popleft()
             while running:
@@ -227,8 +249,10 @@ class RemoteRead:
         finally:
             await _cancel(running)
 
-    async def _select(self, session: ReadSession, query: ReadQuery, deadline: float) -> SeriesSamples:
-        first_ms, last_ms = query.time_range()
+    async def _select(
+        self, session: ReadSession, query: ReadQuery, window: tuple[int, int] | None, deadline: float
+    ) -> SeriesSamples:
+        first_ms, last_ms = window or (0, -1)
         start_ms, end_ms = max(first_ms, MIN_TIME_MS), min(last_ms, MAX_TIME_MS) + 1
         if start_ms >= end_ms:
             return SeriesSamples.empty()
@@ -247,11 +271,11 @@ class ReadApplication(RemoteRead):
         querier: Querier,
         *,
         tenants: TenantResolver,
-        level_of: Callable[[str], str] = lambda tenant: "eventual",
-        fetch_limits_of: FetchLimitsOf = lambda tenant: FetchLimits(),
+        limits_for: Callable[[str], Limits],
+        now_ms: Callable[[], int],
     ) -> None:
-        """`level_of` gives the read consistency of a tenant's requests that name none, `fetch_limits_of` its limits."""
-        super().__init__(QuerierSource(querier, ReadingOpener(level_of), fetch_limits_of), tenants=tenants)
+        """`limits_for` gives a tenant's limits, `now_ms` the wall clock (ms since the Unix epoch)."""
+        super().__init__(QuerierSource(querier, limits_for, now_ms), tenants=tenants)
 
 
 async def _again(answers: Sequence[SeriesSamples]) -> AsyncGenerator[SeriesSamples, None]:

@@ -65,11 +65,15 @@ def check_total_length(start_ms: int, end_ms: int, max_ms: int) -> None:
 
 def check_partial_lengths(selects: Iterable[Select], max_ms: int) -> None:
     """Raise QueryError (422) if a selector reads more than `max_ms`, windows and look-back included."""
-    longest = max((s.end_ms - s.start_ms for s in selects), default=0)
-    if 0 < max_ms < longest:
+    check_partial_length(max((s.end_ms - s.start_ms for s in selects), default=0), max_ms)
+
+
+def check_partial_length(length_ms: int, max_ms: int) -> None:
+    """Raise QueryError (422) if a selector reads `length_ms`, which is more than `max_ms`."""
+    if 0 < max_ms < length_ms:
         raise QueryError(
             _adjustable(
-                f"the query time range exceeds the limit ({_lengths(longest, max_ms)})",
+                f"the query time range exceeds the limit ({_lengths(length_ms, max_ms)})",
                 "max-query-length",
                 "querier.max-partial-query-length",
             )

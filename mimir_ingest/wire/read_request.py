@@ -45,13 +45,15 @@ class ReadQuery:
     hints: ReadHints | None = None
 
     def time_range(self) -> tuple[int, int]:
-        """Return the inclusive (start, end) in ms; positive times in the hints narrow it. May be empty: end < start."""
+        """Return the inclusive (start, end) in ms that is read; may be empty: end < start.
+
+        Positive times in the hints stand in the place of the query's own, as in Mimir: they are what the client's
+        selector needs of its query.
+        """
         start, end = self.start_ms, self.end_ms_incl
         if self.hints is not None:
-            if self.hints.start_ms > 0:
-                start = max(start, self.hints.start_ms)
-            if self.hints.end_ms > 0:
-                end = min(end, self.hints.end_ms)
+            start = self.hints.start_ms if self.hints.start_ms > 0 else start
+            end = self.hints.end_ms if self.hints.end_ms > 0 else end
         return start, end
 
 

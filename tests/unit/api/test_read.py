@@ -10,6 +10,8 @@ import pytest
 
 from mimir_ingest.api.read import MAX_REQUEST_BYTES, ReadApplication
 from mimir_ingest.api.tenant import TenantResolver
+from mimir_ingest.config.durations import Duration
+from mimir_ingest.config.settings import load
 from mimir_ingest.errors import LimitExceeded, QueryError, StoreUnavailable
 from mimir_ingest.model.batch import STALE_NAN_BITS
 from mimir_ingest.querier.service import QueryLimits
@@ -35,6 +37,8 @@ DATA = make_samples(
     ]
 )
 UP = (EQ, "__name__", "up")
+DEFAULTS = load([], {})[0].limits
+NOW_MS = 1_700_000_000_000
 LIMITS = QueryLimits(max_samples=10_000, timeout_s=30, lookback_ms=300_000, subquery_step_ms=60_000)
 
 
@@ -62,8 +66,13 @@ class KnownQuerier:
             self.running -= 1
 
 
-async def post(querier, body, *, headers=None):
-    application = ReadApplication(querier, tenants=TenantResolver())
+def application_of(querier, **overrides):
+    limits = DEFAULTS.overridden(overrides)
+    return ReadApplication(querier, tenants=TenantResolver(), limits_for=lambda t: limits, now_ms=lambda: NOW_MS)
+
+
+async def post(querier, body, *, headers=None, **overrides):
+    application = application_of(querier, **overrides)
     transport = httpx.ASGITransport(application)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         return await client.post("/", content=body, headers={"X-Scope-OrgID": "team-a"} if headers is None else headers)
@@ -109,6 +118,54 @@ async def test_the_widest_range_is_bounded_to_times_that_can_be():
     [(_, _, start, end)] = querier.asked
     assert -(2**63) < start < -(10**15)
     assert 10**15 < end < 2**63 - 1
+
+
+@pytest.mark.parametrize("accepted", [SAMPLES, STREAMED_XOR_CHUNKS])
+@pytest.mark.parametrize(
+    ("limits", "cause"),
+    [
+        (
+            {"blocked_queries": [{"pattern": '{__name__="up",job=~"a|b"}', "reason": "for good"}]},
+            "the request has been blocked by the cluster administrator for good (err-mimir-query-blocked)",
+        ),
+        (
+            {"blocked_queries": [{"pattern": ".*a.b.*", "regex": True}]},
+            "the request has been blocked by the cluster administrator (err-mimir-query-blocked)",
+        ),
+        (
+            {"max_total_query_length": Duration(1_000_000)},
+            "the total query time range exceeds the limit (query length: 3ms, limit: 1ms) "
+            "(err-mimir-max-total-query-length). To adjust the related per-tenant limit, configure "
+            "-query-frontend.max-total-query-length, or contact your service administrator.",
+        ),
+    ],
+)
+async def test_one_query_that_the_front_end_refuses_refuses_the_request_in_an_envelope(limits, cause, accepted):
+    querier = KnownQuerier()
+    body = read_request((5, 6, [UP]), (7, 10, [UP, (RE, "job", "a|b")]), accepted=[accepted])
+    response = await post(querier, compressed(body), **limits)
+    assert (response.status_code, response.headers["content-type"]) == (400, "application/json")
+    error = f'remote read error (matchers_1: {{__name__="up",job=~"a|b"}}): {cause}'
+    assert response.json() == {"status": "error", "errorType": "bad_data", "error": error}
+    assert querier.asked == []
+
+
+async def test_a_time_range_that_the_querier_refuses_is_told_as_text_and_what_is_too_old_is_not_read():
+    querier, hour = KnownQuerier(), Duration(3_600_000_000_000)
+    response = await post(querier, compressed(read_request((0, 3_600_001, [UP]))), max_partial_query_length=hour)
+    assert response.status_code == 400
+    assert response.text == (
+        "the query time range exceeds the limit (query length: 1h0m0.001s, limit: 1h0m0s) (err-mimir-max-query-length)."
+        " To adjust the related per-tenant limit, configure -querier.max-partial-query-length, or contact your service"
+        " administrator.\n"
+    )
+    assert querier.asked == []
+    earliest = NOW_MS - hour.ms
+    body = read_request((0, earliest - 1, [UP]), (0, earliest, [UP]), (NOW_MS, NOW_MS, [UP]))
+    response = await post(querier, compressed(body), max_query_lookback=hour)
+    content = bytes(cramjam.snappy.decompress_raw(response.content))
+    assert read_samples(content) == [[], to_python(DATA), to_python(DATA)]
+    assert [(start, end) for _, _, start, end in querier.asked] == [(earliest, earliest + 1), (NOW_MS, NOW_MS + 1)]
 
 
 @pytest.mark.parametrize("accepted", [SAMPLES, STREAMED_XOR_CHUNKS])
@@ -233,7 +290,7 @@ async def call(querier, body, send, gone):
         return {"type": "http.disconnect"}
 
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"x-scope-orgid", b"t")]}
-    await ReadApplication(querier, tenants=TenantResolver())(scope, receive, send)
+    await application_of(querier)(scope, receive, send)
 
 
 async def test_a_client_that_goes_away_ends_its_queries():

@@ -173,12 +173,13 @@ def test_types_that_we_do_not_have_are_refused():
         (ReadHints(), (10, 20)),
         (ReadHints(start_ms=12), (12, 20)),
         (ReadHints(end_ms=15), (10, 15)),
-        (ReadHints(start_ms=5, end_ms=25), (10, 20)),
+        (ReadHints(start_ms=5, end_ms=25), (5, 25)),
         (ReadHints(start_ms=-5, end_ms=-7), (10, 20)),
         (ReadHints(start_ms=30), (30, 20)),
+        (ReadHints(start_ms=1, end_ms=3), (1, 3)),
     ],
 )
-def test_positive_hints_narrow_the_range(hints, expected):
+def test_positive_hints_stand_in_the_place_of_the_range(hints, expected):
     assert ReadQuery(10, 20, (), hints).time_range() == expected
 
 
