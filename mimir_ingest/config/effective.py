@@ -65,7 +65,9 @@ def effective_config(registry: KeyRegistry, explicit: Explicit) -> EffectiveConf
     for path in explicit.values:
         for store in _STORES if path.startswith(_COMMON) else ():
             target = store + path.removeprefix(_COMMON)
-            if target in values and target not in explicit.values:
+            # A common flag counts more than the section's key in a file, as any flag does; the section's flag most.
+            taken = sources.get(target) in ("flag", sources[path])
+            if target in values and not taken:
                 values[target] = explicit.values[path]
     if "ingest_storage.log" not in sources and values["ingest_storage.kafka.address"]:
         values["ingest_storage.log"] = "kafka"

@@ -86,6 +86,21 @@ def test_common_storage_fills_what_the_section_leaves_open():
     assert made.notices == ()
 
 
+@pytest.mark.parametrize(
+    ("flags", "file", "expected"),
+    [
+        (["-common.storage.backend=filesystem"], "blocks_storage: {backend: s3}", "filesystem"),
+        (["-common.storage.backend=filesystem", "-blocks-storage.backend=s3"], "", "s3"),
+        (["-blocks-storage.backend=s3"], "common: {storage: {backend: filesystem}}", "s3"),
+        ([], "common: {storage: {backend: filesystem}}\nblocks_storage: {backend: s3}", "s3"),
+        ([], "common: {storage: {backend: s3}}", "s3"),
+    ],
+)
+def test_a_flag_of_common_storage_counts_more_than_the_sections_key_in_a_file(flags, file, expected):
+    bucket = ["-common.storage.s3.bucket-name=b", "-common.storage.s3.endpoint=minio:9000"]
+    assert settings(*bucket, *flags, file=file).blocks_storage.backend == expected
+
+
 def test_a_key_without_effect_is_noticed_once_with_what_stands_in_its_place():
     made = settings("-memberlist.join=a", file="memberlist: {join_members: [b]}\nruler: {poll_interval: 1m}\n")
     assert [notice.key for notice in made.notices] == ["ruler.poll_interval", "memberlist.join_members"]
