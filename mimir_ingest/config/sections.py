@@ -222,7 +222,7 @@ class PartitionRingSection(Section):
     """`ingester.partition_ring`"""
 
     ownership: str
-    min_partition_owners_count: Annotated[int, said("Owners that a PENDING partition needs to become ACTIVE.")]
+    min_partition_owners_count: Annotated[int, said("Owners that a PENDING partition needs to become ACTIVE; 0: none.")]
     min_partition_owners_duration: Annotated[
         Span, said("How long a PENDING partition must have had these owners before it becomes ACTIVE.")
     ]

@@ -71,6 +71,10 @@ class TestOwnPartition:
         assert states(desc) == {3: PENDING}, "the second owner is there for exactly the duration"
         assert states(stepped(desc, 70_001, knobs=knobs)) == {3: ACTIVE}
 
+    def test_with_none_asked_for_it_becomes_active_at_the_next_step(self):
+        knobs = replace(KNOBS, min_partition_owners_count=0)
+        assert states(stepped(stepped(RingDesc(), 1000, knobs=knobs), 1001, knobs=knobs)) == {3: ACTIVE}
+
     def test_a_locked_one_stays_pending(self):
         desc = stepped(RingDesc(), 1000)
         desc = edited(desc, edits.lock(desc, 3, True, 2000), now_ms=2000)
