@@ -4,7 +4,8 @@ A client may not take memory or a connection without end: not by headers that gr
 by sending or reading slowly. Source: Go `net/http`, whose defaults and time-outs Mimir's keys set.
 
 Deadlines are numbers that the listener looks at now and then (`ListenerState.sweep`): a timer for each would be made
-and cancelled six times a request, which is more than all else that a connection costs.
+and cancelled six times a request, which is more than all else that a connection costs. A request that differs from the
+one before in its target alone is not parsed again (`repeated_head`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import httptools
 
 from mimir_ingest.api.errors import Application
 from mimir_ingest.api.exchange import Exchange
+from mimir_ingest.api.repeated_head import RepeatedHead, remember_head
 
 MAX_HEAD_BYTES = 1 << 20
 """Request line and headers together, as in Go; 431 over it. Also what may come between two pieces of a body."""
@@ -71,14 +73,6 @@ class ListenerState:
             self._second, self._date_line = now, b"date: %s\r\n" % formatdate(now, usegmt=True).encode()
         return self._date_line
 
-    async def run(self, exchange: Exchange) -> None:
-        """Let the application answer a request."""
-        self.running.add(exchange)
-        try:
-            await exchange.run(self.application)
-        finally:
-            self.running.discard(exchange)
-
     def sweep(self) -> None:
         """Close the connections whose time is over."""
         now = self.loop.time()
@@ -109,6 +103,7 @@ class Connection(asyncio.Protocol):
         "_read_by",
         "_read_paused",
         "_reading",
+        "_repeated",
         "_state",
         "_url",
         "_write_by",
@@ -132,6 +127,8 @@ class Connection(asyncio.Protocol):
         """The one that is being answered, or was last."""
         self._pipeline: deque[Exchange] | None = None
         """Those that wait until it has been."""
+        self._repeated: RepeatedHead | None = None
+        """Of the last request, if nothing has come since and the next one may be as simple."""
         self._read_by = self._write_by = self._idle_by = _NEVER
         self._read_paused = self.write_paused = False
         self._drained: asyncio.Future[None] | None = None
@@ -173,6 +170,39 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client sent."""
+        repeated = self._repeated
+        if repeated is not None:
+            scope = repeated.scope_of(data)
+            if scope is not None and self._answer_again(scope):
+                return
+        candidate = data if self._in_head and not self._outside_body else None
+        self._repeated = None
+        self._parse(data)
+        if candidate is not None and self._parser is not None:
+            self._repeated = self._remembered(candidate)
+
+    def _answer_again(self, scope: dict[str, Any]) -> bool:
+        """Have a request answered whose headers are known; return False if it has to wait."""
+        if self._parser is None or self.transport.is_closing():
+            return True
+        answering = self._answering
+        if answering is not None and not answering.complete:
+            return False
+        self._idle_by = _NEVER
+        exchange = self._reading = Exchange(self, scope, keep_alive=True, expects_continue=False, whole=True)
+        self._answer(exchange)
+        return True
+
+    def _remembered(self, data: bytes) -> RepeatedHead | None:
+        """Return the head that `data` was, if it was nothing but one, and simple."""
+        exchange = self._reading
+        if exchange is None or exchange.more_body or not exchange.keep_alive:
+            return None
+        if exchange.expects_continue or self._outside_body:
+            return None
+        return remember_head(data, exchange.scope)
+
+    def _parse(self, data: bytes) -> None:
         for _ in range(_WISHES_A_READ):
             if self._parser is None or self.transport.is_closing():
                 return
@@ -301,7 +331,8 @@ class Connection(asyncio.Protocol):
     def _answer(self, exchange: Exchange) -> None:
         self._answering = exchange
         self._write_by = self._after(self._state.limits.write_timeout_s)
-        exchange.task = self._state.loop.create_task(self._state.run(exchange))
+        state = self._state
+        exchange.task = state.loop.create_task(exchange.run(state.application, state.running))
 
     def answered(self) -> None:
         """The answer was written; the next one of a pipeline begins."""

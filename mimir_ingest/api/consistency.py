@@ -6,7 +6,7 @@ Source: spec ingest-storage 6.1; `partial_response` is Thanos's parameter of the
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from mimir_ingest.api.params import Params, bad_parameter
 from mimir_ingest.config.durations import parse_go_duration
@@ -68,13 +68,21 @@ class ReadingOpener:
 
     def open(self, tenant: str, headers: RawHeaders, params: Params | None = None) -> Reading:
         """Return a request's demands. Raises InvalidRequest (offsets), QueryError (`partial_response`)."""
-        named = consistency_headers(headers)
-        if named:
-            delay_s = parse_max_delay(named.get(MAX_DELAY_HEADER, ""))
-            consistency = decide_consistency(named, tenant_default=self._level_of(tenant), max_delay_s=delay_s)
-        else:
-            consistency = _of_level(self._level_of(tenant))
-        return Reading(consistency, partial=params is not None and parse_partial_response(params))
+        return open_reading(consistency_headers(headers), self._level_of(tenant), params)
+
+
+def open_reading(named: Mapping[str, str], level: str, params: Params | None = None) -> Reading:
+    """Return the demands of a request with these `consistency_headers`; `level` counts where it names none.
+
+    Raises InvalidRequest (offsets), QueryError (`partial_response`).
+    """
+    if named:
+        delay_s = parse_max_delay(named.get(MAX_DELAY_HEADER, ""))
+        consistency = decide_consistency(named, tenant_default=level, max_delay_s=delay_s)
+    else:
+        consistency = _of_level(level)
+    partial = params is not None and PARTIAL_RESPONSE in params.values and parse_partial_response(params)
+    return Reading(consistency, partial=partial)
 
 
 def answer_headers(reading: Reading) -> dict[str, str]:

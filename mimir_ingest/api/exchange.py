@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from mimir_ingest.api.errors import Application, Headers, Message, Scope, text_answer
+from mimir_ingest.api.errors import CLIENT_CLOSED_REQUEST, Application, Headers, Message, Scope, text_answer
 
 HELD_BODY_BYTES = 65_536
 """Bytes of a body that wait for the application before no more are read."""
@@ -40,14 +40,34 @@ def _status_line(status: int) -> bytes:
 _STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
 
 
-def _line(name: bytes, value: bytes) -> bytes:
-    """Return a header's line. Raises ValueError for what would be something else than one header."""
+def _line(name: bytes, value: bytes) -> tuple[bytes, str]:
+    """Return (a header's line, what it says of the framing: see `_begin`). Raises ValueError for what is no header."""
     if not name or _FORBIDDEN_IN_NAME.search(name) or _FORBIDDEN_IN_VALUE.search(value):
         raise ValueError(f"no header: {name!r}: {value!r}")
-    return b"%s: %s\r\n" % (name.lower(), value)
+    lower, says = name.lower(), ""
+    if lower == b"content-length":
+        says = "length"
+    elif lower == b"transfer-encoding" and value.lower() == b"chunked":
+        says = "chunked"
+    elif lower == b"connection" and b"close" in value.lower():
+        says = "close"
+    return b"%s: %s\r\n" % (lower, value), says
 
 
 _line_again = functools.lru_cache(512)(_line)
+_LENGTH = b"content-length"
+
+
+class Traffic:
+    """What went through an exchange, for whoever measures it; in its scope as `traffic`."""
+
+    __slots__ = ("received", "sent", "status")
+
+    def __init__(self) -> None:
+        self.status = CLIENT_CLOSED_REQUEST
+        """Of the answer; without one the client is taken for gone."""
+        self.received = self.sent = 0
+        """Bytes of the request's body that the application took, and of the answer's body."""
 
 
 class Carrier(Protocol):
@@ -92,36 +112,52 @@ class Exchange:
         "scope",
         "started",
         "task",
+        "traffic",
     )
 
-    def __init__(self, carrier: Carrier, scope: Scope, *, keep_alive: bool, expects_continue: bool) -> None:
+    def __init__(
+        self, carrier: Carrier, scope: Scope, *, keep_alive: bool, expects_continue: bool, whole: bool = False
+    ) -> None:
+        """Begin an exchange; `whole`: the request has come and has no body."""
         self._carrier, self.scope = carrier, scope
         self.keep_alive, self.expects_continue = keep_alive, expects_continue
+        self.traffic = scope["traffic"] = Traffic()
         self.task: asyncio.Task[None] | None = None
         self.body: bytes | bytearray = b""
         """What came of the request's body and was not received yet."""
-        self.more_body = True
+        self.more_body = not whole
         self.gone = False
         """The client closed the connection before it had its answer."""
         self.started = self.complete = False
-        self._news = False
+        self._news = whole
         self._event: asyncio.Event | None = None
         self._head = b""
         self._chunked = False
         self._left: int | None = None
         """Bytes that the body still has to have; None: it ends when it ends."""
 
-    async def run(self, application: Application) -> None:
-        """Let the application answer; what it leaves undone becomes a 500, or the end of the connection."""
+    async def run(self, application: Application, running: set[Exchange]) -> None:
+        """Let the application answer, while it stands in `running`.
+
+        What the application leaves undone becomes a 500, or the end of the connection.
+        """
+        running.add(self)
         try:
-            await application(self.scope, self.receive, self.send)
-            if self.complete or self.gone:
-                return
-            _log.error("request without a whole answer", path=self.scope["path"])
-        except (Exception, asyncio.CancelledError) as error:
-            if self.gone:
-                return
-            _log.error("request failed", path=self.scope["path"], err=repr(error), exc_info=error)
+            try:
+                await application(self.scope, self.receive, self.send)
+                if self.complete or self.gone:
+                    return
+                _log.error("request without a whole answer", path=self.scope["path"])
+            except (Exception, asyncio.CancelledError) as error:
+                if self.gone:
+                    return
+                _log.error("request failed", path=self.scope["path"], err=repr(error), exc_info=error)
+            await self._give_up()
+        finally:
+            running.discard(self)
+
+    async def _give_up(self) -> None:
+        """Answer for the application, or end the connection where it has begun to."""
         if self._carrier.transport.is_closing():
             return
         if self.started:
@@ -173,6 +209,7 @@ class Exchange:
         if self.gone or self.complete:
             return {"type": "http.disconnect"}
         body, self.body = self.body, b""
+        self.traffic.received += len(body)
         return {"type": "http.request", "body": bytes(body), "more_body": self.more_body}
 
     async def send(self, message: Message) -> None:
@@ -182,9 +219,13 @@ class Exchange:
         """
         if self._carrier.write_paused and not self.gone:
             await self._carrier.drained()
+        kind = message["type"]
+        if kind == "http.response.start":
+            self.traffic.status = message["status"]
+        else:
+            self.traffic.sent += len(message.get("body", b""))
         if self.gone:
             return
-        kind = message["type"]
         if kind == "http.response.start" and not (self.started or self._head):
             self._begin(message["status"], message.get("headers", ()))
         elif kind == "http.response.body" and not self.complete and (self.started or self._head):
@@ -199,13 +240,18 @@ class Exchange:
         lines = [_STATUS_LINES[status], self._carrier.date_line()]
         framed = closes = False
         for name, value in headers:
-            lines.append((_line_again if len(value) <= _REMEMBERED_BYTES else _line)(name, value))
-            lower = name.lower()
-            if lower == b"content-length" and not framed:
-                self._left, framed = int(value), True
-            elif lower == b"transfer-encoding" and value.lower() == b"chunked":
+            # why: lengths differ from answer to answer, so that none is worth remembering.
+            again = name != _LENGTH and len(value) <= _REMEMBERED_BYTES
+            line, says = _line_again(name, value) if again else _line(name, value)
+            lines.append(line)
+            if not says:
+                continue
+            if says == "length":
+                if not framed:
+                    self._left, framed = int(value), True
+            elif says == "chunked":
                 self._chunked = framed = True
-            elif lower == b"connection" and b"close" in value.lower():
+            else:
                 self.keep_alive, closes = False, True
         if not self.keep_alive and not closes:
             lines.append(b"connection: close\r\n")

@@ -12,15 +12,16 @@ from collections.abc import Iterable
 from typing import Literal
 
 import structlog
-from prometheus_client import Histogram
 
-from mimir_ingest.api.errors import CLIENT_CLOSED_REQUEST, Application, Message, Receive, Scope, Send
-from mimir_ingest.api.middleware import raw_path
+from mimir_ingest.api.errors import Application, Receive, Scope, Send
+from mimir_ingest.obs.histograms import Histogram
 from mimir_ingest.obs.metrics import ServerMetrics
 
 OTHER = "other"
 """Name of whatever is not known beforehand, so that clients cannot make up label values."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_REMEMBERED_BYTES, _MOST_REMEMBERED = 200, 256
+"""Of paths whose routes are remembered."""
 _log = structlog.get_logger()
 
 
@@ -56,7 +57,8 @@ class _Series:
     def __init__(self, metrics: ServerMetrics, method: str, route: str) -> None:
         self._durations, self._labels = metrics.request_duration_seconds, (method, route)
         self._by_status: dict[int, Histogram] = {}
-        self.inflight = metrics.inflight_requests.labels(method, route)
+        self.inflight = 0
+        metrics.inflight_requests.labels(method, route).set_function(lambda: self.inflight)
         self.request_bytes = metrics.request_message_bytes.labels(method, route)
         self.response_bytes = metrics.response_message_bytes.labels(method, route)
 
@@ -82,48 +84,39 @@ class Instrument:
         self._application, self._metrics, self._names = application, metrics, names
         self._log_level = log_level
         self._series: dict[tuple[str, str], _Series] = {}
+        self._series_of: dict[tuple[str, bytes], _Series] = {}
+        """By what requests of the last paths said themselves."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and take note of how it went; one without an answer counts as given up by the client."""
-        if scope["type"] != "http":
-            await self._application(scope, receive, send)
-            return
+        """Pass a request of an `exchange.Exchange` on, and take note of how it went by what it says of its traffic."""
         begun = time.perf_counter()
-        method, path = scope["method"], raw_path(scope)
-        key = (method if method in _METHODS else OTHER, self._names.of(path))
-        series = self._series.get(key)
-        if series is None:
-            series = self._series[key] = _Series(self._metrics, *key)
-        status, received, sent = CLIENT_CLOSED_REQUEST, 0, 0
-
-        async def receiving() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            return message
-
-        async def sending(message: Message) -> None:
-            nonlocal status, sent
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            else:
-                sent += len(message.get("body", b""))
-            await send(message)
-
-        series.inflight.inc()
+        method, path, traffic = scope["method"], scope["raw_path"], scope["traffic"]
+        series = self._series_of.get((method, path)) or self._find_series(method, path)
+        series.inflight += 1
         try:
-            await self._application(scope, receiving, sending)
+            await self._application(scope, receive, send)
         finally:
-            series.inflight.dec()
+            series.inflight -= 1
             seconds = time.perf_counter() - begun
-            series.duration(status).observe(seconds)
-            series.request_bytes.observe(received)
-            series.response_bytes.observe(sent)
+            series.duration(traffic.status).observe(seconds)
+            series.request_bytes.observe(traffic.received)
+            series.response_bytes.observe(traffic.sent)
             if self._log_level is not None:
                 getattr(_log, self._log_level)(
                     "request served",
                     method=method,
                     path=path.decode("latin-1"),
-                    status=status,
+                    status=traffic.status,
                     duration=f"{seconds * 1000:.3f}ms",
                 )
+
+    def _find_series(self, method: str, path: bytes) -> _Series:
+        key = (method if method in _METHODS else OTHER, self._names.of(path))
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = _Series(self._metrics, *key)
+        if len(path) <= _REMEMBERED_BYTES:
+            if len(self._series_of) >= _MOST_REMEMBERED:
+                self._series_of.clear()
+            self._series_of[method, path] = series
+        return series

@@ -30,6 +30,7 @@ from mimir_ingest.api.errors import (
     Send,
 )
 from mimir_ingest.api.negotiate import parse_weights
+from mimir_ingest.api.repeated_head import facts_of
 
 GZIP_MIN_BYTES = 1400
 """Smaller bodies are not compressed; Mimir's bound."""
@@ -40,11 +41,6 @@ def raw_path(scope: Scope) -> bytes:
     """Return the path as the client sent it, without the query."""
     found = scope.get("raw_path")
     return found.partition(b"?")[0] if found is not None else scope["path"].encode("utf-8")
-
-
-def _set_path(scope: Scope, path: bytes) -> None:
-    """Give a request another path; `path`, by which FastAPI routes, is the encoded one too."""
-    scope["raw_path"], scope["path"] = path, path.decode("latin-1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +116,10 @@ def clean_path(path: bytes) -> bytes:
 
 
 class CleanPath:
-    """Redirects (301) a path with duplicate slashes or dot segments to its clean form, the query kept."""
+    """Redirects (301) a path with duplicate slashes or dot segments to its clean form, the query kept.
+
+    The scope's `path`, by which FastAPI routes, becomes the encoded one too.
+    """
 
     def __init__(self, application: Application) -> None:
         self._application = application
@@ -138,7 +137,7 @@ class CleanPath:
             location = cleaned.replace(b"\\", b"%5C") + (b"?" + query if query else b"")
             await Answer(301, headers=((b"location", location),)).send(send)
             return
-        _set_path(scope, path)
+        scope["raw_path"], scope["path"] = path, path.decode("latin-1")
         await self._application(scope, receive, send)
 
 
@@ -158,7 +157,8 @@ class StripPrefix:
         if not path.startswith(self._prefix + b"/"):
             await NOT_FOUND.send(send)
             return
-        _set_path(scope, path[len(self._prefix) :])
+        path = path[len(self._prefix) :]
+        scope["raw_path"], scope["path"] = path, path.decode("latin-1")
         await self._application(scope, receive, send)
 
 
@@ -176,6 +176,40 @@ def plain_routing(application: FastAPI) -> None:
     application.add_exception_handler(405, wrong_method)
 
 
+def _least_bytes(scope: Scope, min_bytes: int = GZIP_MIN_BYTES) -> int | None:
+    """Return from how many bytes on an answer is compressed for a request's sender; None: never."""
+    header = b",".join([value for name, value in scope["headers"] if name == b"accept-encoding"])
+    gzip, identity = (_accepts_again if len(header) <= _REMEMBERED_BYTES else accepts)(header.decode("latin-1"))
+    if not gzip or scope["method"] == "HEAD":
+        return None
+    return max(min_bytes if identity else 0, 1)
+
+
+def _varies(headers: Headers) -> bool:
+    """Whether headers say that the answer depends on the encodings that its client accepts."""
+    return any(name == b"vary" and b"accept-encoding" in value.lower() for name, value in headers)
+
+
+async def encoded(answer: Answer, scope: Scope, more_headers: Headers) -> Answer:
+    """Return a whole answer, with more headers, as `Gzip` sends it."""
+    headers = [*answer.headers, *more_headers]
+    if not _varies(headers):
+        headers.append(_VARY)
+    facts = facts_of(scope)
+    least = facts.get(_least_bytes, -1)
+    if least == -1:
+        least = facts[_least_bytes] = _least_bytes(scope)
+    body = answer.body
+    if least is None or len(body) < least or any(name == b"content-encoding" for name, _ in headers):
+        return Answer(answer.status, body, tuple(headers))
+    packed = await asyncio.to_thread(_gzip, body) if len(body) >= _GZIP_THREAD_BYTES else _gzip(body)
+    return Answer(answer.status, packed, (*headers, (b"content-encoding", b"gzip")))
+
+
+def _gzip(body: bytes) -> bytes:
+    return zlib.compress(body, 1, 31)
+
+
 def accepts(header: str) -> tuple[bool, bool]:
     """Return (whether gzip is accepted, whether the plain body is) by an `Accept-Encoding` header."""
     weights = parse_weights(header)
@@ -185,6 +219,7 @@ def accepts(header: str) -> tuple[bool, bool]:
     return gzip, identity
 
 
+_VARY = (b"vary", b"Accept-Encoding")
 _accepts_again = functools.lru_cache(64)(accepts)
 _REMEMBERED_BYTES = 200
 """why: clients send one of few short headers; remembering long ones would cost memory."""
@@ -204,19 +239,15 @@ class Gzip:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
             return
-        header = b",".join([value for name, value in scope["headers"] if name == b"accept-encoding"])
-        gzip, identity = (_accepts_again if len(header) <= _REMEMBERED_BYTES else accepts)(header.decode("latin-1"))
-        if scope["method"] == "HEAD":
-            gzip = False
-        stream = _GzipStream(send, wanted=gzip, min_bytes=self._min_bytes if identity else 0)
+        stream = _GzipStream(send, least_bytes=_least_bytes(scope, self._min_bytes))
         await self._application(scope, receive, stream.send)
 
 
 class _GzipStream:
     """One response on its way out: held back until it is known whether it is long enough."""
 
-    def __init__(self, send: Send, *, wanted: bool, min_bytes: int) -> None:
-        self._send, self._wanted, self._min_bytes = send, wanted, min_bytes
+    def __init__(self, send: Send, *, least_bytes: int | None) -> None:
+        self._send, self._least_bytes = send, least_bytes
         self._start: Message | None = None
         self._held = b""
         self._write: Callable[[bytes], bytes] | None = None
@@ -226,11 +257,11 @@ class _GzipStream:
         """Take the next message of the application."""
         if message["type"] == "http.response.start":
             headers: Headers = list(message["headers"])
-            if not any(n == b"vary" and b"accept-encoding" in v.lower() for n, v in headers):
-                headers.append((b"vary", b"Accept-Encoding"))
+            if not _varies(headers):
+                headers.append(_VARY)
             self._start = {**message, "headers": headers}
             plain = any(n == b"content-encoding" for n, _ in headers) or message["status"] in (204, 304)
-            if plain or not self._wanted:
+            if plain or self._least_bytes is None:
                 await self._release_start()
         elif message["type"] != "http.response.body":
             await self._release_start()
@@ -245,9 +276,9 @@ class _GzipStream:
     async def _decide(self, message: Message) -> None:
         self._held += message.get("body", b"")
         more = message.get("more_body", False)
-        if self._start is None:
+        if self._start is None or self._least_bytes is None:
             return
-        if len(self._held) >= max(self._min_bytes, 1):
+        if len(self._held) >= self._least_bytes:
             self._compressor = zlib.compressobj(1, zlib.DEFLATED, 31)
             headers = [h for h in self._start["headers"] if h[0] not in (b"content-length", b"accept-ranges")]
             self._start["headers"] = [*headers, (b"content-encoding", b"gzip")]

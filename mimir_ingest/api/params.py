@@ -5,9 +5,10 @@ Source: spec http-api.md 1.8, 6.1 to 6.6 and 15 (texts).
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import unquote_to_bytes
@@ -37,8 +38,9 @@ _GO_TIME_EXTREMES = {
 }
 _INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_TIME_DIGITS, _DURATION_DIGITS = 12, 9
-"""Seconds without a fraction, which nearly all clients send, fit their unit if they have no more."""
+_WHOLE_TIME, _WHOLE_DURATION = re.compile("[0-9]{1,12}"), re.compile("[0-9]{1,9}")
+"""Seconds without a fraction, which nearly all clients send, fit their unit if they have no more digits."""
+_REMEMBERED_BYTES = 256
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
@@ -47,14 +49,9 @@ def bad_parameter(name: str, reason: str) -> QueryError:
     return QueryError(f'invalid parameter "{name}": {reason}', error_type="bad_data")
 
 
-def _is_whole(text: str, max_digits: int) -> bool:
-    """Whether this is nothing but a few digits."""
-    return len(text) <= max_digits and text.isdecimal() and text.isascii()
-
-
 def parse_time(text: str) -> int:
     """Return milliseconds since the epoch of a Unix time (s) or an RFC 3339 time. Raises ValueError with the text."""
-    if _is_whole(text, _TIME_DIGITS):
+    if _WHOLE_TIME.fullmatch(text):
         return int(text) * 1000
     seconds = parse_float(text)
     if seconds is not None and abs(seconds) < 9.3e15:
@@ -80,7 +77,7 @@ def parse_duration(text: str) -> int:
 
     NaN is the smallest int64, as Go converts it.
     """
-    if _is_whole(text, _DURATION_DIGITS):
+    if _WHOLE_DURATION.fullmatch(text):
         return int(text) * 1_000_000_000
     seconds = parse_float(text)
     if seconds is not None:
@@ -104,22 +101,20 @@ def parse_limit(text: str) -> int:
     return int(text)
 
 
-def parse_form(data: bytes) -> Iterator[tuple[str, str]]:
-    """Give the pairs of a query string or form; those that Go's `url.ParseQuery` refuses are left out.
+def _pair(pair: bytes) -> tuple[str, str] | None:
+    """Return one parameter, None where Go's `url.ParseQuery` refuses it; what is no UTF-8 becomes lone surrogates."""
+    if not pair or b";" in pair:
+        return None
+    name, _, value = pair.replace(b"+", b" ").partition(b"=")
+    if b"%" in pair:
+        if _BAD_ESCAPE.search(pair):
+            return None
+        name, value = unquote_to_bytes(name), unquote_to_bytes(value)
+    return name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
 
-    Of more than `MAX_PARAMETERS` none is given. Bytes that are no UTF-8 become lone surrogates.
-    """
-    if data.count(b"&") >= MAX_PARAMETERS:
-        return
-    for pair in data.replace(b"+", b" ").split(b"&"):
-        if not pair or b";" in pair:
-            continue
-        name, _, value = pair.partition(b"=")
-        if b"%" in pair:
-            if _BAD_ESCAPE.search(pair):
-                continue
-            name, value = unquote_to_bytes(name), unquote_to_bytes(value)
-        yield name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
+
+_pair_again = functools.lru_cache(1024)(_pair)
+"""why: of a panel's parameters only the times change from request to request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +125,15 @@ class Params:
 
     @classmethod
     def parse(cls, query_string: bytes, body: bytes = b"") -> Params:
-        """Read a query string and a form body."""
+        """Read a query string and a form body; of one with more than `MAX_PARAMETERS` nothing is read."""
         values: dict[str, list[str]] = {}
         for part in (body, query_string):
-            if part:
-                for key, value in parse_form(part):
-                    values.setdefault(key, []).append(value)
+            if not part or part.count(b"&") >= MAX_PARAMETERS:
+                continue
+            for text in part.split(b"&"):
+                pair = _pair_again(text) if len(text) <= _REMEMBERED_BYTES else _pair(text)
+                if pair is not None:
+                    values.setdefault(pair[0], []).append(pair[1])
         return cls(values)
 
     def get(self, name: str) -> str:
@@ -149,6 +147,9 @@ class Params:
 
     def time_ms(self, name: str, default: int | None = None) -> int:
         """Return a time in ms; `default` when absent, an error without one."""
+        found = self.values.get(name)
+        if found and _WHOLE_TIME.fullmatch(found[0]):
+            return int(found[0]) * 1000
         return self._parsed(name, default, parse_time)
 
     def duration_ns(self, name: str, default: int | None = None) -> int:
@@ -168,8 +169,8 @@ class Params:
 
     def limit(self) -> int:
         """Return the `limit` parameter, 0 for none."""
-        text = self.get("limit")
-        if not text:
+        found = self.values.get("limit")
+        if not found or not (text := found[0]):
             return 0
         try:
             limit = parse_limit(text)

@@ -14,9 +14,9 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import orjson
 
-from mimir_ingest.api.errors import Answer, Scope, first_header
+from mimir_ingest.api.errors import Answer, Scope
 from mimir_ingest.api.exemplars import exemplar_range, exemplars_json, selectors_of
-from mimir_ingest.api.negotiate import ARROW, wants_arrow
+from mimir_ingest.api.negotiate import ARROW
 from mimir_ingest.api.params import Params, bad_parameter, parse_duration, parse_limit, range_params, series_range
 from mimir_ingest.api.query_admission import Listing, Question, admit_listing, admit_query
 from mimir_ingest.api.render import JSON_HEADERS, clean, limited, result_pieces, stats_json, success
@@ -54,7 +54,7 @@ _ARROW_HEADERS = ((b"content-type", ARROW.encode()), (b"vary", b"Accept"))
 TRUNCATED = "results truncated due to limit"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ApiRequest:
     """One request of a tenant."""
 
@@ -64,6 +64,8 @@ class ApiRequest:
     """What its reads have to see, and what they saw."""
     scope: Scope
     """The request's headers and path."""
+    arrow: bool = False
+    """Whether its client wants Arrow rather than JSON."""
 
 
 _REMEMBERED_CHARS = 1000
@@ -178,7 +180,7 @@ class QueryApi:
         admitted = admit_query(limits, question, start_ms=start_ms, end_ms_incl=end_ms_incl, now_ms=now_ms)
         timeout_s = params.duration_ns("timeout") / 1e9 if params.get("timeout") else None
         lookback_ms = _lookback_ms(params)
-        arrow = wants_arrow(first_header(asked.scope["headers"], b"accept"))
+        arrow = asked.arrow
         if admitted is None:
             if arrow:
                 return await asyncio.to_thread(_arrow_response, NOTHING, [], [], "")

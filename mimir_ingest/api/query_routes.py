@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
 
-from mimir_ingest.api.consistency import ReadingOpener, answer_headers, read_level
+from mimir_ingest.api.consistency import answer_headers, consistency_headers, open_reading, read_level
 from mimir_ingest.api.disconnect import ClientGone, unless_gone
 from mimir_ingest.api.errors import Answer, Headers, Receive, Scope, Send, error_answer, first_header, text_answer
-from mimir_ingest.api.middleware import Gzip, Route
+from mimir_ingest.api.middleware import Route, encoded
+from mimir_ingest.api.negotiate import wants_arrow
 from mimir_ingest.api.params import MAX_PARAMETERS, Params
 from mimir_ingest.api.query import ApiRequest, QueryApi
 from mimir_ingest.api.render import failure
+from mimir_ingest.api.repeated_head import facts_of
 from mimir_ingest.api.tenant import TenantResolver
+from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import IngestError, QueryError, RequestTooLarge, TenantError
 from partitions.errors import PartitionError
 
@@ -86,11 +90,22 @@ async def unless_disconnected(receive: Receive, handling: Awaitable[_Result]) ->
         raise _canceled() from None
 
 
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    """What a request's headers say."""
+
+    tenant: str
+    consistency: dict[str, str]
+    """Headers `X-Read-Consistency*`."""
+    arrow: bool
+    origin: str
+
+
 class QueryApplication:
     """One handler behind its routes; method checks are the router's."""
 
-    def __init__(self, handler: Handler, *, tenants: TenantResolver, readings: ReadingOpener) -> None:
-        self._handler, self._tenants, self._readings = handler, tenants, readings
+    def __init__(self, handler: Handler, *, tenants: TenantResolver, limits_for: Callable[[str], Limits]) -> None:
+        self._handler, self._tenants, self._limits_for = handler, tenants, limits_for
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, whatever happens."""
@@ -100,19 +115,29 @@ class QueryApplication:
         except Exception as error:
             _log.exception("query failed", path=scope["path"], err=repr(error))
             answer = text_answer(500, "internal error")
-        await answer.send(send, more_headers=more)
+        await (await encoded(answer, scope, more)).send(send)
+
+    def _sender(self, scope: Scope) -> _Sender:
+        """Return what a request's headers say. Raises TenantError."""
+        facts, headers = facts_of(scope), scope["headers"]
+        found = facts.get(_Sender)
+        if found is None:
+            tenant, named = self._tenants.single(headers), consistency_headers(headers)
+            arrow, origin = wants_arrow(first_header(headers, b"accept")), first_header(headers, b"origin")
+            found = facts[_Sender] = _Sender(tenant, named, arrow, origin)
+        return found
 
     async def _respond(self, scope: Scope, receive: Receive, more: Headers) -> Answer:
         """Return the answer; `more` is told the headers that come with it."""
-        headers = scope["headers"]
         try:
-            tenant = self._tenants.single(headers)
+            sender = self._sender(scope)
         except TenantError as error:
             return error_answer(error)
+        tenant = sender.tenant
         try:
             params = await read_params(scope, receive)
-            reading = self._readings.open(tenant, headers, params)
-            asked = ApiRequest(tenant, params, reading, scope)
+            reading = open_reading(sender.consistency, read_level(self._limits_for(tenant)), params)
+            asked = ApiRequest(tenant, params, reading, scope, sender.arrow)
             answer = await unless_disconnected(receive, self._handler(asked))
             if reading.consistency.report:
                 more += [(name.lower().encode(), value.encode()) for name, value in answer_headers(reading).items()]
@@ -120,15 +145,13 @@ class QueryApplication:
             return text_answer(413, error.message)
         except (IngestError, PartitionError) as error:
             answer = failure(error)
-        origin = first_header(headers, b"origin")
-        if origin:
-            more += [(b"access-control-allow-origin", origin.encode("latin-1")), *_CORS]
+        if sender.origin:
+            more += [(b"access-control-allow-origin", sender.origin.encode("latin-1")), *_CORS]
         return answer
 
 
 def query_routes(api: QueryApi, *, prefix: str, tenants: TenantResolver) -> list[Route]:
     """Return the routes under `prefix`, which is `-http.prometheus-http-prefix`."""
-    readings = ReadingOpener(lambda tenant: read_level(api.limits_for(tenant)))
     either, get = frozenset({"GET", "POST"}), frozenset({"GET"})
     handlers: list[tuple[str, Handler, frozenset[str]]] = [
         ("/query", api.query, either),
@@ -144,6 +167,6 @@ def query_routes(api: QueryApi, *, prefix: str, tenants: TenantResolver) -> list
     ]
     base = f"{prefix.rstrip('/')}/api/v1"
     return [
-        Route(base + path, methods, Gzip(QueryApplication(handler, tenants=tenants, readings=readings)))
+        Route(base + path, methods, QueryApplication(handler, tenants=tenants, limits_for=api.limits_for))
         for path, handler, methods in handlers
     ]

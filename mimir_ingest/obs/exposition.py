@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.utils import floatToGoString
+
+from mimir_ingest.obs.histograms import Histogram
 
 Encode = Callable[..., bytes]
 """What `prometheus_client.exposition.choose_encoder` gives: text of all that a collector has."""
@@ -110,16 +112,7 @@ def _values(child: Counter | Gauge | Histogram) -> list[float]:
     """Return a child's numbers, one a template."""
     if "_child_samples" in child.__dict__:  # a gauge with a function
         return [sample.value for sample in child._child_samples()]
-    if not isinstance(child, Histogram):
-        return [child._value.get()]
-    values, count = [], 0.0
-    for bucket in child._buckets:
-        count += bucket.get()
-        values.append(count)
-    values.append(count)
-    if child._upper_bounds[0] >= 0:
-        values.append(child._sum.get())
-    return values
+    return child.totals() if isinstance(child, Histogram) else [child._value.get()]
 
 
 def _number(value: float) -> str:

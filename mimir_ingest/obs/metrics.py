@@ -10,13 +10,14 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from mimir_ingest.obs.active_series_metrics import ActiveSeriesMetrics
 from mimir_ingest.obs.exemplar_metrics import ExemplarMetrics
+from mimir_ingest.obs.histograms import Histogram
 from mimir_ingest.obs.shipping_metrics import ShippingMetrics
 
 REQUEST_SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry
 
+from mimir_ingest.obs.histograms import Histogram
 from mimir_ingest.obs.metrics import REQUEST_SECONDS_BUCKETS
 
 

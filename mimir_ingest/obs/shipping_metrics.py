@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from mimir_ingest.obs.histograms import Histogram
 
 _CUT_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Of Prometheus's histogram of that name."""

@@ -9,6 +9,7 @@ import pytest
 
 from mimir_ingest.api.connection import Connection, ConnectionLimits, ListenerState
 from mimir_ingest.api.errors import Answer
+from mimir_ingest.api.repeated_head import facts_of
 from mimir_ingest.api.server import HttpServer
 
 
@@ -66,7 +67,8 @@ class Peer:
             body += message["body"]
             if not message["more_body"]:
                 break
-        self.asked.append(({**scope, "headers": list(scope["headers"])}, body))
+        asked = {name: value for name, value in scope.items() if name not in ("traffic", "header_facts")}
+        self.asked.append(({**asked, "headers": list(scope["headers"])}, body))
         await Answer(200, body or scope["raw_path"]).send(send)
 
     async def settle(self) -> None:
@@ -398,3 +400,86 @@ async def test_the_end_waits_for_answers_and_cancels_what_takes_longer_than_it_m
         writer.close()
         with pytest.raises(OSError):
             await asyncio.open_connection("127.0.0.1", port)
+
+
+REPEATED = [
+    b"GET /prometheus/api/v1/query?query=up%7Ba%3D%22b%22%7D&time=1 HTTP/1.1\r\n",
+    b"GET /a%2Fb?x=%20y HTTP/1.1\r\n",
+    b"GET /a?b?c=/d HTTP/1.1\r\n",
+    b"GET //a/../b? HTTP/1.1\r\n",
+    b"GET /a#b?c HTTP/1.1\r\n",
+    b"GET http://other/a?b HTTP/1.1\r\n",
+    b"GET /%ff HTTP/1.1\r\n",
+    b'GET /<a>"|{}\\^`~ HTTP/1.1\r\n',
+    b"HEAD /a HTTP/1.1\r\n",
+    b"POST /a HTTP/1.1\r\n",
+    b"GET /a HTTP/1.0\r\n",
+    b"GET /a  HTTP/1.1\r\n",
+    b"GET  /a HTTP/1.1\r\n",
+    b"GET /a b HTTP/1.1\r\n",
+    b"GET /a\x7f HTTP/1.1\r\n",
+    b"GET /\xc3\xa9 HTTP/1.1\r\n",
+    b"GET /a HTTP/1.1\r\nX-More: 1\r\n",
+    b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n",
+    b"\r\nGET /a HTTP/1.1\r\n",
+]
+HEADERS = {
+    "plain": b"Host: x\r\nX-One: 1\r\nx-one: 2\r\n\r\n",
+    "close": b"Host: x\r\nConnection: close\r\n\r\n",
+    "expect": b"Host: x\r\nExpect: 100-continue\r\n\r\n",
+    "no body": b"Host: x\r\nContent-Length: 0\r\n\r\n",
+    "body": b"Host: x\r\nContent-Length: 3\r\n\r\nabc",
+    "chunks": b"Host: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    "upgrade": b"Host: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("headers", HEADERS)
+async def test_a_request_means_the_same_after_another_with_its_headers(headers):
+    for line in REPEATED:
+        request = line + HEADERS[headers]
+        first, second = Peer(), Peer()
+        wanted = undated(await first.say(request))
+        before = await second.say(b"GET /before HTTP/1.1\r\n" + HEADERS[headers])
+        assert before.count(b"HTTP/1.1 200 OK") == 1
+        if second.wire.closed:
+            continue
+        assert undated(await second.say(request)) == wanted, line
+        assert second.wire.closed == first.wire.closed
+        assert second.asked[1:] == first.asked
+
+
+async def test_a_repeated_request_in_pieces_or_while_another_is_answered_is_parsed():
+    peer = Peer()
+    again = b"GET /again HTTP/1.1\r\nHost: x\r\n\r\n"
+    await peer.say(again, again, again[:7], again[7:], again + again[:9], again[9:], again)
+    assert [scope["raw_path"] for scope, _ in peer.asked] == [b"/again"] * 6
+    gate = asyncio.Event()
+
+    async def waits(scope, receive, send):
+        await gate.wait()
+        await Answer(200, scope["raw_path"]).send(send)
+
+    slow = Peer(waits)
+    await slow.say(again, again.replace(b"again", b"other"), again)
+    assert not slow.wire.sent
+    gate.set()
+    await slow.settle()
+    await slow.settle()
+    assert [sent.rpartition(b"\r\n")[2] for sent in slow.wire.sent] == [b"/again", b"/other", b"/again"]
+
+
+async def test_what_was_worked_out_from_headers_holds_for_these_headers_only():
+    facts = []
+
+    async def application(scope, receive, send):
+        found = facts_of(scope)
+        facts.append(found.setdefault("who", dict(scope["headers"])[b"host"]))
+        facts.append(facts_of({**scope, "headers": list(scope["headers"])}))
+        await Answer(200).send(send)
+
+    peer = Peer(application)
+    for host in (b"x", b"x", b"x", b"y", b"y", b"x"):
+        await peer.say(b"GET /a HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+    assert facts[::2] == [b"x", b"x", b"x", b"y", b"y", b"x"]
+    assert facts[1::2] == [{}] * 6

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from mimir_ingest.api.exchange import Traffic
 from mimir_ingest.api.instrument import Instrument, RouteNames, route_name
 from mimir_ingest.obs.metrics import ServerMetrics, new_registry
 
@@ -42,7 +43,10 @@ def test_a_path_has_the_name_of_its_template_or_other(path, name):
 
 
 async def ask(application, *, method="POST", path=b"/api/v1/push", chunks=(b"",)):
-    """Send a request through an Instrument; return (its registry, what the application's answer was)."""
+    """Send a request through an Instrument; return (its registry, what the application's answer was).
+
+    Bytes are counted as an exchange counts them.
+    """
     registry = new_registry()
     instrument = Instrument(application, ServerMetrics.create(registry), RouteNames(TEMPLATES), log_level=None)
     bodies = [
@@ -50,13 +54,18 @@ async def ask(application, *, method="POST", path=b"/api/v1/push", chunks=(b"",)
     ]
     sent = []
 
+    traffic = Traffic()
+
     async def receive():
+        traffic.received += len(bodies[0]["body"])
         return bodies.pop(0)
 
     async def send(message):
         sent.append(message)
+        traffic.status = message.get("status", traffic.status)
+        traffic.sent += len(message.get("body", b""))
 
-    scope = {"type": "http", "method": method, "raw_path": path, "path": path.decode("latin-1"), "headers": []}
+    scope = {"method": method, "raw_path": path, "path": path.decode("latin-1"), "traffic": traffic}
     try:
         await instrument(scope, receive, send)
     except (RuntimeError, asyncio.CancelledError) as error:
