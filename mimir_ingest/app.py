@@ -20,7 +20,7 @@ from functools import partial
 import structlog
 import uvloop
 
-from mimir_ingest import __version__, wiring
+from mimir_ingest import __version__, native_memory, wiring
 from mimir_ingest.api.application import Endpoints, build_applications
 from mimir_ingest.api.internal import build_internal_application
 from mimir_ingest.assembly import Parts, assemble, now_ms
@@ -142,7 +142,7 @@ class Process:
             self.services.explain("log", lambda: log.waits_for)
         if (tracker := parts.ha_tracker) is not None:
             self.services.explain("distributor", lambda: tracker.waits_for)
-        async with contextlib.AsyncExitStack() as stack:
+        async with native_memory.trimming(), contextlib.AsyncExitStack() as stack:
             for name in self._modules:
                 if name != "server":
                     start, close = self._life_of(name, parts)

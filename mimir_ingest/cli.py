@@ -33,6 +33,7 @@ from mimir_ingest.config.reference import render_help, render_reference
 from mimir_ingest.config.settings import Settings, load
 from mimir_ingest.config.targets import listing
 from mimir_ingest.errors import IngestError
+from mimir_ingest.native_memory import limit_arenas
 from mimir_ingest.obs import logging as logs
 
 commands = typer.Typer(
@@ -96,6 +97,7 @@ def serve(argv: Sequence[str]) -> int:
     settings, line = load(argv, os.environ)
     logs.configure(form=settings.server.log_format, level=settings.server.log_level)
     _report(settings, line)
+    limit_arenas()
     gc.disable()  # why: what is imported stays; looking through it again and again is a tenth of the start
     warm_kernels(show=sys.stderr.isatty())
     from mimir_ingest.app import run  # importing it loads every kernel, so it comes after the progress bar

@@ -33,6 +33,9 @@ _DATA_COLUMNS = frozenset((_TIMESTAMP.name, _VALUE.name, _HISTOGRAM.name))
 
 _Columns = dict[pa.Field, pa.Array | Sequence]
 
+# why: the library's own pool keeps as much as the largest answers took, for good; see native_memory.
+pa.set_memory_pool(pa.system_memory_pool())
+
 
 def result_arrow(
     value: Vector | Matrix | Scalar | String, facts: Mapping[str, object], check: Check | None = None
