@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mimir_ingest.model.labels import LabelFrame
@@ -99,13 +101,22 @@ def timestamp(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     """Evaluate `timestamp()`: the time of a selector's samples, or of the step for any other vector (s)."""
     selector = node.args[0]
     if isinstance(selector, InstantSelect):
-        ends = reference_times(selector.shift, steps)
-        block = latest(evaluation, evaluation.data[selector.select], ends, timestamps=True)
+        block = _latest_times(evaluation, selector, steps)
         values = block.values / 1000
     else:
         block = evaluation.vector(selector, steps)
         values = np.broadcast_to(steps.times_ms / 1000, block.values.shape)
     return evaluation.drop_name(block.of_numbers(values, block.present))
+
+
+def _latest_times(evaluation: Evaluation, selector: InstantSelect, steps: Steps) -> VectorBlock:
+    """Return the times (ms) of a selector's newest samples.
+
+    With `@` they are looked for at that time, among the samples that the offset selects. Source: Prometheus 3.14
+    `promql/engine.go`, where `@` takes the offset's place.
+    """
+    shift = selector.shift if selector.shift.at_ms is None else replace(selector.shift, offset_ms=0)
+    return latest(evaluation, evaluation.data[selector.select], reference_times(shift, steps), timestamps=True)
 
 
 def start_timestamp(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
@@ -115,8 +126,7 @@ def start_timestamp(evaluation: Evaluation, node: Call, steps: Steps) -> VectorB
     """
     selector = node.args[0]
     if isinstance(selector, InstantSelect):
-        ends = reference_times(selector.shift, steps)
-        found = latest(evaluation, evaluation.data[selector.select], ends, timestamps=True)
+        found = _latest_times(evaluation, selector, steps)
         evaluation.note_samples(int(np.count_nonzero(found.present, axis=0).max(initial=0)))
     else:
         evaluation.vector(selector, steps)

@@ -237,6 +237,19 @@ def test_no_data_gives_empty_results_everywhere(target: EngineTarget) -> None:
         assert target.query(query, 500_000, 600_000, 10_000).value.labels.n == 0, query
 
 
+@pytest.mark.parametrize(
+    ("offset", "time"),
+    [("", 500), ("offset -1m", 500), ("offset 1m", 440), ("offset 299s", 201), ("offset 5m", None)],
+)
+def test_times_of_samples_at_a_fixed_time_are_looked_for_there(
+    target: EngineTarget, offset: str, time: float | None
+) -> None:
+    """The offset only decides which samples there are, as in Prometheus 3.14."""
+    target.append({"__name__": "slow"}, [Sample(at * 1000, 1.0) for at in (190, 201, 440, 500, 530)])
+    vector = target.query(f"timestamp(slow @ 500 {offset})", 900_000, 900_000, 0).value
+    assert vector.values.tolist() == ([] if time is None else [time])
+
+
 def test_the_tallest_tree_can_be_evaluated(target: EngineTarget) -> None:
     """Functions, operators and signs nested as deep as the parser lets them."""
     depth = MAX_DEPTH - 2
