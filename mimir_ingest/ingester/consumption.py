@@ -14,6 +14,8 @@ from mimir_ingest.ingester.partition import Applied, PartitionState
 from mimir_ingest.kernels.head import (
     ACCEPTED,
     ACCEPTED_LATE,
+    BEHIND_BUCKETS,
+    BEHIND_MS,
     INVALID_HISTOGRAM,
     METRIC_SERIES_LIMIT,
     NEW_VALUE,
@@ -87,6 +89,8 @@ class ConsumptionMetrics:
             metrics.ingested_samples.labels(tenant).inc(int(counts[ACCEPTED]))
             if counts[ACCEPTED_LATE]:
                 metrics.out_of_order_samples_appended.labels(tenant).inc(int(counts[ACCEPTED_LATE]))
+            if counts[BEHIND_MS]:
+                metrics.out_of_order_deltas.add(counts[BEHIND_BUCKETS:], int(counts[BEHIND_MS]))
             self._rates.add(partition, tenant, int(counts[ACCEPTED]), applied.rule_samples.get(tenant, 0))
         for tenant, batch, counts in applied.rejected:
             self._rejected(tenant, batch, counts)

@@ -33,9 +33,16 @@ METRIC_SERIES_LIMIT = 9
 REJECTED = [i for i in range(METRIC_SERIES_LIMIT + 1) if i not in (ACCEPTED, REPEATED)]
 """Outcomes that are counted as discarded."""
 
-MIN_ACCEPTED, MAX_ACCEPTED, ACCEPTED_LATE, OUTCOME_COLUMNS = 10, 11, 12, 13
-"""Further entries of `counts_out`: the smallest and largest accepted timestamp, how many were accepted out of order;
-its length."""
+MIN_ACCEPTED, MAX_ACCEPTED, ACCEPTED_LATE, BEHIND_MS, BEHIND_BUCKETS = 10, 11, 12, 13, 14
+"""Further entries of `counts_out`: the smallest and largest accepted timestamp, how many were accepted out of order; of
+those out of order, accepted or not, by how much (ms) they were behind the newest sample in all, and how many of them
+by no more than each of BEHIND_BOUNDS_MS but more than the one before it, and by more than all."""
+
+BEHIND_BOUNDS_MS = (600_000, 1_800_000, 3_600_000, 7_200_000, 10_800_000, 21_600_000, 43_200_000)
+"""Those of Prometheus's histogram."""
+
+OUTCOME_COLUMNS = BEHIND_BUCKETS + len(BEHIND_BOUNDS_MS) + 1
+"""Length of `counts_out`."""
 
 
 @kernel(i64(i64_in, i64_in, i64_in, i64, i64, i64_out))
@@ -53,6 +60,17 @@ def eligible_rows(rows, sample_offsets, timestamps, floor, ceiling, rows_out):
 
 
 _STALE, _NAN = np.uint64(0x7FF0000000000002), np.uint64(0x7FF8000000000001)
+
+
+@inline
+def _note_behind(held_ms, t, counts_out):
+    """Count a sample at `t`, if it is behind the newest one that was held."""
+    if t < held_ms:
+        at = BEHIND_BUCKETS
+        for bound in BEHIND_BOUNDS_MS:
+            at += held_ms - t > bound
+        counts_out[at] += 1
+        counts_out[BEHIND_MS] += held_ms - t
 
 
 @kernel(
@@ -94,8 +112,9 @@ def admit_samples(
         When what each sample counts began; 0 and less: not known.
     deltas : bool[n], or bool[0]
         Rows whose samples are deltas.
-    bounds : int64[4]
-        Oldest in-order timestamp, oldest out-of-order timestamp, newest timestamp, 1 if out-of-order samples are taken.
+    bounds : int64[5]
+        Oldest in-order timestamp, oldest out-of-order timestamp, newest timestamp, 1 if out-of-order samples are taken,
+        newest timestamp held or NO_SAMPLE.
     last_ts, last_value : int64[series], float64[series], written
         Newest sample of each series.
     totals : float64[series] or float64[0], written
@@ -105,7 +124,8 @@ def admit_samples(
     rows_out : int64[len(timestamps) + len(starts)], or int64[0]
         Their numbers in the record; -1 - i for the one in front of sample i.
     counts_out : int64[OUTCOME_COLUMNS], added to
-        Samples by outcome; of the accepted, extremes and how many were out of order.
+        Samples by outcome; of the accepted, extremes and how many were out of order; how far those out of order were
+        behind, but of series over a limit.
 
     Returns
     -------
@@ -116,6 +136,7 @@ def admit_samples(
     last_words = last_value.view(np.uint64)
     words_out = values_out.view(np.uint64)
     in_order, out_of_order, newest, has_window = bounds[0], bounds[1], bounds[2], bounds[3] != 0
+    held_ms = bounds[4]
     has_rows, has_starts, has_deltas, has_totals = len(rows_out) > 0, len(starts) > 0, len(deltas) > 0, len(totals) > 0
     accepted = 0
     low, high = counts_out[MIN_ACCEPTED], counts_out[MAX_ACCEPTED]
@@ -137,6 +158,9 @@ def admit_samples(
                 outcome = ACCEPTED if t >= out_of_order else TOO_OLD
             else:
                 outcome = TIMESTAMP_TOO_OLD if t < in_order else OUT_OF_ORDER
+            # Without a window, what is too old is not looked at, as in Prometheus; of a series unknown till then it is.
+            if (in_order <= t < last or (t < in_order and has_window)) and ref >= ROW_NOT_ELIGIBLE and t <= newest:
+                _note_behind(held_ms, t, counts_out)
             if outcome == ACCEPTED and ref < 0:
                 outcome = METRIC_SERIES_LIMIT if ref == ROW_OVER_METRIC_LIMIT else SERIES_LIMIT
             if outcome == ACCEPTED:

@@ -19,6 +19,7 @@ from mimir_ingest.obs.active_series_metrics import ActiveSeriesMetrics
 from mimir_ingest.obs.exemplar_metrics import ExemplarMetrics
 from mimir_ingest.obs.histograms import Histogram
 from mimir_ingest.obs.shipping_metrics import ShippingMetrics
+from mimir_ingest.obs.tsdb_metrics import OutOfOrderDeltas
 
 REQUEST_SECONDS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0)
 """Upper bounds (seconds) of request durations; those of Mimir's server library."""
@@ -350,6 +351,7 @@ class IngesterMetrics:
     ingested_samples: Counter
     ingested_samples_failures: Counter
     out_of_order_samples_appended: Counter
+    out_of_order_deltas: OutOfOrderDeltas
     ingested_metadata: Counter
     ingested_metadata_failures: Counter
     discarded_metadata: Counter
@@ -421,6 +423,7 @@ class IngesterMetrics:
             out_of_order_samples_appended=counter(
                 "ingester_tsdb_out_of_order_samples_appended", "Samples accepted out of order.", "user"
             ),
+            out_of_order_deltas=OutOfOrderDeltas(registry),
             ingested_exemplars=counter("ingester_ingested_exemplars", "Exemplars that were taken."),
             ingested_exemplars_failures=counter(
                 "ingester_ingested_exemplars_failures", "Exemplars that were repeated, too old or of a tenant without."

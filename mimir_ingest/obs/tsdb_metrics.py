@@ -1,12 +1,19 @@
-"""A tenant's own metrics, under the names of Prometheus's TSDB, written when they are asked for."""
+"""Metrics of heads under the names of Prometheus's TSDB: a tenant's own, written when they are asked for, and those of
+all tenants that come counted already."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from mimir_ingest.kernels.head import BEHIND_BOUNDS_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +53,31 @@ def render_tsdb(tsdb: TenantTsdb) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(tsdb)
     return generate_latest(registry)
+
+
+class OutOfOrderDeltas(Collector):
+    """`cortex_ingester_tsdb_sample_out_of_order_delta_seconds`, of all tenants (spec: ingest storage, 9.11).
+
+    By how much samples that came out of order, accepted or not, were behind their tenant's newest.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._bounds = [floatToGoString(bound / 1000) for bound in BEHIND_BOUNDS_MS] + ["+Inf"]
+        self._counts = np.zeros(len(self._bounds), np.int64)
+        self._sum_ms = 0
+        registry.register(self)
+
+    def add(self, counts: np.ndarray, sum_ms: int) -> None:
+        """Add samples: int64[bounds + 1], by bucket, not cumulated."""
+        self._counts = self._counts + counts
+        self._sum_ms += sum_ms
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the histogram."""
+        cumulated = accumulate(self._counts.tolist())
+        yield HistogramMetricFamily(
+            "cortex_ingester_tsdb_sample_out_of_order_delta_seconds",
+            "Time (seconds) by which samples out of order were behind the newest, accepted or not.",
+            buckets=list(zip(self._bounds, cumulated, strict=True)),
+            sum_value=self._sum_ms / 1000,
+        )

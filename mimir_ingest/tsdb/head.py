@@ -175,7 +175,7 @@ class Head:
         refs = self._series.refs(batch, histograms, min(in_order, out_of_order), newest_ms, limits)
         self.activity.reserve(before, self.table.count)
         self.window_ms = window_ms
-        bounds = np.array([in_order, out_of_order, newest_ms, window_ms > 0], np.int64)
+        bounds = np.array([in_order, out_of_order, newest_ms, window_ms > 0, self.max_ts], np.int64)
         counts = np.zeros(OUTCOME_COLUMNS, np.int64)
         counts[MIN_ACCEPTED], counts[MAX_ACCEPTED] = MAX_MS, MIN_MS
         counts[INVALID_HISTOGRAM] = invalid

@@ -50,6 +50,8 @@ class PlainHead:
         self.shipped: dict[tuple, dict[int, float]] = {}
         self.totals: dict[tuple, float | Row] = {}
         """(Series, kind) → what its deltas come to."""
+        self.behind_ms: list[float] = []
+        """By how much the last record's samples out of order, accepted or not, were behind the newest before it."""
 
     def append(self, rows, *, newest_ms: int, limits, window_ms: int, log: list | None = None) -> dict[str, int]:
         """Take rows (tests.support.batches); return samples by outcome. `log` gets the time of each accepted one."""
@@ -58,18 +60,23 @@ class PlainHead:
         out_of_order = self.max_ts - window_ms
         highest = self.max_ts
         self.window_ms = window_ms
+        self.behind_ms = []
         judge = in_order, out_of_order, newest_ms, window_ms
-        over_metric = set()
+        over_any, over_metric = set(), set()
         for labels, samples, *_ in rows:
             key = tuple(sorted(labels.items()))
             passing = [t for t, v, *_ in samples if consistent(v) and self._passes(-math.inf, t, *judge)]
-            if not passing or key in self.last or (limits.max_series and len(self.last) >= limits.max_series):
+            if not passing or key in self.last:
+                continue
+            over_any.add(key)
+            if limits.max_series and len(self.last) >= limits.max_series:
                 continue
             name = labels.get("__name__", "")
             limited = limits.max_series_per_metric and name.encode() not in limits.unlimited_metrics
             if limited and sum(dict(k).get("__name__", "") == name for k in self.last) >= limits.max_series_per_metric:
                 over_metric.add(key)
                 continue
+            over_any.discard(key)
             self.last[key] = (-math.inf, 0.0)
         # Floats of the whole record come before its histograms.
         for kind in (float, Row):
@@ -80,6 +87,10 @@ class PlainHead:
                     if not isinstance(v, kind):
                         continue
                     outcome = self._judge(key, t, v, is_delta, *judge) if consistent(v) else "invalid-histogram"
+                    if key not in over_any and outcome not in ("invalid-histogram", "too-far-in-future"):
+                        appended = t >= in_order and (key not in self.last or t >= self.last[key][0])
+                        if not appended and (t >= in_order or window_ms > 0) and t < self.max_ts:
+                            self.behind_ms.append(self.max_ts - t)
                     if outcome == "series-limit" and key in over_metric:
                         outcome = "metric-series-limit"
                     counts[outcome] += 1

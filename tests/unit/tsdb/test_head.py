@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mimir_ingest.errors import RecordCorrupt
 from mimir_ingest.ingester.cut import stays
-from mimir_ingest.kernels.head import ACCEPTED_LATE, METRIC_SERIES_LIMIT, REPEATED
+from mimir_ingest.kernels.head import ACCEPTED_LATE, BEHIND_BUCKETS, BEHIND_MS, METRIC_SERIES_LIMIT, REPEATED
 from mimir_ingest.model.batch import STALE_NAN_BITS, WriteBatch
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.tsdb.head import Head
@@ -97,6 +97,8 @@ def test_a_head_holds_and_rejects_what_the_plain_one_does(steps, window):
             wanted = plain.append(rows, newest_ms=newest, limits=limits, window_ms=window)
             found = dict(zip(REASONS, counts[: METRIC_SERIES_LIMIT + 1].tolist(), strict=True))
             assert found | {"accepted-late": counts[ACCEPTED_LATE]} == wanted
+            assert counts[BEHIND_MS] == sum(plain.behind_ms)
+            assert counts[BEHIND_BUCKETS:].sum() == len(plain.behind_ms)
         elif step[0] == "seal":
             head.seal(force=True)
         elif step[0] == "merge":
