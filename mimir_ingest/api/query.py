@@ -17,7 +17,15 @@ import orjson
 from mimir_ingest.api.errors import Answer, Scope
 from mimir_ingest.api.exemplars import exemplar_range, exemplars_json, selectors_of
 from mimir_ingest.api.negotiate import ARROW
-from mimir_ingest.api.params import Params, bad_parameter, parse_duration, parse_limit, range_params, series_range
+from mimir_ingest.api.params import (
+    Params,
+    RangeParams,
+    bad_parameter,
+    parse_duration,
+    parse_limit,
+    range_params,
+    series_range,
+)
 from mimir_ingest.api.query_admission import Listing, Question, admit_listing, admit_query
 from mimir_ingest.api.render import JSON_HEADERS, clean, limited, result_pieces, stats_json, success
 from mimir_ingest.config.limits import Limits
@@ -132,6 +140,17 @@ def _is_text(text: str) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What a query takes besides expression and times: read before the expression is parsed, as in Prometheus."""
+
+    limit: int
+    """Series of the result; 0 for all."""
+    timeout_s: float | None
+    lookback_ms: int | None
+    """How far instant selectors look back; None if the request does not say."""
+
+
 class QueryApi:
     """Handlers of the query API; the router maps paths to them."""
 
@@ -143,18 +162,20 @@ class QueryApi:
     async def query(self, asked: ApiRequest) -> Answer:
         """`/query`: one instant."""
         params = asked.params
+        limit = params.limit()
         try:
             at_ms = params.time_ms("time", self._now_ms())
         except QueryError as error:
             raise bad_parameter("time", error.message) from error
-        limit = params.limit()
-        return await self._evaluate(asked, await read_query(params), at_ms, at_ms, 0, limit)
+        options = _Options(limit, _timeout_s(params), _lookback_ms(params))
+        return await self._evaluate(asked, await read_query(params), RangeParams(at_ms, at_ms, 0), options)
 
     async def query_range(self, asked: ApiRequest) -> Answer:
         """`/query_range`: steps from start to end."""
         params = asked.params
-        window = range_params(params)
         limit = params.limit()
+        window = range_params(params)
+        options = _Options(limit, _timeout_s(params), _lookback_ms(params))
         question = await read_query(params)
         kind = question.expression.type
         if kind not in (ValueType.VECTOR, ValueType.SCALAR):
@@ -163,23 +184,15 @@ class QueryApi:
                 f"query expression produces a {kind.documented}, but expression for range queries must "
                 "produce an instant vector or scalar",
             )
-        return await self._evaluate(asked, question, window.start_ms, window.end_ms_incl, window.step_ms, limit)
+        return await self._evaluate(asked, question, window, options)
 
-    async def _evaluate(
-        self,
-        asked: ApiRequest,
-        question: Question,
-        start_ms: int,
-        end_ms_incl: int,
-        step_ms: int,
-        limit: int,
-    ) -> Answer:
+    async def _evaluate(self, asked: ApiRequest, question: Question, window: RangeParams, options: _Options) -> Answer:
         params = asked.params
         limits = self.limits_for(asked.tenant)
         now_ms = self._now_ms()
-        admitted = admit_query(limits, question, start_ms=start_ms, end_ms_incl=end_ms_incl, now_ms=now_ms)
-        timeout_s = params.duration_ns("timeout") / 1e9 if params.get("timeout") else None
-        lookback_ms = _lookback_ms(params)
+        admitted = admit_query(
+            limits, question, start_ms=window.start_ms, end_ms_incl=window.end_ms_incl, now_ms=now_ms
+        )
         arrow = asked.arrow
         if admitted is None:
             if arrow:
@@ -191,9 +204,9 @@ class QueryApi:
                 question.expression,
                 start_ms=admitted.start_ms,
                 end_ms_incl=admitted.end_ms_incl,
-                step_ms=step_ms,
-                lookback_ms=lookback_ms,
-                timeout_s=timeout_s,
+                step_ms=window.step_ms,
+                lookback_ms=options.lookback_ms,
+                timeout_s=options.timeout_s,
                 reading=asked.reading,
                 tenant_limits=admitted.limits,
                 earliest_ms=admitted.earliest_ms,
@@ -202,7 +215,7 @@ class QueryApi:
         except DurationError as error:
             raise bad_parameter("query", error.message) from error
         value = answer.result.value
-        render = functools.partial(_render, params, question.text, answer, limit, arrow)
+        render = functools.partial(_render, params, question.text, answer, options.limit, arrow)
         if arrow or (isinstance(value, Vector | Matrix) and len(value.values) > INLINE_POINTS):
             return await run_until(answer.deadline, render)
         return render(None)
@@ -315,8 +328,11 @@ class QueryApi:
         raise QueryError("not implemented", error_type="internal")
 
 
+def _timeout_s(params: Params) -> float | None:
+    return params.duration_ns("timeout") / 1e9 if params.get("timeout") else None
+
+
 def _lookback_ms(params: Params) -> int | None:
-    """Return how far instant selectors look back; None if the request does not say."""
     text = params.get("lookback_delta")
     if not text:
         return None

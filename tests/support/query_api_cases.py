@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -210,7 +211,7 @@ _EXPRESSIONS = [
 
 def requests() -> list[Request]:
     """Return the table."""
-    return [*_instant(), *_ranges(), *_listings(), *_texts()]
+    return [*_instant(), *_ranges(), *_several_errors(), *_listings(), *_texts()]
 
 
 def _instant() -> list[Request]:
@@ -277,6 +278,25 @@ def _instant() -> list[Request]:
         Request("query", [("time", "1")], ("GET",), raw_query=b"a=b;c&query=1"),
         Request("query", [("time", "1")], ("GET",), raw_query=b"=5&&query=1&x"),
     ]
+    return rows
+
+
+_BAD = {"limit": "x", "time": "x", "timeout": "x", "lookback_delta": "x", "stats": "x", "query": "sum("}
+_BAD_RANGE = {"limit": "-1", "start": "x", "end": "y", "step": "z", "timeout": "x", "lookback_delta": "x", "query": "("}
+
+
+def _several_errors() -> list[Request]:
+    """Return requests with two bad parameters: which one is named."""
+    rows = [_query("sum(", time="x", lookback_delta="x", limit="x")]
+    for a, b in itertools.combinations(_BAD, 2):
+        given = {"query": "1", "time": str(END)} | {a: _BAD[a], b: _BAD[b]}
+        # Of a time alone Mimir says twice which parameter it is.
+        ours = _bad_time("x") if "time" in (a, b) and "limit" not in (a, b) else None
+        rows.append(Request("query", list(given.items()), ours=ours))
+    for a, b in itertools.combinations(_BAD_RANGE, 2):
+        given = {"query": "1", "start": str(T0), "end": str(END), "step": "60"} | {a: _BAD_RANGE[a], b: _BAD_RANGE[b]}
+        rows.append(Request("query_range", list(given.items())))
+    rows += [_range('"x"', timeout="x"), _range("1", step="0", limit="-1"), _range("1", end="1", step="x")]
     return rows
 
 
