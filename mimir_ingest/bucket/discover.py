@@ -2,12 +2,14 @@
 
 A folder is a block once it has `meta.json`; one marked for deletion is read until it is gone, as its marker's delay is
 there to allow. Lists are replaced as a whole, so a reader sees the old one or the new one. Two caches are bounded by
-bytes: the open blocks (index and tables), least recently used first out. Methods block; call them in threads.
+bytes: the open blocks (index and tables), least recently used first out. What nobody has asked for in an hour goes,
+lists too. Methods block; call them in threads.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,12 @@ from mimir_ingest.tsdb.ulid import is_ulid
 
 OPEN_BLOCKS_BYTES = 512 << 20
 """Default bound of open blocks; an index takes about 120 bytes a series."""
+
+IDLE_S = 3600.0
+"""How long lists and open blocks are kept that nobody asks for; as long as Mimir keeps a bucket index and an index."""
+
+_TIDY_S = 60.0
+"""why: a pass over ten thousand tenants takes a millisecond."""
 
 _FETCHES = 16
 """`meta.json` files read at a time. why: one takes a round trip, and there is no other cost."""
@@ -61,22 +69,32 @@ class BlockMeta:
         return self.file.partition_range.start_offset if self.file.partition_range else -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Listing:
     blocks: dict[str, BlockMeta]
     """By ULID, ascending."""
     corrupt: dict[str, str]
+    asked_s: float
+    """When somebody asked last."""
 
 
 class BlockCatalog:
     """The blocks of a bucket, by tenant. Any number of threads may share it."""
 
-    def __init__(self, bucket: Bucket, *, open_blocks_bytes: int = OPEN_BLOCKS_BYTES) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        *,
+        open_blocks_bytes: int = OPEN_BLOCKS_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Start empty: `refresh` a tenant before asking for its blocks."""
         self._bucket = bucket
+        self._clock = clock
         self._listings: dict[str, _Listing] = {}
         self._refreshing: dict[str, threading.Lock] = {}
-        self._open = _ReaderCache(open_blocks_bytes)
+        self._open = _ReaderCache(open_blocks_bytes, clock)
+        self._tidy_s = clock() + _TIDY_S
 
     def tenants(self) -> list[str]:
         """Return all tenants that have a folder in the bucket, ascending."""
@@ -87,8 +105,9 @@ class BlockCatalog:
 
         Raises `StoreUnavailable`, and then the old list stays.
         """
+        self._forget_idle()
         with self._refreshing.setdefault(tenant, threading.Lock()):
-            old = self._listings.get(tenant, _Listing({}, {}))
+            old = self._listings.get(tenant, _Listing({}, {}, 0.0))
             names = self._bucket.list(tenant_folder(tenant))
             ulids = [name[:-1] for name in names if name.endswith("/") and is_ulid(name[:-1])]
             new = [ulid for ulid in ulids if ulid not in old.blocks]
@@ -97,7 +116,7 @@ class BlockCatalog:
             known = {**old.blocks, **found}
             blocks = {u: meta for u in sorted(ulids) if isinstance(meta := known.get(u), BlockMeta)}
             corrupt = {ulid: reason for ulid, reason in found.items() if isinstance(reason, str)}
-            self._listings[tenant] = _Listing(blocks, corrupt)
+            self._listings[tenant] = _Listing(blocks, corrupt, self._clock())
             for ulid in old.blocks.keys() - blocks.keys():
                 self._open.drop((tenant, ulid))
 
@@ -107,7 +126,7 @@ class BlockCatalog:
             listing = self._listings.get(block.tenant)
             if listing is not None:
                 rest = {ulid: meta for ulid, meta in listing.blocks.items() if ulid != block.ulid}
-                self._listings[block.tenant] = _Listing(rest, listing.corrupt)
+                self._listings[block.tenant] = _Listing(rest, listing.corrupt, listing.asked_s)
             self._open.drop((block.tenant, block.ulid))
 
     def forget_empty(self, tenant: str) -> None:
@@ -119,11 +138,30 @@ class BlockCatalog:
             del self._listings[tenant]
             self._refreshing.pop(tenant, None)
 
+    def _forget_idle(self) -> None:
+        """Drop the lists and open blocks that nobody has asked for in `IDLE_S`, now and then."""
+        now_s = self._clock()
+        if now_s < self._tidy_s:
+            return
+        self._tidy_s = now_s + _TIDY_S
+        for tenant, listing in list(self._listings.items()):
+            if now_s - listing.asked_s >= IDLE_S:
+                with self._refreshing.setdefault(tenant, threading.Lock()):
+                    if self._listings.get(tenant) is listing:
+                        del self._listings[tenant]
+                    self._refreshing.pop(tenant, None)
+        self._open.drop_idle(IDLE_S)
+
+    def is_listed(self, tenant: str) -> bool:
+        """Whether there is a list, an empty one too; it may go an hour after it was last asked for."""
+        return tenant in self._listings
+
     def blocks(self, tenant: str, start_ms: int, end_ms: int) -> list[BlockMeta]:
         """Return the listed blocks that may have samples in `[start_ms, end_ms)`, by ULID."""
         listing = self._listings.get(tenant)
         if listing is None:
             return []
+        listing.asked_s = self._clock()
         return [block for block in listing.blocks.values() if block.file.overlaps(start_ms, end_ms)]
 
     def corrupt(self, tenant: str) -> dict[str, str]:
@@ -182,9 +220,9 @@ class _Inline:
 class _ReaderCache:
     """Open readers by (tenant, ULID); each is opened by one thread, the others wait for it."""
 
-    def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes = limit_bytes
-        self._readers: OrderedDict[tuple[str, str], BlockReader] = OrderedDict()
+    def __init__(self, limit_bytes: int, clock: Callable[[], float]) -> None:
+        self._limit_bytes, self._clock = limit_bytes, clock
+        self._readers: OrderedDict[tuple[str, str], _Opened] = OrderedDict()
         self._opening: dict[tuple[str, str], threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -210,16 +248,31 @@ class _ReaderCache:
         with self._lock:
             self._readers.pop(key, None)
 
+    def drop_idle(self, idle_s: float) -> None:
+        """Close what was not used for so long."""
+        before_s = self._clock() - idle_s
+        with self._lock:
+            for key in [key for key, opened in self._readers.items() if opened.used_s <= before_s]:
+                del self._readers[key]
+
     def _hit(self, key: tuple[str, str]) -> BlockReader | None:
-        reader = self._readers.get(key)
-        if reader is not None:
-            self._readers.move_to_end(key)
-        return reader
+        opened = self._readers.get(key)
+        if opened is None:
+            return None
+        opened.used_s = self._clock()
+        self._readers.move_to_end(key)
+        return opened.reader
 
     def _add(self, key: tuple[str, str], reader: BlockReader) -> None:
         with self._lock:
-            self._readers[key] = reader
-            held = sum(each.memory_bytes for each in self._readers.values())
+            self._readers[key] = _Opened(reader, self._clock())
+            held = sum(each.reader.memory_bytes for each in self._readers.values())
             while held > self._limit_bytes and len(self._readers) > 1:
                 _, oldest = self._readers.popitem(last=False)
-                held -= oldest.memory_bytes
+                held -= oldest.reader.memory_bytes
+
+
+@dataclass(slots=True)
+class _Opened:
+    reader: BlockReader
+    used_s: float

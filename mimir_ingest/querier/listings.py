@@ -32,7 +32,7 @@ class BlockListings:
     def is_newer(self, tenant: str, oldest_s: float) -> bool:
         """Whether a tenant's list is not older than `oldest_s`; then it counts as asked for."""
         listing = self._tenants.get(tenant)
-        if listing is None or listing.at_s < oldest_s:
+        if listing is None or not self._is_fresh(tenant, listing, oldest_s):
             return False
         self._tenants.move_to_end(tenant)
         return True
@@ -41,18 +41,21 @@ class BlockListings:
         """Make sure that a tenant's list is not older than `oldest_s` on the clock. Raises StoreUnavailable."""
         listing = self._tenants.setdefault(tenant, _Listing())
         self._tenants.move_to_end(tenant)
-        if listing.at_s >= oldest_s:
+        if self._is_fresh(tenant, listing, oldest_s):
             return
         listing.waiting += 1
         try:
             async with listing.lock:
-                if listing.at_s < oldest_s:
+                if not self._is_fresh(tenant, listing, oldest_s):
                     began = self._clock()
                     await asyncio.to_thread(self._catalog.refresh, tenant)
                     listing.at_s = began
         finally:
             listing.waiting -= 1
             self._forget()
+
+    def _is_fresh(self, tenant: str, listing: _Listing, oldest_s: float) -> bool:
+        return listing.at_s >= oldest_s and self._catalog.is_listed(tenant)
 
     def _forget(self) -> None:
         """Drop the tenants asked for longest ago."""

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mimir_ingest.bucket.discover import BlockCatalog
+from mimir_ingest.bucket.discover import IDLE_S, BlockCatalog
 from mimir_ingest.bucket.layout import block_file, meta_file
 from mimir_ingest.bucket.publish import publish_block
 from mimir_ingest.bucket.store import Bucket
@@ -191,3 +191,26 @@ def test_a_block_without_a_tombstones_file_is_read(filled: Bucket) -> None:
     block = catalog.blocks("team-a", *EVER)[0]
     assert len(to_python(catalog.open(block).select([], *EVER))) == 3
     assert decode_meta(filled.read(meta_file("team-a", block.ulid))) == block.file.document
+
+
+def test_lists_and_readers_that_nobody_asks_for_go_after_an_hour(filled: Bucket) -> None:
+    publish_block(filled, "team-b", BLOCKS[0])
+    now = [0.0]
+    catalog = BlockCatalog(filled, clock=lambda: now[0])
+    for tenant in ("team-a", "team-b"):
+        catalog.refresh(tenant)
+    idle, asked = catalog.blocks("team-a", *EVER)[0], catalog.blocks("team-b", *EVER)[0]
+    idle_reader, asked_reader = catalog.open(idle), catalog.open(asked)
+    now[0] = IDLE_S / 2
+    assert _listed(catalog, tenant="team-b")
+    assert catalog.open(asked) is asked_reader
+    now[0] = IDLE_S - 1
+    catalog.refresh("team-c")
+    assert [catalog.is_listed(tenant) for tenant in ("team-a", "team-b")] == [True, True]
+    now[0] = IDLE_S + 100
+    catalog.refresh("team-c")
+    assert [catalog.is_listed(tenant) for tenant in ("team-a", "team-b")] == [False, True]
+    assert catalog.open(asked) is asked_reader
+    assert catalog.open(idle) is not idle_reader
+    catalog.refresh("team-a")
+    assert _listed(catalog) == [block.ulid for block in BLOCKS]

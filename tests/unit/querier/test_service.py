@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mimir_ingest.bucket.discover import BlockCatalog
+from mimir_ingest.bucket.discover import IDLE_S, BlockCatalog
 from mimir_ingest.bucket.layout import block_folder
 from mimir_ingest.bucket.publish import publish_block
 from mimir_ingest.bucket.store import Bucket
@@ -119,6 +119,20 @@ async def test_what_is_held_of_tenants_that_do_not_exist_is_bounded(bucket):
         await listings.refresh(f"nobody-{i}", oldest_s=0.0)
     assert len(listings._tenants) == 3
     assert set(catalog._listings) == {"team-a", "nobody-17", "nobody-18", "nobody-19"}
+    assert len(catalog.blocks("team-a", *EVER)) == 1
+
+
+async def test_a_list_that_the_catalog_let_go_is_made_anew_however_new_it_was(bucket):
+    publish(bucket, 1.0)
+    now = [0.0]
+    catalog = BlockCatalog(bucket, clock=lambda: now[0])
+    listings = BlockListings(catalog, clock=lambda: 0.0)
+    await listings.refresh("team-a", oldest_s=0.0)
+    now[0] = 2 * IDLE_S
+    await listings.refresh("team-b", oldest_s=0.0)
+    assert not catalog.is_listed("team-a")
+    assert not listings.is_newer("team-a", 0.0)
+    await listings.refresh("team-a", oldest_s=0.0)
     assert len(catalog.blocks("team-a", *EVER)) == 1
 
 
