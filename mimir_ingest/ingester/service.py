@@ -313,7 +313,9 @@ class Ingester:
                 return None
             # After the view: what was released before it is named here, what is released now is still in it.
             ready.append((next_offset, view, found, released_cut(consumer, tenant)))
-        answers = [(at, v.select(matchers, *times, budget, found=f), cut) for at, v, f, cut in ready]
+        answers = []
+        for next_offset, view, found, cut in ready:
+            answers.append((next_offset, view.select(matchers, *times, budget, found=found), cut))
         return self._answer(consumers, answers)
 
     def _answer(
@@ -322,11 +324,20 @@ class Ingester:
         answers: Sequence[tuple[int, list[SeriesSamples], PartitionCut | None]],
     ) -> HeadAnswer:
         """Join what partitions gave: how far each goes, its series, and what it has let go of."""
-        series = [samples for _, found, _ in answers for samples in found]
-        samples = sum(s.sample_count + s.histogram_count for s in series)
-        self._metrics.queried(sum(s.series_count for s in series), samples)
-        next_offsets = {c.partition: next_offset for c, (next_offset, _, _) in zip(consumers, answers, strict=True)}
-        return HeadAnswer(series, [cut for _, _, cut in answers if cut is not None], next_offsets)
+        joined = HeadAnswer([], [], {})
+        series = samples = 0
+        for consumer, (next_offset, found, cut) in zip(consumers, answers, strict=True):
+            joined.next_offsets[consumer.partition] = next_offset
+            if cut is not None:
+                joined.cuts.append(cut)
+            joined.series.extend(found)
+            for part in found:
+                series += part.series_count
+                samples += len(part.timestamps)
+                if part.histograms is not None:
+                    samples += part.histogram_count
+        self._metrics.queried(series, samples)
+        return joined
 
     async def label_frame(
         self,

@@ -117,22 +117,26 @@ def _over_limit(text: str, error_id: str, flag: str) -> QueryError:
     return QueryError(f"{text} (err-mimir-{error_id}). {_ADVICE.format(flag=flag)}")
 
 
+_NO_FETCH_LIMITS = FetchLimits()
+
+
+def _given_up() -> QueryError:
+    return QueryError("the read was given up", error_type="canceled")
+
+
 class SampleBudget:
     """How much a query may still read. Readers take from it before they decode; any number of threads may."""
 
     def __init__(self, samples: int, fetch: FetchLimits | None = None) -> None:
         """Begin with `samples`, 0 or less is no bound, and a tenant's limits."""
         self._limit = samples
-        self._fetch = fetch or FetchLimits()
+        self._fetch = fetch = fetch or _NO_FETCH_LIMITS
         self._taken = 0
         self._chunks = self._chunk_bytes = 0
         self._ended = False
         self._lock = threading.Lock()
-
-    @property
-    def limits_series(self) -> bool:
+        self.limits_series = fetch.max_series > 0
         """Whether readers have to tell how many series they found."""
-        return self._fetch.max_series > 0
 
     def check_series(self, count: int) -> None:
         """Raise QueryError if `count` distinct series are too many.
@@ -151,7 +155,8 @@ class SampleBudget:
         """Count chunks that are going to be read, and their bytes. Raises QueryError if they are too many."""
         fetch = self._fetch
         with self._lock:
-            self.check()
+            if self._ended:
+                raise _given_up()
             self._chunks += count
             self._chunk_bytes += size_bytes
             if 0 < fetch.max_chunks < self._chunks:
@@ -170,7 +175,8 @@ class SampleBudget:
     def take(self, samples: int) -> None:
         """Count samples that are going to be held. Raises QueryError (execution) if they are too many."""
         with self._lock:
-            self.check()
+            if self._ended:
+                raise _given_up()
             self._taken += samples
             if 0 < self._limit < self._taken:
                 raise QueryError(TOO_MANY_SAMPLES)
@@ -178,11 +184,21 @@ class SampleBudget:
     def check(self) -> None:
         """Raise QueryError (canceled) if nobody waits any more; for readers, between parts of their work."""
         if self._ended:
-            raise QueryError("the read was given up", error_type="canceled")
+            raise _given_up()
 
     def end(self) -> None:
         """Let readers that are still at work stop at their next samples. Idempotent."""
         self._ended = True
+
+    @property
+    def taken(self) -> tuple[int, int, int]:
+        """What was taken so far: samples, chunks, their bytes."""
+        return self._taken, self._chunks, self._chunk_bytes
+
+    def give_back_to(self, samples: int, chunks: int, chunk_bytes: int) -> None:
+        """Forget what was taken since `taken` said this; for a budget that nobody else takes from meanwhile."""
+        with self._lock:
+            self._taken, self._chunks, self._chunk_bytes = samples, chunks, chunk_bytes
 
     def give_back(self, samples: int, chunks: int, chunk_bytes: int) -> None:
         """Count what is not held any more."""

@@ -152,18 +152,15 @@ def _interruption(
     deadline: float | Callable[[], bool] | None, cancelled: Callable[[], bool] | None
 ) -> Callable[[], str | None]:
     """Return a function that says why to stop, or None."""
-    if isinstance(deadline, int | float):
-        limit = deadline
-
-        def over() -> bool:
-            return time.monotonic() > limit
-    else:
-        over = deadline or (lambda: False)
+    limit = deadline if isinstance(deadline, int | float) else None
+    over = deadline if callable(deadline) else None
 
     def reason() -> str | None:
         if cancelled is not None and cancelled():
             return "canceled"
-        return "timeout" if over() else None
+        if limit is not None and time.monotonic() > limit:
+            return "timeout"
+        return "timeout" if over is not None and over() else None
 
     return reason
 

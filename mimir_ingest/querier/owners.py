@@ -133,12 +133,12 @@ class PartitionOwners:
             return None
         removed_s = self._ring.note_removals()
         partitions = self._ring.partitions_of(tenant) | reading.demanded
-        began, attempt = time.monotonic(), budget.attempt()
+        began, before = time.monotonic(), budget.taken
         delay_s = reading.consistency.max_delay_s
         try:
-            answer = self._local.select_now(tenant, partitions, matchers, start_ms, end_ms, attempt, delay_s)
+            answer = self._local.select_now(tenant, partitions, matchers, start_ms, end_ms, budget, delay_s)
         except IngestError as error:
-            attempt.abandon()
+            budget.give_back_to(*before)
             if error.blame != "client":
                 return None  # another owner may do better
             self._metrics.observe("QueryStream", time.monotonic() - began, failed=True)

@@ -26,6 +26,7 @@ _FEW_SELECTS, _FEW_SAMPLES = 8, 1 << 14
 
 Key = tuple[Sequence[Matcher], int, int]
 """Matchers, and times in `[start_ms, end_ms)`."""
+_Found = SeriesSamples | HeadsAnswer[SeriesSamples] | None
 
 
 class SelectReads:
@@ -52,50 +53,43 @@ class SelectReads:
         budget = SampleBudget(max_samples, fetch)
         first_ms = _NO_TIME if earliest_ms is None else earliest_ms
         keys: list[Key] = [(s.matchers, max(s.start_ms, first_ms), s.end_ms) for s in selects]
-        found: dict[Key, SeriesSamples] = {}
-        heads: dict[Key, HeadsAnswer[SeriesSamples]] = {}
-        distinct = list(dict.fromkeys(keys))
+        distinct = keys if len(keys) < 2 else list(dict.fromkeys(keys))
+        found: list[_Found] = [None] * len(distinct)
         try:
             if len(distinct) <= _FEW_SELECTS and not reading.needs_preparing:
-                for key in distinct:
-                    self._read_now(tenant, reading, key, budget, found, heads)
-            if len(found) < len(distinct):
-                rest = [key for key in distinct if key not in found]
+                for i, key in enumerate(distinct):
+                    found[i] = self._read_now(tenant, reading, key, budget)
+            rest = [i for i, samples in enumerate(found) if not isinstance(samples, SeriesSamples)]
+            if rest:
                 async with asyncio.timeout(left_s):
                     await self._heads.prepare(tenant, reading)
-                    reads = (self._read(tenant, reading, key, budget, heads.get(key)) for key in rest)
-                    found.update(zip(rest, await run_all(reads), strict=True))
+                    reads = (self._read(tenant, reading, distinct[i], budget, found[i]) for i in rest)
+                    for i, samples in zip(rest, await run_all(reads), strict=True):
+                        found[i] = samples
         finally:  # a thread that still reads, for a query whose time is over, stops
             budget.end()
         if budget.limits_series:
-            await _check_distinct([found[key] for key in distinct], budget)
-        return [found[key] for key in keys]
+            await _check_distinct(found, budget)
+        if len(distinct) == len(keys):
+            return found
+        by_key = dict(zip(distinct, found, strict=True))
+        return [by_key[key] for key in keys]
 
-    def _read_now(
-        self,
-        tenant: str,
-        reading: Reading,
-        key: Key,
-        budget: SampleBudget,
-        found: dict[Key, SeriesSamples],
-        heads: dict[Key, HeadsAnswer[SeriesSamples]],
-    ) -> None:
-        """Add to `found` what can be had at once, or to `heads` what only lacks blocks."""
+    def _read_now(self, tenant: str, reading: Reading, key: Key, budget: SampleBudget) -> _Found:
+        """Return what can be had at once, or what only lacks blocks, or None."""
         matchers, start_ms, end_ms = key
         if start_ms >= end_ms:
-            found[key] = SeriesSamples.empty()
-            return
+            return SeriesSamples.empty()
         answer = self._heads.select_now(tenant, reading, matchers, start_ms, end_ms, budget)
         if answer is None:
-            return
+            return None
         sources = answer.found
         few = len(sources) < 2 or sum(s.sample_count + s.histogram_count for s in sources) <= _FEW_SAMPLES
         if not few or not self._blocks.needs_none(tenant, answer, start_ms, end_ms):
-            heads[key] = answer
-        elif len(sources) == 1:
-            found[key] = sources[0]
-        else:
-            found[key] = merge_samples(sources, budget) if sources else SeriesSamples.empty()
+            return answer
+        if len(sources) == 1:
+            return sources[0]
+        return merge_samples(sources, budget) if sources else SeriesSamples.empty()
 
     async def one(
         self, tenant: str, reading: Reading, key: Key, *, max_samples: int, fetch: FetchLimits | None

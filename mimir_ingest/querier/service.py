@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ from mimir_ingest.model.samples import FetchLimits, SeriesSamples
 from mimir_ingest.promql.engine import evaluate
 from mimir_ingest.promql.nodes import Expr
 from mimir_ingest.promql.plan import plan_query
-from mimir_ingest.promql.plan_nodes import Plan
 from mimir_ingest.promql.values import QueryResult
 from mimir_ingest.querier.block_reads import BlockReads
 from mimir_ingest.querier.concurrency import run_all, run_stoppable
@@ -141,7 +141,8 @@ class Querier:
                 lookback_ms=self.limits.lookback_ms if lookback_ms is None else lookback_ms,
                 default_subquery_step_ms=self.limits.subquery_step_ms,
             )
-            check_partial_lengths(plan.selects, tenant_limits.max_partial_length_ms)
+            if tenant_limits.max_partial_length_ms:
+                check_partial_lengths(plan.selects, tenant_limits.max_partial_length_ms)
             try:
                 data = await self._selects.each(
                     tenant,
@@ -157,31 +158,22 @@ class Querier:
             prepared = self._clock()
             if prepared >= deadline:  # a read that never waits does not see its time-out
                 raise QueryError("query timed out in query execution", error_type="timeout")
-            here = is_small(expression, plan, data)
-            result = await self._evaluate(plan, data, deadline, here=here, per_step_stats=per_step_stats)
+            evaluated = functools.partial(
+                evaluate,
+                plan,
+                data,
+                max_samples=self.limits.max_samples,
+                deadline=deadline,
+                per_step_stats=per_step_stats,
+            )
+            if is_small(expression, plan, data):
+                result = evaluated()
+            else:  # the query's slot is not free before its thread has stopped
+                result = await run_stoppable(lambda stopped: evaluated(cancelled=stopped))
             timings = QueryTimings(began - came, prepared - began, self._clock() - prepared)
             return QueryAnswer(result, timings, tuple(reading.warnings), deadline)
         finally:
             self._slots.release()
-
-    async def _evaluate(
-        self, plan: Plan, data: list[SeriesSamples], deadline: float, *, here: bool, per_step_stats: bool
-    ) -> QueryResult:
-        """Evaluate a plan, on the event loop (`here`) or in a thread."""
-        max_samples = self.limits.max_samples
-
-        def run(cancelled: Callable[[], bool] | None) -> QueryResult:
-            return evaluate(
-                plan,
-                data,
-                max_samples=max_samples,
-                deadline=deadline,
-                cancelled=cancelled,
-                per_step_stats=per_step_stats,
-            )
-
-        # The query's slot is not free before its thread has stopped.
-        return run(None) if here else await run_stoppable(run)
 
     async def select(
         self,
