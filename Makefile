@@ -20,8 +20,7 @@ help:
 
 run: $(VENV)/.installed
 	@$(BIN)/mimir-ingest warm --needed-at-start
-	@nice -n 19 $(BIN)/mimir-ingest warm >/dev/null 2>&1 & # the rest, while the program serves
-	@exec $(BIN)/mimir-ingest $(ARGS)
+	@nice -n 19 $(BIN)/mimir-ingest warm --with-parent >/dev/null 2>&1 & exec $(BIN)/mimir-ingest $(ARGS) # the rest, while it serves
 
 setup: $(VENV)/.installed
 	@$(BIN)/mimir-ingest warm

@@ -33,6 +33,7 @@ from mimir_ingest.config.reference import render_help, render_reference
 from mimir_ingest.config.settings import Settings, load
 from mimir_ingest.config.targets import listing
 from mimir_ingest.errors import IngestError
+from mimir_ingest.kernels.warm import end_with
 from mimir_ingest.native_memory import limit_arenas
 from mimir_ingest.obs import logging as logs
 
@@ -174,8 +175,11 @@ def warm_command(
     needed_at_start: Annotated[
         bool, typer.Option(help="Only those without which the program does not start; others wait for their first use.")
     ] = False,
+    with_parent: Annotated[bool, typer.Option(help="End when the process that started it ends.")] = False,
 ) -> None:
     """Compile all kernels ahead of the first start, with a progress bar."""
+    if with_parent:
+        end_with(os.getppid())
     count = warm_kernels(show=True, everything=not needed_at_start)
     print(f"{count} kernel modules are compiled", file=sys.stderr)
 

@@ -11,7 +11,10 @@ import importlib
 import multiprocessing
 import os
 import pkgutil
-from collections.abc import Callable, Sequence
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -19,6 +22,7 @@ import mimir_ingest.kernels as package
 from mimir_ingest.kernels._jit import Deferred, has_cache, is_deferred
 
 Progress = Callable[[str, int, int], None]
+_LOOK_S = 0.2
 
 
 def modules() -> list[str]:
@@ -45,6 +49,22 @@ def import_kernels(name: str) -> str:
     return name
 
 
+def end_with(parent: int) -> None:
+    """End this process, whatever it does, soon after the one that started it (its id) has ended, however that did."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with the parent", daemon=True).start()
+
+
+def _begin_compiling(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal interrupts this process, too: its parent ends it
+    end_with(parent)
+
+
 def warm(progress: Progress | None = None, *, names: Sequence[str]) -> int:
     """Make the kernels of some modules ready in this process.
 
@@ -62,15 +82,26 @@ def warm(progress: Progress | None = None, *, names: Sequence[str]) -> int:
             progress(name, done, len(names))
 
     if len(cold) > 1:
-        workers = min(len(cold), os.cpu_count() or 1)
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            for finished in as_completed([pool.submit(import_kernels, name) for name in cold]):
-                ready(finished.result())
+        for name in _compile_in_processes(cold):
+            ready(name)
     for name in names:
         import_kernels(name)
         if name not in cold or len(cold) == 1:
             ready(name)
     return len(names)
+
+
+def _compile_in_processes(cold: Sequence[str]) -> Iterator[str]:
+    """Give the names of modules as they are compiled. No process outlives this one or an interruption."""
+    workers, spawn = min(len(cold), os.cpu_count() or 1), multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, _begin_compiling, (os.getpid(),)) as pool:
+        try:
+            for finished in as_completed([pool.submit(import_kernels, name) for name in cold]):
+                yield finished.result()
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 def _source(name: str) -> Path:
