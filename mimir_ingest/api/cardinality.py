@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cramjam
 import orjson
@@ -25,6 +27,7 @@ from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import IngestError, QueryError
 from mimir_ingest.ingester.census import CensusAsk, CensusKind, CensusPart
 from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.model.spans import Check
 from mimir_ingest.promql.parser import parse_metric_selector
 from mimir_ingest.querier.cardinality import (
     active_histograms,
@@ -34,6 +37,7 @@ from mimir_ingest.querier.cardinality import (
     tenant_stats,
     total,
 )
+from mimir_ingest.querier.concurrency import run_until
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.service import Querier
 from partitions.errors import PartitionError
@@ -44,6 +48,7 @@ MAX_LIMIT = 500
 
 SNAPPY_FRAMED = "x-snappy-framed"
 SHARDING_CONTROL = "sharding-control"
+_Joined = TypeVar("_Joined")
 _LEGACY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -142,6 +147,8 @@ class _Asked:
     params: Params
     reading: Reading
     headers: dict[str, str]
+    came_s: float
+    """When it came (monotonic clock)."""
 
 
 class CardinalityApi:
@@ -164,7 +171,7 @@ class CardinalityApi:
         most = asked.limits.label_names_and_values_results_max_size_bytes
         ask = CensusAsk(CensusKind.PAIRS, active, None, most)
         parts = await self._count(asked, matchers, ask)
-        return _json(await asyncio.to_thread(label_names, parts, ask, limit))
+        return _json(await self._join(asked, lambda check: label_names(parts, ask, limit, check)))
 
     async def label_values(self, asked: _Asked) -> Response:
         """Return the values of some labels with their numbers of series."""
@@ -185,12 +192,12 @@ class CardinalityApi:
             )
         ask = CensusAsk(CensusKind.PAIRS, active, names)
         parts = await self._count(asked, matchers, ask)
-        return _json(await asyncio.to_thread(label_values, parts, ask, limit))
+        return _json(await self._join(asked, lambda check: label_values(parts, ask, limit, check)))
 
     async def active_series(self, asked: _Asked) -> Response:
         """Return the label sets of active series, as they are rendered; framed snappy for those who take it."""
         ask, parts = await self._count_active(asked, CensusKind.SERIES)
-        batches = await asyncio.to_thread(active_series, parts, ask)
+        batches = await self._join(asked, lambda check: active_series(parts, ask, check))
         pieces = _pieces(batches)
         headers = {}
         if SNAPPY_FRAMED in asked.headers.get("accept-encoding", ""):
@@ -200,7 +207,7 @@ class CardinalityApi:
     async def active_native_histogram_metrics(self, asked: _Asked) -> Response:
         """Return the metrics with active native histograms, and their buckets."""
         ask, parts = await self._count_active(asked, CensusKind.HISTOGRAMS)
-        return _json({"data": await asyncio.to_thread(active_histograms, parts, ask)})
+        return _json({"data": await self._join(asked, lambda check: active_histograms(parts, ask, check))})
 
     async def user_stats(self, asked: _Asked) -> Response:
         """Return the tenant's series in memory and its ingestion rates."""
@@ -225,6 +232,10 @@ class CardinalityApi:
             raise _refused("missing 'selector' parameter")
         ask = CensusAsk(kind, active=True, max_bytes=most)
         return ask, await self._count(asked, matchers, ask)
+
+    async def _join(self, asked: _Asked, join: Callable[[Check], _Joined]) -> _Joined:
+        """Join what was counted, in a thread that ends with the request and with its time."""
+        return await run_until(asked.came_s + self._querier.limits.timeout_s, join)
 
     async def _count(self, asked: _Asked, matchers: tuple[Matcher, ...] | None, ask: CensusAsk) -> list[CensusPart]:
         return await self._querier.census(asked.tenant, matchers or (), ask, reading=asked.reading)
@@ -310,12 +321,13 @@ def cardinality_router(
         path: str, handler: Callable[[_Asked], Awaitable[Response]], methods: list[str], *, several_status: int = 400
     ) -> None:
         async def endpoint(request: Request) -> Response:
+            came_s = time.monotonic()
             try:
                 tenant = tenants.single(request.scope["headers"], several_status=several_status)
                 params = await read_params(request.scope, request.receive)
                 reading = readings.open(tenant, request.scope["headers"])
                 headers = {name.lower(): value for name, value in request.headers.items()}
-                asked = _Asked(tenant, limits_for(tenant), params, reading, headers)
+                asked = _Asked(tenant, limits_for(tenant), params, reading, headers, came_s)
                 response = await unless_disconnected(request.receive, handler(asked))
                 response.headers.update(answer_headers(reading))
                 return response

@@ -9,9 +9,10 @@ import orjson
 from mimir_ingest.api.params import MAX_TIME_MS, MIN_TIME_MS, Params
 from mimir_ingest.api.render import clean
 from mimir_ingest.errors import QueryError
-from mimir_ingest.ingester.exemplars import SeriesExemplars
+from mimir_ingest.ingester.exemplars import PART_SERIES, SeriesExemplars
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.numbers import format_time, format_value
+from mimir_ingest.model.spans import Check, even_spans
 from mimir_ingest.promql.nodes import Expr, VectorSelector, walk
 
 
@@ -28,9 +29,10 @@ def selectors_of(expression: Expr) -> list[tuple[Matcher, ...]]:
     return [node.matchers for node in walk(expression) if isinstance(node, VectorSelector)]
 
 
-def exemplars_json(found: Sequence[SeriesExemplars]) -> str:
-    """Return series with their exemplars as Prometheus's JSON."""
-    return "[" + ",".join(map(_series, found)) + "]"
+def exemplars_json(found: Sequence[SeriesExemplars], check: Check | None = None) -> str:
+    """Return series with their exemplars as Prometheus's JSON; `check` is called between parts of the work."""
+    spans = even_spans(len(found), PART_SERIES, check)
+    return "[" + ",".join(text for first, last in spans for text in map(_series, found[first:last])) + "]"
 
 
 def _series(series: SeriesExemplars) -> str:

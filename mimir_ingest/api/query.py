@@ -60,6 +60,8 @@ NOTHING = Matrix(LabelFrame.empty(), np.zeros(1, np.int64), np.empty(0, np.int64
 """The answer of a query all of whose time range is too old, instant or range."""
 _ARROW_HEADERS = ((b"content-type", ARROW.encode()), (b"vary", b"Accept"))
 TRUNCATED = "results truncated due to limit"
+_FEW_EXEMPLARS = 200
+"""Exemplars that are rendered on the event loop. why: as few take a millisecond."""
 
 
 @dataclass(slots=True)
@@ -289,8 +291,11 @@ class QueryApi:
         selectors = selectors_of(_question(asked.params).expression)
         if not selectors:
             return Answer(204)
+        deadline = self._deadline()
         found = await self._querier.exemplars(asked.tenant, selectors, start, end + 1, reading=asked.reading)
-        return success(exemplars_json(found).encode())
+        if sum(len(series.exemplars) for series in found) <= _FEW_EXEMPLARS:
+            return success(exemplars_json(found).encode())
+        return success((await run_until(deadline, lambda check: exemplars_json(found, check))).encode())
 
     async def metadata(self, asked: ApiRequest) -> Answer:
         """`/metadata`: families with type, help and unit; errors have no errorType."""

@@ -16,6 +16,7 @@ from mimir_ingest.errors import QueryError
 from mimir_ingest.ingester.ingestion_rates import NO_RATES, IngestionRates, Rates
 from mimir_ingest.ingester.partition import PartitionState
 from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.model.spans import Check
 from mimir_ingest.tsdb.tally import Counted
 
 
@@ -62,11 +63,17 @@ class CensusPart:
 
 
 def count_partition(
-    state: PartitionState, tenant: str, matchers: Sequence[Matcher], ask: CensusAsk, since_ms: int
+    state: PartitionState,
+    tenant: str,
+    matchers: Sequence[Matcher],
+    ask: CensusAsk,
+    since_ms: int,
+    check: Check | None = None,
 ) -> tuple[int, Counted]:
     """Return (series of a tenant in a partition, what was asked for of those that satisfy all matchers).
 
-    Active is what got a sample at `since_ms` or later. Raises QueryError (413) for an answer over its bound.
+    Active is what got a sample at `since_ms` or later. `check` is called between parts of the work. Raises QueryError
+    (413) for an answer over its bound.
     """
     head = state.heads.get(tenant)
     if head is None:
@@ -76,10 +83,10 @@ def count_partition(
     everything = census.select((), since)
     if ask.kind is CensusKind.TOTALS:
         return len(everything), Counted.empty(0)
-    refs = census.select(matchers, since) if matchers else everything
+    refs = census.select(matchers, since, check) if matchers else everything
     match ask.kind:
         case CensusKind.PAIRS:
-            counted = census.pairs(refs, ask.names)
+            counted = census.pairs(refs, ask.names, check)
         case CensusKind.SERIES:
             counted = census.series(refs)
         case _:

@@ -18,6 +18,10 @@ from mimir_ingest.ingester.partition import ReceivedExemplars
 from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.model.labels import get_uvarint
 from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.model.spans import Check, even_spans
+
+PART_SERIES = 256
+"""Series whose exemplars are looked at at a time. why: some milliseconds, in which none can be taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +100,18 @@ class _Circle:
             if not known:
                 del self._series[series]
 
-    def within(self, start_ms: int, end_ms: int) -> list[tuple[bytes, list[_Point]]]:
-        """Return the exemplars in `[start_ms, end_ms)` of each series that has some, by time."""
+    def keys(self) -> list[bytes]:
+        """Return the label bytes of the series."""
+        return list(self._series)
+
+    def within(self, series: Collection[bytes], start_ms: int, end_ms: int) -> list[tuple[bytes, list[_Point]]]:
+        """Return the exemplars in `[start_ms, end_ms)` of each of these series that has some, by time."""
         found = []
-        for series, known in self._series.items():
+        for key in series:
+            known = self._series.get(key, [])
             first, last = (bisect_right(known, ms - 1, key=_timestamp) for ms in (start_ms, end_ms))
             if first < last:
-                found.append((series, known[first:last]))
+                found.append((key, known[first:last]))
         return found
 
 
@@ -181,17 +190,30 @@ class ExemplarStore:
         return found
 
     def select(
-        self, tenant: str, matchers: Sequence[Matcher], start_ms: int, end_ms: int, partitions: Collection[int]
+        self,
+        tenant: str,
+        matchers: Sequence[Matcher],
+        start_ms: int,
+        end_ms: int,
+        partitions: Collection[int],
+        check: Check | None = None,
     ) -> list[SeriesExemplars]:
-        """Return the exemplars in `[start_ms, end_ms)` of the series that satisfy all matchers."""
+        """Return the exemplars in `[start_ms, end_ms)` of the series that satisfy all matchers.
+
+        Some series at a time: between them `check` is called, and exemplars are taken.
+        """
         with self._lock:
             circles = [self._held(key) for key in self._circles if key[1] == tenant and key[0] in partitions]
-            found = [series for circle in circles for series in circle.within(start_ms, end_ms)]
+            wanted = [(circle, circle.keys()) for circle in circles]
         answer = []
-        for series, points in found:
-            labels = _decode(series)
-            if labels and all(m.matches(labels.get(m.name, "")) for m in matchers):
-                answer.append(SeriesExemplars(labels, [Exemplar(_decode(p[2]), p[1], p[0]) for p in points]))
+        for circle, keys in wanted:
+            for first, last in even_spans(len(keys), PART_SERIES, check):
+                with self._lock:
+                    found = circle.within(keys[first:last], start_ms, end_ms)
+                for series, points in found:
+                    labels = _decode(series)
+                    if labels and all(m.matches(labels.get(m.name, "")) for m in matchers):
+                        answer.append(SeriesExemplars(labels, [Exemplar(_decode(p[2]), p[1], p[0]) for p in points]))
         return answer
 
     def _held(self, key: tuple[int, str]) -> _Circle:
@@ -221,13 +243,17 @@ def _decode(label_bytes: bytes) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=False))
 
 
-def merge_exemplars(parts: Sequence[SeriesExemplars]) -> list[SeriesExemplars]:
-    """Return distinct series in label order with their distinct exemplars by time, those of one time as they came."""
+def merge_exemplars(parts: Sequence[SeriesExemplars], check: Check | None = None) -> list[SeriesExemplars]:
+    """Return distinct series in label order with their distinct exemplars by time, those of one time as they came.
+
+    `check` is called between parts of the work.
+    """
     found: dict[tuple[tuple[str, str], ...], dict[tuple, Exemplar]] = {}
-    for part in parts:
-        known = found.setdefault(tuple(sorted(part.labels.items())), {})
-        for one in part.exemplars:
-            known.setdefault((one.timestamp_ms, str(one.value), *sorted(one.labels.items())), one)
+    for first, last in even_spans(len(parts), PART_SERIES, check):
+        for part in parts[first:last]:
+            known = found.setdefault(tuple(sorted(part.labels.items())), {})
+            for one in part.exemplars:
+                known.setdefault((one.timestamp_ms, str(one.value), *sorted(one.labels.items())), one)
     return [
         SeriesExemplars(dict(key), sorted(known.values(), key=lambda one: one.timestamp_ms))
         for key, known in sorted(found.items())

@@ -46,6 +46,7 @@ from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.model.spans import Check, while_wanted
 from mimir_ingest.obs.metrics import IngesterMetrics
 from mimir_ingest.obs.tenant_metrics import MetricGroups
 from mimir_ingest.tsdb.block_meta import MetaFile
@@ -269,7 +270,7 @@ class Ingester:
         than the budget has.
         """
 
-        def one(consumer: PartitionConsumer) -> tuple[int, list[SeriesSamples], PartitionCut | None]:
+        def one(consumer: PartitionConsumer, _: Check) -> tuple[int, list[SeriesSamples], PartitionCut | None]:
             state = state_of(consumer)
             next_offset = state.next_offset
             view = state.view(tenant, matchers)
@@ -354,8 +355,8 @@ class Ingester:
         Raises LogUnavailable, ReadConsistencyUnmet.
         """
 
-        def one(consumer: PartitionConsumer) -> list[LabelFrame]:
-            return state_of(consumer).view(tenant, matchers).label_frames(matchers, start_ms, end_ms)
+        def one(consumer: PartitionConsumer, check: Check) -> list[LabelFrame]:
+            return state_of(consumer).view(tenant, matchers).label_frames(matchers, start_ms, end_ms, check)
 
         consumers = await self._admit(demand)
         return [frame for frames in await self._ask(consumers, one) for frame in frames]
@@ -383,7 +384,8 @@ class Ingester:
         """
         consumers = await self._admit(demand)
         asked = {consumer.partition for consumer in consumers}
-        found = await self._in_thread(self._exemplars.select, tenant, matchers, start_ms, end_ms, asked)
+        with while_wanted() as check:
+            found = await self._in_thread(self._exemplars.select, tenant, matchers, start_ms, end_ms, asked, check)
         self._metrics.queried_exemplars(sum(len(series.exemplars) for series in found))
         return found
 
@@ -397,7 +399,9 @@ class Ingester:
         """
         consumers = await self._admit(demand)
         since_ms = self._active_since_ms()
-        parts = await self._ask(consumers, lambda c: count_partition(state_of(c), tenant, matchers, ask, since_ms))
+        parts = await self._ask(
+            consumers, lambda c, k: count_partition(state_of(c), tenant, matchers, ask, since_ms, k)
+        )
         return join_parts(parts, self._rates.of(tenant, [c.partition for c in consumers]), ask.kind)
 
     def _active_since_ms(self) -> int:
@@ -431,10 +435,11 @@ class Ingester:
         return await self._gate.admit(demand)
 
     async def _ask(
-        self, consumers: Sequence[PartitionConsumer], one: Callable[[PartitionConsumer], _Answer]
+        self, consumers: Sequence[PartitionConsumer], one: Callable[[PartitionConsumer, Check], _Answer]
     ) -> list[_Answer]:
-        loop = asyncio.get_running_loop()
-        return await asyncio.gather(*(loop.run_in_executor(self._query_pool, one, c) for c in consumers))
+        """Return what `one` says of each in a thread; its check raises once nobody waits for the answer."""
+        with while_wanted() as check:
+            return await asyncio.gather(*(self._in_thread(one, c, check) for c in consumers))
 
     def cuts(self, tenant: str, partitions: Collection[int] | None = None) -> list[PartitionCut]:
         """Return what each partition (of these) no longer serves of a tenant."""

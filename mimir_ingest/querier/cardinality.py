@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mimir_ingest.ingester.census import CensusAsk, CensusPart, TenantTotals, census_too_large
+from mimir_ingest.model.spans import Check
 from mimir_ingest.tsdb.census import BUCKETS, LEAST_BUCKETS, MOST_BUCKETS, SERIES
 from mimir_ingest.tsdb.series_table import TableView
 from mimir_ingest.tsdb.tally import Tally
@@ -20,10 +21,13 @@ BATCH = 4096
 """Label sets rendered at a time. why: some 1 MB of JSON, 10 ms."""
 
 
-def tally(parts: Sequence[CensusPart], ask: CensusAsk) -> Tally:
-    """Join what several owners counted. Raises QueryError when the labels are more than asked for."""
+def tally(parts: Sequence[CensusPart], ask: CensusAsk, check: Check | None = None) -> Tally:
+    """Join what several owners counted; `check` is called between parts of the work.
+
+    Raises QueryError when the labels are more than asked for.
+    """
     columns, sums = ask.kind.columns
-    joined = Tally.of([part.counted for part in parts], columns=columns, sums=sums)
+    joined = Tally.of([part.counted for part in parts], columns=columns, sums=sums, check=check)
     if 0 < ask.max_bytes < joined.nbytes:
         raise census_too_large(ask)
     return joined
@@ -35,12 +39,12 @@ def _names(table: TableView) -> list[str]:
     return [table.name(number) for number in range(int(used.max()) + 1 if len(used) else 0)]
 
 
-def label_names(parts: Sequence[CensusPart], ask: CensusAsk, limit: int) -> dict:
+def label_names(parts: Sequence[CensusPart], ask: CensusAsk, limit: int, check: Check | None = None) -> dict:
     """Return the JSON values of `label_names`: names with the most values first, then by name; `limit` of them.
 
     Raises QueryError (500) when names and values are more bytes than asked for.
     """
-    table = tally(parts, ask).table
+    table = tally(parts, ask, check).table
     names = _names(table)
     counts = np.bincount(table.pair_name[: table.pair_count], minlength=len(names)).tolist()
     rows = heapq.nsmallest(limit, zip(names, counts, strict=True), key=lambda row: (-row[1], row[0]))
@@ -51,16 +55,18 @@ def label_names(parts: Sequence[CensusPart], ask: CensusAsk, limit: int) -> dict
     }
 
 
-def label_values(parts: Sequence[CensusPart], ask: CensusAsk, limit: int) -> dict:
+def label_values(parts: Sequence[CensusPart], ask: CensusAsk, limit: int, check: Check | None = None) -> dict:
     """Return the JSON values of `label_values`: labels and values with the most series first, then by name or value.
 
     Each label lists `limit` values; a label that no series has is left out. The total is the tenant's, whatever the
     selector.
     """
-    joined = tally(parts, ask)
+    joined = tally(parts, ask, check)
     table, counts = joined.table, joined.counts[:, 0]
     labels = []
     for number, name in enumerate(_names(table)):
+        if check is not None:
+            check()
         pairs = np.flatnonzero(table.pair_name[: table.pair_count] == number)
         labels.append(
             {
@@ -85,9 +91,11 @@ def _most_series(table: TableView, pairs: np.ndarray, counts: np.ndarray, limit:
     return [{"label_value": value, "series_count": count} for value, count in found]
 
 
-def active_series(parts: Sequence[CensusPart], ask: CensusAsk) -> Iterator[list[dict[str, str]]]:
+def active_series(
+    parts: Sequence[CensusPart], ask: CensusAsk, check: Check | None = None
+) -> Iterator[list[dict[str, str]]]:
     """Give the distinct label sets, BATCH at a time. Raises QueryError (413) for more bytes than asked for."""
-    table = tally(parts, ask).table
+    table = tally(parts, ask, check).table
 
     def batches() -> Iterator[list[dict[str, str]]]:
         for at in range(0, table.series_count, BATCH):
@@ -97,9 +105,9 @@ def active_series(parts: Sequence[CensusPart], ask: CensusAsk) -> Iterator[list[
     return batches()
 
 
-def active_histograms(parts: Sequence[CensusPart], ask: CensusAsk) -> list[dict]:
+def active_histograms(parts: Sequence[CensusPart], ask: CensusAsk, check: Check | None = None) -> list[dict]:
     """Return the JSON values of `active_native_histogram_metrics`, by metric name."""
-    joined = tally(parts, ask)
+    joined = tally(parts, ask, check)
     rows = []
     for pair, counts in enumerate(joined.counts.tolist()):
         rows.append(

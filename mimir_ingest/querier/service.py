@@ -22,12 +22,13 @@ from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import FetchLimits, SeriesSamples
+from mimir_ingest.model.spans import while_wanted
 from mimir_ingest.promql.engine import evaluate
 from mimir_ingest.promql.nodes import Expr
 from mimir_ingest.promql.plan import plan_query
 from mimir_ingest.promql.values import QueryResult
 from mimir_ingest.querier.block_reads import BlockReads
-from mimir_ingest.querier.concurrency import run_all, run_stoppable
+from mimir_ingest.querier.concurrency import run_all, run_stoppable, run_until
 from mimir_ingest.querier.cost import is_small
 from mimir_ingest.querier.heads import Heads, HeadsAnswer
 from mimir_ingest.querier.merge import merge_frames
@@ -38,6 +39,9 @@ from mimir_ingest.querier.select_reads import SelectReads
 from mimir_ingest.tsdb.block_reader import BlockReader
 
 _Part = TypeVar("_Part")
+
+_FEW_SERIES = 32
+"""Series whose exemplars are merged on the event loop. why: as few take less time than going to a thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,9 +274,10 @@ class Querier:
             heads = await ask(reading, matchers)
 
             def read(reader: BlockReader) -> _Part:
-                return of_frame(reader.select_labels(matchers, start_ms, end_ms - 1))
+                return of_frame(reader.select_labels(matchers, start_ms, end_ms - 1, check))
 
-            return [*await self._blocks.read(tenant, heads, start_ms, end_ms, read), *heads.found]
+            with while_wanted() as check:
+                return [*await self._blocks.read(tenant, heads, start_ms, end_ms, read), *heads.found]
 
         return await self._read_each(tenant, reading, selectors, one)
 
@@ -312,12 +317,16 @@ class Querier:
         reading: Reading | None = None,
     ) -> list[SeriesExemplars]:
         """Return the exemplars in `[start_ms, end_ms)` of the series of a selector. Raises what `Heads` raises."""
+        deadline = self._clock() + self.limits.timeout_s
 
         async def one(reading: Reading, matchers: Sequence[Matcher]) -> list[SeriesExemplars]:
             heads = await self._heads.exemplars(tenant, reading, matchers, start_ms, end_ms)
             return [series for part in heads.found for series in part]
 
-        return merge_exemplars(await self._read_each(tenant, reading, selectors, one))
+        found = await self._read_each(tenant, reading, selectors, one)
+        if len(found) <= _FEW_SERIES:
+            return merge_exemplars(found)
+        return await run_until(deadline, lambda check: merge_exemplars(found, check))
 
     async def census(
         self, tenant: str, matchers: Sequence[Matcher], what: CensusAsk, *, reading: Reading | None = None

@@ -19,7 +19,7 @@ from mimir_ingest.model.histograms import Histograms, HistogramSamples, histogra
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples, without_empty_series
-from mimir_ingest.model.spans import bounded_spans
+from mimir_ingest.model.spans import Check, bounded_spans
 from mimir_ingest.tsdb.block_check import find_problems
 from mimir_ingest.tsdb.block_meta import INDEX_FILE, META_FILE, TOMBSTONES_FILE, decode_meta, read_meta
 from mimir_ingest.tsdb.chunk_files import ChunkData, read_chunks, segment_path
@@ -81,7 +81,7 @@ class BlockReader:
         Series without samples there are left out. Raises `BlockCorrupt`, `QueryError` for an unknown chunk encoding or
         more samples than the budget has, and what reading a segment raises.
         """
-        entries = self._entries(matchers, start_ms, end_ms_incl)
+        entries = self._entries(matchers, start_ms, end_ms_incl, None if budget is None else budget.check)
         if budget is not None:
             budget.check_series(entries.labels.n)
             budget.take_chunks(entries.chunks.shape[1], 0)
@@ -125,14 +125,21 @@ class BlockReader:
         return samples
 
     def select_labels(
-        self, matchers: Sequence[Matcher], start_ms: int | None = None, end_ms_incl: int | None = None
+        self,
+        matchers: Sequence[Matcher],
+        start_ms: int | None = None,
+        end_ms_incl: int | None = None,
+        check: Check | None = None,
     ) -> LabelFrame:
-        """Return the matching label sets in label order; with times, of series with a chunk that overlaps them."""
+        """Return the matching label sets in label order; with times, of series with a chunk that overlaps them.
+
+        `check` is called between parts of the work.
+        """
         if start_ms is None and end_ms_incl is None:
-            return self.index.series(self.index.postings(matchers)).labels
+            return self.index.series(self.index.postings(matchers, check)).labels
         low = np.iinfo(np.int64).min if start_ms is None else start_ms
         high = np.iinfo(np.int64).max if end_ms_incl is None else end_ms_incl
-        return self._entries(matchers, low, high).labels
+        return self._entries(matchers, low, high, check).labels
 
     def label_names(self, matchers: Sequence[Matcher] = ()) -> list[str]:
         """Return the label names of the matching series, ascending."""
@@ -156,9 +163,11 @@ class BlockReader:
         """Read the chunks of these entries, checksums tested."""
         return read_chunks(entries.chunks[2], self._read_segment)
 
-    def _entries(self, matchers: Sequence[Matcher], start_ms: int, end_ms_incl: int) -> SeriesEntries:
+    def _entries(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms_incl: int, check: Check | None = None
+    ) -> SeriesEntries:
         """The matching series that have chunks in the time range, with only these chunks."""
-        entries = self.index.series(self.index.postings(matchers))
+        entries = self.index.series(self.index.postings(matchers, check))
         inside = (entries.chunks[0] <= end_ms_incl) & (entries.chunks[1] >= start_ms)
         if inside.all() and (np.diff(entries.chunk_offsets) > 0).all():
             return entries

@@ -16,6 +16,7 @@ from mimir_ingest.kernels.head import NO_SAMPLE
 from mimir_ingest.kernels.label_pairs import gather_pairs
 from mimir_ingest.model.labels import METRIC_NAME
 from mimir_ingest.model.matchers import Matcher
+from mimir_ingest.model.spans import Check, even_spans
 from mimir_ingest.tsdb.activity import FLOAT, ActivityColumns
 from mimir_ingest.tsdb.series_table import TableView
 from mimir_ingest.tsdb.tally import Counted, combined
@@ -58,12 +59,14 @@ class Census:
     """int64[...]: NO_SAMPLE where a series is forgotten."""
     activity: ActivityColumns
 
-    def select(self, matchers: Sequence[Matcher], since_ms: int | None = None) -> np.ndarray:
+    def select(
+        self, matchers: Sequence[Matcher], since_ms: int | None = None, check: Check | None = None
+    ) -> np.ndarray:
         """Return int32[n], ascending: known series that satisfy all matchers and got a sample since then, if given.
 
-        `matchers` are among those that the table was viewed with.
+        `matchers` are among those that the table was viewed with. `check` is called between parts of the work.
         """
-        refs = self.table.select(matchers)
+        refs = self.table.select(matchers, check)
         known = refs[self.last_ts[refs] != NO_SAMPLE]
         return known if since_ms is None else known[self.activity.seen_ms[known] >= since_ms]
 
@@ -75,12 +78,12 @@ class Census:
         otlp = 0 if activity.otlp is None else int(activity.otlp[refs].sum())
         return SeriesTotals(len(refs), otlp, len(buckets), int(buckets.sum()))
 
-    def pairs(self, refs: np.ndarray, names: Collection[str] | None = None) -> Counted:
+    def pairs(self, refs: np.ndarray, names: Collection[str] | None = None, check: Check | None = None) -> Counted:
         """Count the series of each label pair that occurs in `refs`, or only of the pairs of these label names."""
         table = self.table
         counts = np.zeros(table.pair_count, np.int64)
-        for at in range(0, len(refs), _BLOCK):
-            counts += np.bincount(_pairs_of(table, refs[at : at + _BLOCK]), minlength=table.pair_count)
+        for first, last in even_spans(len(refs), _BLOCK, check):
+            counts += np.bincount(_pairs_of(table, refs[first:last]), minlength=table.pair_count)
         used = np.flatnonzero(counts)
         if names is not None:
             present = np.unique(table.pair_name[used])

@@ -10,6 +10,7 @@ import numpy as np
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.model.spans import Check
 from mimir_ingest.tsdb.segment import Segment, Staged, read_series
 from mimir_ingest.tsdb.series_table import TableView
 
@@ -55,7 +56,7 @@ class HeadView:
             touched = _overlapping(segments, start_ms, end)
             if not touched and not len(staged.refs) and not staged.histograms:
                 continue
-            refs = table.select(matchers) if found is None else found[i]
+            refs = table.select(matchers, None if budget is None else budget.check) if found is None else found[i]
             if not len(refs):
                 continue
             read = read_series(touched, staged, refs, table.series_count, start_ms, end, budget=budget)
@@ -66,8 +67,13 @@ class HeadView:
                 answers.append(read.with_hints().of(filled, table.frame(refs[filled])))
         return answers
 
-    def label_frames(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> list[LabelFrame]:
-        """Return the label sets of matching series with a sample in `[start_ms, end_ms)`, a frame a part."""
+    def label_frames(
+        self, matchers: Sequence[Matcher], start_ms: int, end_ms: int, check: Check | None = None
+    ) -> list[LabelFrame]:
+        """Return the label sets of matching series with a sample in `[start_ms, end_ms)`, a frame a part.
+
+        `check` is called between parts of the work.
+        """
         frames = []
         for table, segments, staged, before_ms in self.parts:
             end = min(end_ms, before_ms)
@@ -78,7 +84,7 @@ class HeadView:
             for part in (staged, *staged.histograms):
                 inside = (part.timestamps >= start_ms) & (part.timestamps < end)
                 present[part.refs[inside]] = True
-            refs = table.select(matchers)
+            refs = table.select(matchers, check)
             unsure = refs[~present[refs]]
             if len(unsure):
                 touched = _overlapping(segments, start_ms, end)

@@ -17,6 +17,7 @@ from mimir_ingest.kernels import index_scan
 from mimir_ingest.kernels.crc32c import crc32c
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher, MatchType
+from mimir_ingest.model.spans import Check
 from mimir_ingest.tsdb.index_writer import HEADER, TOC_BYTES
 
 _MAGIC = HEADER[:4]
@@ -132,15 +133,17 @@ class IndexReader:
         """Return the references of all series, int64[n], ascending."""
         return self.read_lists(self._table[4, :1])
 
-    def postings(self, matchers: Sequence[Matcher]) -> np.ndarray:
+    def postings(self, matchers: Sequence[Matcher], check: Check | None = None) -> np.ndarray:
         """Return the references of the series that satisfy all matchers, int64[n], ascending.
+
+        `check` is called between parts of the work.
 
         A label that a series lacks has the value "". A matcher that "" satisfies can only take series away: those with
         a value that does not satisfy it; any other selects those with a value that does. Source: Prometheus
         `PostingsForMatchers`.
         """
-        selecting = [self._lists_of(m, satisfying=True) for m in matchers if not m.matches_empty]
-        removing = [self._lists_of(m, satisfying=False) for m in matchers if m.matches_empty]
+        selecting = [self._lists_of(m, check, satisfying=True) for m in matchers if not m.matches_empty]
+        removing = [self._lists_of(m, check, satisfying=False) for m in matchers if m.matches_empty]
         if not selecting:
             found = self.all_postings()
         else:
@@ -157,14 +160,14 @@ class IndexReader:
                 found = found[~_contains(self.read_lists(lists), found)]
         return found
 
-    def _lists_of(self, matcher: Matcher, *, satisfying: bool) -> np.ndarray:
+    def _lists_of(self, matcher: Matcher, check: Check | None, *, satisfying: bool) -> np.ndarray:
         """Return int64[k], the postings lists of the values that satisfy the matcher, or that do not."""
         first, last = self._names.get(matcher.name, (0, 0))
         exact = MatchType.EQUAL if satisfying else MatchType.NOT_EQUAL
         if matcher.type is exact:
             row = self._find_value(first, last, matcher.value.encode("utf-8", "surrogateescape"))
             return self._table[4, row : row + 1] if row is not None else np.empty(0, np.int64)
-        hit = matcher.match_all(self.label_values(matcher.name))
+        hit = matcher.match_all(self.label_values(matcher.name), check)
         return self._table[4, first:last][hit if satisfying else ~hit]
 
     def _find_value(self, first: int, last: int, value: bytes) -> int | None:

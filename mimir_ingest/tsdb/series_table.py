@@ -27,6 +27,7 @@ from mimir_ingest.kernels.label_pairs import (
 from mimir_ingest.model.byte_table import ByteTable, grown
 from mimir_ingest.model.labels import LabelFrame, get_uvarint, put_uvarint
 from mimir_ingest.model.matchers import Matcher, MatchType
+from mimir_ingest.model.spans import Check
 
 _UNINDEXED_SERIES, _UNINDEXED_SHARE = 1024, 32
 """why: scanning 1,024 series' pairs, or a 32nd of what is indexed, costs little beside a query; to build postings again
@@ -260,8 +261,8 @@ class TableView:
     wanted: np.ndarray | None
     """int64[k]: the pairs, -1 for an unknown one, where the matchers are equalities with what is not empty."""
 
-    def select(self, matchers: Sequence[Matcher]) -> np.ndarray:
-        """Return int32[n], ascending: the series that satisfy all matchers."""
+    def select(self, matchers: Sequence[Matcher], check: Check | None = None) -> np.ndarray:
+        """Return int32[n], ascending: the series that satisfy all matchers; `check` is called in between."""
         sets: list[tuple[Matcher, int, np.ndarray]] = []
         for matcher in matchers:
             name = self.found_names[matcher.name]
@@ -269,7 +270,7 @@ class TableView:
                 if not matcher.matches_empty:
                     return np.empty(0, np.int32)
                 continue
-            accepted = self._accepted_pairs(matcher, name)
+            accepted = self._accepted_pairs(matcher, name, check)
             if not len(accepted) and not matcher.matches_empty:
                 return np.empty(0, np.int32)
             sets.append((matcher, name, accepted))
@@ -309,7 +310,7 @@ class TableView:
         found = match_few(wanted, *lists, *columns, _FEW_POSTINGS, refs)
         return None if found < 0 else refs[:found]
 
-    def _accepted_pairs(self, matcher: Matcher, name: int) -> np.ndarray:
+    def _accepted_pairs(self, matcher: Matcher, name: int, check: Check | None) -> np.ndarray:
         """Return int64[n]: the pairs of the matcher's name whose value it accepts."""
         if matcher.type is MatchType.EQUAL:
             pair = self.found_pairs.get((matcher.name, matcher.value), -1)
@@ -318,7 +319,7 @@ class TableView:
             pairs = np.flatnonzero(self.pair_name[: self.pair_count] == name)
             return pairs[pairs != self.found_pairs.get((matcher.name, matcher.value), -1)]
         pairs, values = self.values_of(name)
-        return pairs[matcher.match_all(values)]
+        return pairs[matcher.match_all(values, check)]
 
     def _filter(self, candidates: np.ndarray, sets: list[tuple[Matcher, int, np.ndarray]]) -> np.ndarray:
         accepted = np.zeros(self.pair_count, np.uint64)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from mimir_ingest.kernels.byte_table import hash_spans
+from mimir_ingest.model.spans import Check, even_spans
 from mimir_ingest.tsdb.series_table import SeriesTable, TableView
 
+_PART_ENTRIES = 1 << 15
+"""Entries joined at a time. why: about ten milliseconds."""
 LEAST = np.iinfo(np.int64).min
 
 
@@ -61,19 +64,22 @@ class Tally:
     """int64[n, k]."""
 
     @classmethod
-    def of(cls, parts: list[Counted], *, columns: int, sums: int) -> Tally:
+    def of(cls, parts: list[Counted], *, columns: int, sums: int, check: Check | None = None) -> Tally:
         """Join parts with so many `columns` of counts, of which the first `sums` add up.
+
+        Entries are joined some at a time, and `check` is called between.
 
         Raises RecordCorrupt for label bytes that are none.
         """
         table = SeriesTable()
         groups = []
         for part in parts:
-            starts, ends = part.offsets[:-1], part.offsets[1:]
-            table.check(part.labels, starts, ends)
-            hashes = np.empty(len(part), np.uint64)
-            hash_spans(part.labels, starts, ends, hashes)
-            groups.append(table.intern(part.labels, starts, ends, hashes))
+            for first, last in even_spans(len(part), _PART_ENTRIES, check):
+                starts, ends = part.offsets[first:last], part.offsets[first + 1 : last + 1]
+                table.check(part.labels, starts, ends)
+                hashes = np.empty(last - first, np.uint64)
+                hash_spans(part.labels, starts, ends, hashes)
+                groups.append(table.intern(part.labels, starts, ends, hashes))
         counts = np.concatenate([np.empty((0, columns), np.int64), *(part.counts for part in parts)])
         rows = np.concatenate([np.empty(0, np.int32), *groups])
         return cls(table.view(), combined(counts, rows, table.count, sums=sums))

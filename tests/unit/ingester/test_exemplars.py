@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import xxhash
 
-from mimir_ingest.ingester.exemplars import Exemplar, ExemplarStore, SeriesExemplars, merge_exemplars
+from mimir_ingest.api.exemplars import exemplars_json
+from mimir_ingest.ingester.exemplars import PART_SERIES, Exemplar, ExemplarStore, SeriesExemplars, merge_exemplars
 from mimir_ingest.ingester.partition import PartitionState, ReceivedExemplars
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.log.contract import Record
@@ -157,3 +159,50 @@ def test_of_a_record_the_exemplars_count_whose_series_exist_once_its_samples_are
     assert not state.heads
     assert taken(1, [up], (up, [one(T)]), (down, [one(T)]), (up, [one(T)])) == [("t", [True, False, True], 7)]
     assert taken(2, [], (up, [one(T)])) == [("t", [True], 7)]
+
+
+class GivenUp(Exception):
+    """Raised by a check."""
+
+
+def after(pieces):
+    """A check that raises when asked for the second time and more pieces were to come."""
+
+    def check():
+        check.asked += 1
+        if check.asked > pieces:
+            raise GivenUp
+
+    check.asked = 0
+    return check
+
+
+def test_many_series_are_read_merged_and_written_in_pieces_that_can_be_given_up():
+    store = ExemplarStore(lambda _: 10_000)
+    count = 3 * PART_SERIES
+    store.add(0, received("t", *[({"__name__": "up", "i": str(i)}, [one(5)]) for i in range(count)]))
+    found = store.select("t", [UP], *EVER, {0}, after(3))
+    assert len(merge_exemplars(found, after(3))) == count
+    assert exemplars_json(found, after(3)) == exemplars_json(found)
+    for work in (
+        lambda check: store.select("t", [UP], *EVER, {0}, check),
+        lambda check: merge_exemplars(found, check),
+        lambda check: exemplars_json(found, check),
+    ):
+        with pytest.raises(GivenUp):
+            work(after(1))
+
+
+def test_exemplars_are_taken_between_the_pieces_of_a_read():
+    store = ExemplarStore(lambda _: 10_000)
+    store.add(0, received("t", *[({"__name__": "up", "i": str(i)}, [one(5)]) for i in range(2 * PART_SERIES)]))
+    taken = []
+    found = store.select(
+        "t",
+        [],
+        *EVER,
+        {0},
+        lambda: taken.append(store.add(0, received("t", ({"__name__": "new"}, [one(9 + len(taken))])))),
+    )
+    assert taken == [1, 1]
+    assert len(found) == 2 * PART_SERIES

@@ -9,6 +9,7 @@ import pytest
 from mimir_ingest.model.batch import SOURCE_OTLP
 from mimir_ingest.model.labels import decode_label_bytes
 from mimir_ingest.model.matchers import Matcher, MatchType
+from mimir_ingest.tsdb import tally
 from mimir_ingest.tsdb.census import SeriesTotals
 from mimir_ingest.tsdb.head import Head
 from mimir_ingest.tsdb.segment import Segment
@@ -139,3 +140,38 @@ def test_what_several_heads_counted_is_joined_exactly(parts):
     for name in ("m0", "m1", "m2"):
         sizes = [i % 4 + 1 for n in range(parts) for i in range(n, 30 + n) if f"m{i % 3}" == name]
         assert named[name] == [len(sizes), sum(sizes), -min(sizes), max(sizes)]
+
+
+class GivenUp(Exception):
+    """Raised by a check."""
+
+
+def test_counting_can_be_given_up_in_between():
+    head = Head("a")
+    append(head, [(labels(i), [(T0, 1.0)]) for i in range(100)], T0)
+    matchers = [Matcher(MatchType.REGEXP, "i", ".*7.*")]
+    census = head.census(matchers)
+
+    def check():
+        raise GivenUp
+
+    refs = census.select(matchers)
+    for work in (
+        lambda: census.select(matchers, check=check),
+        lambda: census.pairs(refs, check=check),
+        lambda: Tally.of([census.series(refs)], columns=0, sums=0, check=check),
+    ):
+        with pytest.raises(GivenUp):
+            work()
+
+
+def test_entries_are_joined_in_parts_as_at_once(monkeypatch):
+    head = Head("a")
+    append(head, [(labels(i), [(T0, 1.0)]) for i in range(100)], T0)
+    census = head.census(())
+    counted = census.pairs(census.select(()))
+    whole = Tally.of([counted, counted], columns=1, sums=1)
+    monkeypatch.setattr(tally, "_PART_ENTRIES", 7)
+    parts = Tally.of([counted, counted], columns=1, sums=1)
+    assert parts.counts.tolist() == whole.counts.tolist()
+    assert parts.nbytes == whole.nbytes
