@@ -132,7 +132,7 @@ def assemble(
     client = builder.ingester_client() if {"querier", "distributor"} & set(modules) else None
     ingester = membership = downscale = querier = None
     if log and bucket:
-        storage = _Storage(log, bucket, BlockCatalog(bucket), DrainProbe(log, bucket))
+        storage = _Storage(log, bucket, wiring.make_catalog(bucket, settings.blocks_storage), DrainProbe(log, bucket))
         if "ingester" in modules and internal_port is not None:
             ingester = builder.ingester(storage)
             membership, downscale = builder.membership(ingester, storage, internal_port)

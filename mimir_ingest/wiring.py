@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.config.errors import ConfigError
 from mimir_ingest.config.limits import Limits
@@ -82,6 +83,15 @@ def make_bucket(storage: BlocksStorageSection) -> Bucket:
         case "memory":
             return Bucket(f"memory://mimir-ingest{prefix}")
     raise ConfigError(f"blocks_storage.backend is {storage.backend!r}; it takes filesystem, s3, gcs, azure or memory")
+
+
+def make_catalog(bucket: Bucket, storage: BlocksStorageSection) -> BlockCatalog:
+    """Return the blocks of a bucket, kept in memory as long as `blocks_storage.bucket_store` says."""
+    return BlockCatalog(
+        bucket,
+        list_idle_s=storage.bucket_store.bucket_index.idle_timeout.seconds,
+        open_idle_s=storage.bucket_store.index_header.lazy_loading_idle_timeout.seconds,
+    )
 
 
 def make_log(storage: IngestStorageSection) -> PartitionLog:

@@ -2,7 +2,7 @@
 
 A folder is a block once it has `meta.json`; one marked for deletion is read until it is gone, as its marker's delay is
 there to allow. Lists are replaced as a whole, so a reader sees the old one or the new one. Two caches are bounded by
-bytes: the open blocks (index and tables), least recently used first out. What nobody has asked for in an hour goes,
+bytes: the open blocks (index and tables), least recently used first out. What nobody has asked for in a while goes,
 lists too. Methods block; call them in threads.
 """
 
@@ -27,7 +27,10 @@ OPEN_BLOCKS_BYTES = 512 << 20
 """Default bound of open blocks; an index takes about 120 bytes a series."""
 
 IDLE_S = 3600.0
-"""How long lists and open blocks are kept that nobody asks for; as long as Mimir keeps a bucket index and an index."""
+"""Default of how long lists and open blocks are kept that nobody asks for."""
+
+_LEAST_IDLE_S = 60.0
+"""why: who has refreshed a list asks for its blocks next, and must find it."""
 
 _TIDY_S = 60.0
 """why: a pass over ten thousand tenants takes a millisecond."""
@@ -86,10 +89,13 @@ class BlockCatalog:
         bucket: Bucket,
         *,
         open_blocks_bytes: int = OPEN_BLOCKS_BYTES,
+        list_idle_s: float = IDLE_S,
+        open_idle_s: float = IDLE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start empty: `refresh` a tenant before asking for its blocks."""
+        """Start empty: `refresh` a tenant before asking for its blocks. An `open_idle_s` of 0 is for ever."""
         self._bucket = bucket
+        self._list_idle_s, self._open_idle_s = list_idle_s, open_idle_s
         self._clock = clock
         self._listings: dict[str, _Listing] = {}
         self._refreshing: dict[str, threading.Lock] = {}
@@ -139,21 +145,22 @@ class BlockCatalog:
             self._refreshing.pop(tenant, None)
 
     def _forget_idle(self) -> None:
-        """Drop the lists and open blocks that nobody has asked for in `IDLE_S`, now and then."""
+        """Drop the lists and open blocks that nobody has asked for, now and then."""
         now_s = self._clock()
         if now_s < self._tidy_s:
             return
         self._tidy_s = now_s + _TIDY_S
         for tenant, listing in list(self._listings.items()):
-            if now_s - listing.asked_s >= IDLE_S:
+            if now_s - listing.asked_s >= max(self._list_idle_s, _LEAST_IDLE_S):
                 with self._refreshing.setdefault(tenant, threading.Lock()):
                     if self._listings.get(tenant) is listing:
                         del self._listings[tenant]
                     self._refreshing.pop(tenant, None)
-        self._open.drop_idle(IDLE_S)
+        if self._open_idle_s:
+            self._open.drop_idle(self._open_idle_s)
 
     def is_listed(self, tenant: str) -> bool:
-        """Whether there is a list, an empty one too; it may go an hour after it was last asked for."""
+        """Whether there is a list, an empty one too."""
         return tenant in self._listings
 
     def blocks(self, tenant: str, start_ms: int, end_ms: int) -> list[BlockMeta]:

@@ -363,6 +363,27 @@ class TsdbSection(Section):
     flush_blocks_on_shutdown: Annotated[bool, said("Cut and ship everything held when the process stops.")]
 
 
+class BucketIndexSection(Section):
+    """`blocks_storage.bucket_store.bucket_index`"""
+
+    idle_timeout: Annotated[Span, said("How long a tenant's list of blocks is kept that nobody asks for.")]
+
+
+class IndexHeaderSection(Section):
+    """`blocks_storage.bucket_store.index_header`"""
+
+    lazy_loading_idle_timeout: Annotated[
+        Span, said("How long a block stays open that nobody reads; 0 is until its room is wanted.")
+    ]
+
+
+class BucketStoreSection(Section):
+    """`blocks_storage.bucket_store`"""
+
+    bucket_index: BucketIndexSection
+    index_header: IndexHeaderSection
+
+
 class BlocksStorageSection(Section):
     """`blocks_storage`; keys of `common.storage` fill what is not set here."""
 
@@ -372,6 +393,7 @@ class BlocksStorageSection(Section):
     gcs: GcsSection
     azure: AzureSection
     filesystem: FilesystemSection
+    bucket_store: BucketStoreSection
     tsdb: TsdbSection
 
 

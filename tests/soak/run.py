@@ -45,6 +45,8 @@ FLAGS = [
     "-ingest-storage.snapshot-interval=45s",
     "-distributor.influx-endpoint-enabled=true",
     "-ingester.active-series-metrics-idle-timeout=1m",
+    "-blocks-storage.bucket-store.bucket-index.idle-timeout=2m",
+    "-blocks-storage.bucket-store.index-header.lazy-loading-idle-timeout=2m",
 ]
 PUSH = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
 STEADY = 4000

@@ -214,3 +214,18 @@ def test_lists_and_readers_that_nobody_asks_for_go_after_an_hour(filled: Bucket)
     assert catalog.open(idle) is not idle_reader
     catalog.refresh("team-a")
     assert _listed(catalog) == [block.ulid for block in BLOCKS]
+
+
+def test_how_long_lists_and_readers_stay_can_be_set_and_readers_may_stay_for_ever(filled: Bucket) -> None:
+    now = [0.0]
+    catalog = BlockCatalog(filled, list_idle_s=1, open_idle_s=0, clock=lambda: now[0])
+    catalog.refresh("team-a")
+    block = catalog.blocks("team-a", *EVER)[0]
+    reader = catalog.open(block)
+    now[0] = 59.0
+    catalog.refresh("team-b")
+    assert catalog.is_listed("team-a"), "a list is kept for a minute at least, for who has refreshed it"
+    now[0] = 100 * IDLE_S
+    catalog.refresh("team-b")
+    assert not catalog.is_listed("team-a")
+    assert catalog.open(block) is reader
