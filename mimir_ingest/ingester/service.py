@@ -18,13 +18,12 @@ from typing import Any, TypeVar
 from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import LogUnavailable
-from mimir_ingest.ingester.active_series import ActiveSeriesGauges, CustomTrackers, count_active
+from mimir_ingest.ingester.active_series import CustomTrackers
 from mimir_ingest.ingester.census import CensusAsk, CensusPart, TenantTotals, count_partition, join_parts, total_tenants
 from mimir_ingest.ingester.consumer import PartitionConsumer
 from mimir_ingest.ingester.consumption import ConsumptionMetrics
 from mimir_ingest.ingester.exemplars import ExemplarStore, SeriesExemplars
 from mimir_ingest.ingester.head_answer import HeadAnswer, PartitionCut, describe, released_cut, state_of
-from mimir_ingest.ingester.head_gauges import HeadGauges
 from mimir_ingest.ingester.ingestion_rates import IngestionRates
 from mimir_ingest.ingester.knobs import (
     STALLED_AFTER_S,
@@ -42,6 +41,7 @@ from mimir_ingest.ingester.reader_health import explain_unready
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.ingester.shipping import CutShipper
 from mimir_ingest.ingester.tenant_facts import TenantFacts, describe_tenant, describe_tenants, read_published
+from mimir_ingest.ingester.upkeep import IngesterUpkeep
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
@@ -58,9 +58,6 @@ _Answer = TypeVar("_Answer")
 
 _FEW_PARTITIONS = 4
 """What is read on the event loop. why: so little takes at most 1 ms, and going to a thread and back 0.1 to 0.3 ms."""
-
-_UPKEEP_S = 5.0
-"""why: gauges are scraped every 15 s; the series counts cost microseconds a tenant."""
 
 
 class Ingester:
@@ -117,10 +114,8 @@ class Ingester:
             stalled_after_s=stalled_after_s,
         )
         self._tracking = tracking or TrackingKnobs()
-        self._trackers_of, self._wall_ms = trackers_of, wall_ms
+        self._wall_ms = wall_ms
         self._rates = IngestionRates(period_s=self._tracking.rate_period_s, now_s=time.monotonic())
-        self._series_metrics = metrics.active_series
-        self._owned_series = OwnedSeries(metrics.active_series.owned_series, shard_of) if shard_of else None
         self._metrics = ConsumptionMetrics(metrics, self._rates, groups=groups, group_label=group_label)
         self._metadata = MetadataStore(retain_s=metadata_retain_s, limits_of=metadata_limits)
         self._exemplars = ExemplarStore(max_exemplars)
@@ -136,18 +131,26 @@ class Ingester:
         self._changing = asyncio.Lock()
         self._told = False
         self._closed = False
-        self._upkeep_tasks: list[asyncio.Task[None]] = []
+        self._upkeep = IngesterUpkeep(
+            self._consumers,
+            in_thread=self._in_thread,
+            metrics=self._metrics,
+            series_metrics=metrics.active_series,
+            rates=self._rates,
+            metadata=self._metadata,
+            exemplars=self._exemplars,
+            tracking=self._tracking,
+            trackers_of=trackers_of,
+            active_since_ms=self._active_since_ms,
+            max_series_of=lambda tenant: default_record_settings(tenant).max_series,
+            owned_series=OwnedSeries(metrics.active_series.owned_series, shard_of) if shard_of else None,
+        )
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin the upkeep; nothing is consumed before `own`."""
-        self._upkeep_tasks = [asyncio.create_task(self._upkeep(), name="ingester-upkeep")]
-        if self._tracking.metrics_enabled:
-            self._upkeep_tasks.append(asyncio.create_task(self._show_active(), name="active-series"))
-        if self._owned_series is not None:
-            counting = self._show_owned(self._owned_series)
-            self._upkeep_tasks.append(asyncio.create_task(counting, name="owned-series"))
+        await self._upkeep.start()
 
     async def own(self, partitions: Collection[int]) -> None:
         """Consume exactly these partitions; the log must be started.
@@ -202,10 +205,7 @@ class Ingester:
         """Stop consuming, keep snapshots, refuse queries from now on. Idempotent."""
         self._closed = True
         async with self._changing:
-            upkeep, self._upkeep_tasks = self._upkeep_tasks, []
-            for task in upkeep:
-                task.cancel()
-            await asyncio.gather(*upkeep, return_exceptions=True)
+            await self._upkeep.close()
             await self._ended([c for p, c in self._consumers.items() if p in self._runs])
         for pool in (self._apply_pool, self._query_pool, self._ship_pool):
             pool.shutdown(wait=False, cancel_futures=True)
@@ -485,31 +485,3 @@ class Ingester:
         if consumer is None:
             raise LogUnavailable(f"partition {partition} is not owned here")
         await self._gate.wait_consumed(consumer, next_offset, timeout_s)
-
-    # --- upkeep -----------------------------------------------------------------------------------------------------
-
-    async def _upkeep(self) -> None:
-        gauges = HeadGauges(self._metrics)
-        while True:
-            await asyncio.sleep(min(_UPKEEP_S, self._tracking.rate_period_s))
-            self._metadata.purge(now_s=time.monotonic())
-            self._rates.tick(time.monotonic())
-            states = {partition: consumer.state for partition, consumer in self._consumers.items()}
-            self._exemplars.keep({p: frozenset(list(state.heads)) for p, state in states.items() if state})
-            gauges.update(states, metadata_count=self._metadata.count(), exemplars=self._exemplars.held())
-            for tenant in {tenant for state in states.values() if state for tenant in list(state.heads)}:
-                self._metrics.local_limit(tenant, len(states) * self._default_record_settings(tenant).max_series)
-
-    async def _show_active(self) -> None:
-        gauges = ActiveSeriesGauges(self._series_metrics)
-        while True:
-            await asyncio.sleep(self._tracking.update_period_s)
-            states, since_ms = [*self._states().values()], self._active_since_ms()
-            counts = await self._in_thread(count_active, states, self._trackers_of, since_ms)
-            gauges.show(counts, await self.tenant_facts())
-
-    async def _show_owned(self, owned: OwnedSeries) -> None:
-        while True:
-            await asyncio.sleep(self._tracking.owned_period_s)
-            states = self._states()
-            owned.show(await self._in_thread(owned.count, states, owned.shards(states)))
