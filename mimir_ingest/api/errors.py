@@ -12,6 +12,7 @@ from typing import Any
 
 from mimir_ingest.distributor.rate_limit import retry_after_s
 from mimir_ingest.errors import IngestError
+from mimir_ingest.model.frozen import frozen
 from partitions.errors import PartitionError
 
 Scope = MutableMapping[str, Any]
@@ -25,7 +26,7 @@ CLIENT_CLOSED_REQUEST = 499
 """Status for a client that went away; nobody sees it but logs and metrics."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """A whole HTTP response."""
 

@@ -9,12 +9,13 @@ import functools
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from urllib.parse import unquote_to_bytes
 
 from mimir_ingest.config.durations import parse_prometheus_duration
 from mimir_ingest.errors import QueryError
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.labels import go_quote
 from mimir_ingest.promql.number_text import parse_float
 
@@ -117,7 +118,7 @@ _pair_again = functools.lru_cache(1024)(_pair)
 """why: of a panel's parameters only the times change from request to request."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Params:
     """Parameters of one request: the body's values stand before the URL's."""
 
@@ -181,7 +182,7 @@ class Params:
         return limit
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RangeParams:
     """Evaluation times of a query, inclusive at both ends."""
 

@@ -351,8 +351,8 @@ def _lookback_ms(params: Params) -> int | None:
 def _render(params: Params, text: str, answer: QueryAnswer, limit: int, arrow: bool, check: Check | None) -> Answer:
     """Return the answer as JSON or Arrow; `check` is called between pieces of it."""
     result = answer.result
-    value, cut = limited(result.value, limit)
-    warnings, infos = result.annotations.render(text, limit=MAX_ANNOTATIONS)
+    value, cut = limited(result.value, limit) if limit else (result.value, False)
+    warnings, infos = result.annotations.render(text, limit=MAX_ANNOTATIONS) if result.annotations else ([], [])
     warnings = [*answer.warnings, *warnings]
     asked = params.get("stats")
     stats = stats_json(result.stats, answer.timings) if asked else ""

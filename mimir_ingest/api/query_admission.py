@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mimir_ingest.api.params import bad_parameter
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.model.blocked_queries import parse_blocked_queries
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.samples import FetchLimits
 from mimir_ingest.promql.features import experimental_features, find_disabled_feature
 from mimir_ingest.promql.nodes import Expr
@@ -27,7 +28,7 @@ from mimir_ingest.querier.query_limits import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Admitted:
     """A query that may run, for the times that may be asked."""
 
@@ -60,9 +61,11 @@ def admit_query(limits: Limits, question: Question, *, start_ms: int, end_ms_inc
     Raises QueryError (400): an expression too long or blocked, a time range too long, a feature that the tenant does
     not have.
     """
-    text, expression = question.text, question.expression
-    check_expression_size(text, limits.max_query_expression_size_bytes)
-    check_total_length(start_ms, end_ms_incl, limits.max_total_query_length.ms)
+    text, expression, bounds = question.text, question.expression, _bounds(limits)
+    if limits.max_query_expression_size_bytes:
+        check_expression_size(text, limits.max_query_expression_size_bytes)
+    if bounds.total_length_ms:
+        check_total_length(start_ms, end_ms_incl, bounds.total_length_ms)
     if limits.blocked_queries:
         # Mimir compares with the expression as it prints it; rules often hold what somebody typed.
         check_blocked((format_expr(expression), text), parse_blocked_queries(limits.blocked_queries))
@@ -74,15 +77,37 @@ def admit_query(limits: Limits, question: Question, *, start_ms: int, end_ms_inc
         )
         if disabled:
             raise bad_parameter("query", disabled.not_enabled)
-    earliest = _earliest_ms(limits, now_ms)
+    if not any(bounds.periods_ms):
+        return Admitted(start_ms, end_ms_incl, None, bounds.reads)
+    earliest = earliest_ms(now_ms, *bounds.periods_ms)
     clamped = clamp_range(start_ms, end_ms_incl, earliest)
-    if clamped is None:
-        return None
-    return Admitted(
-        *clamped,
-        earliest,
-        TenantQueryLimits(fetch=fetch_limits(limits), max_partial_length_ms=limits.max_partial_query_length.ms),
-    )
+    return None if clamped is None else Admitted(*clamped, earliest, bounds.reads)
+
+
+@frozen
+class _Bounds:
+    """What a tenant's limits say of every query."""
+
+    limits: Limits
+    total_length_ms: int
+    periods_ms: tuple[int, int]
+    reads: TenantQueryLimits
+
+
+_known_bounds: dict[int, _Bounds] = {}
+"""By identity of the limits: these are made once, when the configuration is read."""
+_MOST_KNOWN = 1000
+
+
+def _bounds(limits: Limits) -> _Bounds:
+    known = _known_bounds.get(id(limits))
+    if known is None or known.limits is not limits:
+        if len(_known_bounds) >= _MOST_KNOWN:
+            _known_bounds.clear()
+        reads = TenantQueryLimits(fetch=fetch_limits(limits), max_partial_length_ms=limits.max_partial_query_length.ms)
+        known = _Bounds(limits, limits.max_total_query_length.ms, _periods_ms(limits), reads)
+        _known_bounds[id(limits)] = known
+    return known
 
 
 def admit_read(
@@ -96,13 +121,13 @@ def admit_read(
     check_total_length(start_ms, end_ms_incl, limits.max_total_query_length.ms)
     if limits.blocked_queries:
         check_blocked((selector,), parse_blocked_queries(limits.blocked_queries))
-    clamped = clamp_range(start_ms, end_ms_incl, _earliest_ms(limits, now_ms))
+    clamped = clamp_range(start_ms, end_ms_incl, earliest_ms(now_ms, *_bounds(limits).periods_ms))
     if clamped is not None:
         check_partial_length(clamped[1] - clamped[0], limits.max_partial_query_length.ms)
     return clamped
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listing:
     """What a request for series, label names or label values may have."""
 
@@ -120,7 +145,7 @@ def admit_listing(
 ) -> Listing:
     """Return what a tenant may have that asks for `limit` items; `clamped` is what `clamp_count` makes of that."""
     enforced, warning = clamped
-    window = clamp_range(start_ms, end_ms_incl, _earliest_ms(limits, now_ms))
+    window = clamp_range(start_ms, end_ms_incl, earliest_ms(now_ms, *_bounds(limits).periods_ms))
     if window is None:
         return Listing(None, limit, 0, ())
     start, end = clamp_labels_range(*window, now_ms=now_ms, max_length_ms=limits.max_labels_query_length.ms)
@@ -136,8 +161,9 @@ def fetch_limits(limits: Limits) -> FetchLimits:
     )
 
 
-def _earliest_ms(limits: Limits, now_ms: int) -> int | None:
-    return earliest_ms(now_ms, limits.max_query_lookback.ms, limits.compactor_blocks_retention_period.ms)
+def _periods_ms(limits: Limits) -> tuple[int, int]:
+    """Return how far back a tenant may read, 0 being no bound."""
+    return limits.max_query_lookback.ms, limits.compactor_blocks_retention_period.ms
 
 
 def _names(text: str) -> frozenset[str]:

@@ -5,7 +5,6 @@ Source: spec http-api.md 1.5 and 6.2 to 6.4.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator
 
@@ -44,8 +43,10 @@ def _metrics(labels: LabelFrame) -> list[str]:
     """Return each label set as an object; a pair is written once, however many series have it."""
     if labels.n == 1:
         columns = zip(labels.names, labels.codes.tolist(), labels.values, strict=True)
-        with contextlib.suppress(TypeError):  # a string that has to be cleaned
+        try:
             return [orjson.dumps({name: values[code] for name, (code,), values in columns if code >= 0}).decode()]
+        except TypeError:  # a string that has to be cleaned
+            pass
     columns = []
     for name, codes, values in zip(labels.names, labels.codes, labels.values, strict=True):
         listed = codes.tolist()
@@ -160,23 +161,19 @@ def _mixed(matrix: Matrix, own: HistogramPoints) -> str:
     return ",".join(series)
 
 
-def result_pieces(value: Vector | Matrix | Scalar | String, check: Check | None = None) -> Iterator[bytes]:
-    """Yield `"resultType": …, "result": …` without the braces around; `check` is called before each bounded piece."""
+def result_pieces(value: Vector | Matrix | Scalar | String, check: Check | None = None) -> list[bytes]:
+    """Return `"resultType": …, "result": …` without the braces around; `check` is called before each bounded piece."""
     match value:
         case Vector():
-            yield b'"resultType":"vector","result":['
-            yield from _vector(value, check)
-            yield b"]"
+            return [b'"resultType":"vector","result":[', *_vector(value, check), b"]"]
         case Matrix():
-            yield b'"resultType":"matrix","result":['
-            yield from _matrix(value, check)
-            yield b"]"
+            return [b'"resultType":"matrix","result":[', *_matrix(value, check), b"]"]
         case Scalar():
             pair = f'[{format_time(value.timestamp_ms)},"{format_plain(value.value)}"]'
-            yield f'"resultType":"scalar","result":{pair}'.encode()
+            return [f'"resultType":"scalar","result":{pair}'.encode()]
         case String():
             text = orjson.dumps(clean(value.value)).decode()
-            yield f'"resultType":"string","result":[{format_time(value.timestamp_ms)},{text}]'.encode()
+            return [f'"resultType":"string","result":[{format_time(value.timestamp_ms)},{text}]'.encode()]
 
 
 def result_json(value: Vector | Matrix | Scalar | String) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mimir_ingest.errors import LogUnavailable
 from mimir_ingest.ingester.consumer import PartitionConsumer
 from mimir_ingest.ingester.cut import BlockRef
 from mimir_ingest.ingester.partition import PartitionState
 from mimir_ingest.ingester.reader_health import explain_unreadable
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.samples import SeriesSamples
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PartitionCut:
     """What a partition no longer serves from memory: everything below `cut_offset` that was cut, in these blocks."""
 
@@ -22,7 +21,7 @@ class PartitionCut:
     """The tenant's blocks of recent cuts; older ones are in every list of blocks."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeadAnswer:
     """The ingester's part of a query."""
 

@@ -12,12 +12,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from mimir_ingest.errors import LogUnavailable, ReadConsistencyUnmet
 from mimir_ingest.ingester.consumer import PartitionConsumer
 from mimir_ingest.ingester.reader_health import explain_unreadable
 from mimir_ingest.log.contract import PartitionLog
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.obs.metrics import StrongReadMetrics
 from partitions.errors import OffsetWaitTimeout, PartitionError
 
@@ -30,7 +30,7 @@ _LEAST_S = 0.001
 _COMPONENT = "partition-reader"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Demand:
     """What a read is to be answered from, and what it must contain."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mimir_ingest.errors import QueryError
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.histograms import HistogramSamples, gather_columns
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.spans import Check
@@ -16,7 +17,7 @@ TOO_MANY_SAMPLES = "query processing would load too many samples into memory in 
 """Prometheus's text for a query that needs more than `-querier.max-samples`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SeriesSamples:
     """Raw samples of n series.
 

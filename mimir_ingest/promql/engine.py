@@ -49,6 +49,7 @@ from mimir_ingest.promql.values import (
     String,
     Vector,
     VectorBlock,
+    count_true,
 )
 
 _FUNCTIONS: dict[str, Operator] = {
@@ -226,7 +227,7 @@ def _joined(block: RangeBlock) -> RangeBlock:
 
 def _without_dropped_names(block: VectorBlock) -> VectorBlock:
     """Drop the metric names whose removal was delayed; series with equal labels are merged."""
-    if not np.count_nonzero(block.drop_name):
+    if not count_true(block.drop_name):
         return block
     bare = relabel.dropped_names(block.labels, block.drop_name, METADATA_LABELS)
     return unique_rows(block.relabelled(bare), apart=True)

@@ -8,9 +8,10 @@ Source: Prometheus 3.14 `promql/engine.go` `PreprocessExpr`, `getTimeRangesForSe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mimir_ingest.errors import InvariantViolated, QueryError
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.labels import METRIC_NAME
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.promql import nodes
@@ -59,8 +60,12 @@ def plan_query(
     DurationError
         A duration expression that gives no valid duration.
     """
-    make_room()
     instant = step_ms == 0
+    key = (id(expr), end_ms - start_ms, step_ms, lookback_ms, default_subquery_step_ms)
+    known = _known_plans.get(key)
+    if known is not None and known.expr is expr:
+        return known.moved_to(start_ms)
+    make_room()
     if not instant and expr.type not in (ValueType.VECTOR, ValueType.SCALAR):
         raise QueryError(
             f'invalid expression type "{expr.type.documented}" for range query, must be Scalar or instant Vector',
@@ -68,7 +73,7 @@ def plan_query(
         )
     planner = _Planner(start_ms, end_ms, step_ms, lookback_ms, default_subquery_step_ms)
     outcome = planner.visit(expr, _Context())
-    return Plan(
+    plan = Plan(
         root=outcome.wrapped(),
         type=expr.type,
         steps=Steps.spanning(start_ms, end_ms, step_ms or 1),
@@ -76,9 +81,42 @@ def plan_query(
         selects=tuple(planner.selects),
         lookback_ms=lookback_ms,
     )
+    if not planner.bound and expr.pos.end - expr.pos.start <= _REMEMBERED_CHARS:
+        if len(_known_plans) >= _MOST_KNOWN:
+            _known_plans.clear()
+        _known_plans[key] = _KnownPlan(expr, plan, tuple(planner.stays))
+    return plan
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
+class _KnownPlan:
+    """A plan that is the same at other times, but for the times of steps and reads."""
+
+    expr: nodes.Expr
+    """Held, so that no other one gets its identity."""
+    plan: Plan
+    stays: tuple[bool, ...]
+    """Whether a select reads the same times, as `@` says, whenever the query begins."""
+
+    def moved_to(self, start_ms: int) -> Plan:
+        """Return the plan of the query as it begins at `start_ms`."""
+        plan = self.plan
+        steps, by_ms = plan.steps, start_ms - plan.steps.start_ms
+        selects = []
+        for select, stays in zip(plan.selects, self.stays, strict=True):
+            times = (select.start_ms, select.end_ms) if stays else (select.start_ms + by_ms, select.end_ms + by_ms)
+            selects.append(Select(select.matchers, *times, select.hints))
+        steps = Steps(start_ms, steps.step_ms, steps.count, steps.at_once)
+        return Plan(plan.root, plan.type, steps, plan.instant, tuple(selects), plan.lookback_ms)
+
+
+_known_plans: dict[tuple[int, ...], _KnownPlan] = {}
+"""Of the last expressions by identity, for a panel asks the same one of the last hour again and again. Used by any
+thread: entries are set and read in one step, and whoever finds none makes the plan."""
+_MOST_KNOWN, _REMEMBERED_CHARS = 256, 1000
+
+
+@frozen
 class _Context:
     """What stands around an expression."""
 
@@ -97,7 +135,7 @@ class _Context:
     """Whether something around it, however far, takes their buckets."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Outcome:
     """A planned expression: whether it is the same at every step, and is to be wrapped so if nothing above it is."""
 
@@ -115,6 +153,10 @@ class _Planner:
 
     def __init__(self, start_ms: int, end_ms: int, step_ms: int, lookback_ms: int, subquery_step_ms: int) -> None:
         self.selects: list[Select] = []
+        self.stays: list[bool] = []
+        """Whether `@` says what each reads."""
+        self.bound = False
+        """Whether the tree holds a time of this query."""
         self._start_ms, self._end_ms, self._step_ms = start_ms, end_ms, step_ms
         self._lookback_ms, self._subquery_step_ms = lookback_ms, subquery_step_ms
 
@@ -157,6 +199,7 @@ class _Planner:
         )
 
     def _shift(self, expr: nodes.VectorSelector | nodes.SubqueryExpr) -> Shift:
+        self.bound |= expr.start_or_end is not None
         at_ms = {"start": self._start_ms, "end": self._end_ms}.get(expr.start_or_end or "", expr.timestamp_ms)
         return Shift(self._duration(expr.offset_expr, expr.offset_ms, negative=True), at_ms)
 
@@ -181,6 +224,7 @@ class _Planner:
         hints = SelectHints(step_ms, range_ms, context.function, context.grouping, context.by)
         first, last = start - shift.offset_ms - before_ms, end - shift.offset_ms + after_ms
         self.selects.append(Select(tuple(matchers), first + 1, last + 1, hints))
+        self.stays.append(shift.at_ms is not None or context.at_ms is not None)
         return len(self.selects) - 1
 
     def _instant_select(self, expr: nodes.VectorSelector, context: _Context) -> planned.InstantSelect:
@@ -260,6 +304,7 @@ class _Planner:
             "step": self._step_ms / 1000 if self._start_ms != self._end_ms else 0.0,
         }
         if name in constants:
+            self.bound |= name in ("start", "end")
             return _Outcome(planned.Number(constants[name], expr.pos), True)
         inside = replace(
             context,

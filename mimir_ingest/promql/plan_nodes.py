@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.promql.nodes import PosRange, ValueType, VectorMatching
 from mimir_ingest.promql.values import Steps
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shift:
     """Where a selector looks at a step: at `at_ms`, or else at the step's time, less `offset_ms`."""
 
@@ -36,7 +37,7 @@ class Text:
     pos: PosRange
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InstantSelect:
     """An instant-vector selector."""
 
@@ -50,7 +51,7 @@ class InstantSelect:
     """Whether of native histograms only count and sum are asked for; their buckets are left out then."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RangeSelect:
     """A range-vector selector."""
 
@@ -168,7 +169,7 @@ PlanNode = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SelectHints:
     """What is known of a select's use; a reader may ignore it (Prometheus `storage.SelectHints`)."""
 
@@ -183,7 +184,7 @@ class SelectHints:
     by: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Select:
     """One read: the series that satisfy all matchers, with their samples in `[start_ms, end_ms)`."""
 
@@ -193,7 +194,7 @@ class Select:
     hints: SelectHints
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """A query ready to be evaluated, once `selects` have been read."""
 

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy._core import multiarray
 
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.histograms import Histograms, gather_rows
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.spans import Check, bounded_spans
@@ -22,8 +24,11 @@ _PIECE_SERIES, _HISTOGRAM_POINTS = 1 << 14, 64
 """What is rendered at a time. why: it takes some 50 ms, and a few megabytes of working memory. A histogram counts as 64
 points."""
 
+count_true = multiarray.count_nonzero
+"""Counts the trues among bools of any shape, without numpy's two wrappers, which cost more than counting a few."""
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Steps:
     """The times at which an expression is evaluated: `start_ms + i * step_ms`, `count` of them."""
 
@@ -51,7 +56,7 @@ class Steps:
         return cls(start_ms, step_ms, count, start_ms == end_ms_incl)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HistogramCells:
     """The histograms among the cells of a block or a vector."""
 
@@ -66,7 +71,7 @@ class HistogramCells:
         return HistogramCells(self.index[index], self.rows, self.weights)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VectorBlock:
     """An instant vector at every step. Arrays must not be written to once the block is handed on."""
 
@@ -85,7 +90,7 @@ class VectorBlock:
     def points(self) -> int:
         """Number of values; a histogram counts as its weight in samples."""
         if self.histograms is None:
-            return int(np.count_nonzero(self.present))
+            return count_true(self.present)
         here = self.histogram_present
         weight = int(self.histograms.weights[self.histograms.index[here]].sum())
         return int(np.count_nonzero(self.present)) - int(np.count_nonzero(here)) + weight
@@ -99,7 +104,7 @@ class VectorBlock:
     def points_by_row(self) -> np.ndarray:
         """int64[n]: `points` of each series."""
         n, steps = self.present.shape
-        if self.histograms is None and np.count_nonzero(self.present) == n * steps:
+        if self.histograms is None and count_true(self.present) == n * steps:
             return np.full(n, steps)
         return np.count_nonzero(self.present, axis=1) + self._more_points(axis=1)
 
@@ -184,7 +189,7 @@ def join_cells(parts: Sequence[HistogramCells | None], shapes: Sequence[tuple[in
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HistogramPoints:
     """Histogram samples of n series."""
 
@@ -209,7 +214,7 @@ class HistogramPoints:
         return replace(self, offsets=offsets, timestamps=self.timestamps[mask], rows=self.rows[mask])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RangeBlock:
     """The samples that windows slide over, staleness markers taken out."""
 
@@ -242,7 +247,7 @@ class String:
     value: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Vector:
     """One value a series, at one time; the order means something after sorting and ranking functions."""
 
@@ -266,7 +271,7 @@ class Vector:
             yield first, Vector(self.labels.take(rows), self.timestamp_ms, self.values[rows], cells)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Matrix:
     """Points of n series, each with at least one number or histogram; series in label order."""
 
@@ -333,7 +338,7 @@ class QueryStats:
             self.read_per_step += read
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QueryResult:
     """What a query evaluates to."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Generic, Protocol
 
 from mimir_ingest.errors import IngestError
@@ -12,6 +11,7 @@ from mimir_ingest.ingester.exemplars import SeriesExemplars
 from mimir_ingest.ingester.head_answer import PartitionCut
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
@@ -19,7 +19,7 @@ from mimir_ingest.querier.owner import Found
 from mimir_ingest.querier.reading import Reading
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeadsAnswer(Generic[Found]):
     """What all partitions gave."""
 

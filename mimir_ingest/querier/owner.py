@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
 from mimir_ingest.ingester.read_gate import Demand
 from mimir_ingest.ingester.service import Ingester
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
@@ -29,7 +30,7 @@ from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeadAsk:
     """What is wanted of a tenant's heads."""
 
@@ -51,7 +52,7 @@ class HeadAsk:
         return Demand(self.partitions, wanted or None, self.max_delay_s)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnerAnswer(Generic[Found]):
     """What one owner has."""
 

@@ -19,6 +19,7 @@ from mimir_ingest.ingester.census import CensusAsk, CensusPart
 from mimir_ingest.ingester.exemplars import SeriesExemplars, merge_exemplars
 from mimir_ingest.ingester.lag import PartitionLag
 from mimir_ingest.ingester.metadata import FamilyMetadata
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import FetchLimits, SeriesSamples
@@ -58,7 +59,7 @@ class QueryLimits:
     """Step of subqueries that name none."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QueryTimings:
     """Where a query's time went (s)."""
 
@@ -69,7 +70,7 @@ class QueryTimings:
     evaluation_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QueryAnswer:
     """A result, and what happened on the way to it."""
 

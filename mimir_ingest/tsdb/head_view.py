@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
@@ -18,7 +18,7 @@ _FEW_STAGED = 1_000_000
 """why: every read passes over all staged samples, 0.1 to 1 ns each."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeadView:
     """A head as it stood at one moment. Safe from any thread."""
 

@@ -15,6 +15,7 @@ from mimir_ingest.errors import InvariantViolated
 from mimir_ingest.kernels.head import group_samples, pick_chunks, pick_staged, plan_chunks
 from mimir_ingest.kernels.histogram_plan import rank_among
 from mimir_ingest.kernels.xor_chunk import count_xor, encode_xor, max_encoded_size
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.histogram_chunks import with_hints
 from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.labels import LabelFrame
@@ -35,7 +36,7 @@ _SLICE_SAMPLES = 1 << 20
 """why: bounds the decoded columns of a merge to about 50 MB, whatever the segments' size."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Staged:
     """Samples in the order accepted."""
 
@@ -163,7 +164,7 @@ def seal(staged: Staged, series_count: int) -> Segment:
     return floats.with_histograms(seal_histograms(staged.histograms))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FoundSamples:
     """Samples of n series; some may have none."""
 

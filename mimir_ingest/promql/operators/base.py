@@ -23,7 +23,7 @@ from mimir_ingest.promql.annotations import Annotations
 from mimir_ingest.promql.operators.peak import Holding, holding_of, most_beside, points_of
 from mimir_ingest.promql.plan_nodes import PlanNode, Shift
 from mimir_ingest.promql.quoting import quote_name
-from mimir_ingest.promql.values import HistogramCells, QueryStats, Steps, VectorBlock
+from mimir_ingest.promql.values import HistogramCells, QueryStats, Steps, VectorBlock, count_true
 
 METADATA_LABELS = (METRIC_NAME, "__type__", "__unit__")
 """Labels that describe a metric; whatever changes its values' meaning drops them."""
@@ -308,7 +308,7 @@ def unique_rows(block: VectorBlock, *, strict: bool = False, apart: bool = False
 def filled_rows(block: VectorBlock) -> VectorBlock:
     """Return the block without series that are never present."""
     cells = block.present.size
-    if cells and np.count_nonzero(block.present) == cells:
+    if cells and count_true(block.present) == cells:
         return block
     filled = block.present.any(axis=1)
     return block if filled.all() else block.take(filled)

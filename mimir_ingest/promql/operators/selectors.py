@@ -22,7 +22,7 @@ from mimir_ingest.promql.operators.native_selectors import (
     window_sizes,
 )
 from mimir_ingest.promql.plan_nodes import InstantSelect, PlanNode, RangeSelect, Subquery
-from mimir_ingest.promql.values import HistogramPoints, RangeBlock, Steps, VectorBlock
+from mimir_ingest.promql.values import HistogramPoints, RangeBlock, Steps, VectorBlock, count_true
 
 _STALE_BITS = np.uint64(STALE_NAN_BITS)
 
@@ -70,7 +70,7 @@ def latest(
     if evaluation.stats.per_step:
         by_step = found_block.points_by_step
         evaluation.stats.add_steps(by_step, by_step)
-    return filled_rows(found_block)
+    return found_block if shape[0] == 1 and found else filled_rows(found_block)
 
 
 def _interpolated(evaluation: Evaluation, samples: SeriesSamples, ends: np.ndarray, node: InstantSelect) -> VectorBlock:
@@ -182,7 +182,7 @@ def subquery_steps(node: Subquery, steps: Steps) -> Steps:
 def points(block: VectorBlock, times_ms: np.ndarray) -> RangeBlock:
     """Return a block's points as samples; `times_ms` is int64[steps]."""
     n, steps = block.present.shape
-    if block.histograms is None and np.count_nonzero(block.present) == n * steps:
+    if block.histograms is None and count_true(block.present) == n * steps:
         timestamps = times_ms if n == 1 else np.tile(times_ms, n)
         values = np.ascontiguousarray(block.values).reshape(-1)
         return RangeBlock(block.labels, np.arange(n + 1) * steps, timestamps, values, block.drop_name)

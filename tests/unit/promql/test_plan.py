@@ -6,6 +6,7 @@ import pytest
 
 from mimir_ingest.errors import QueryError
 from mimir_ingest.promql import plan_nodes as planned
+from mimir_ingest.promql.nodes import ValueType
 from mimir_ingest.promql.parser import MAX_DEPTH, parse_expr
 from mimir_ingest.promql.plan import plan_query
 
@@ -106,3 +107,34 @@ def test_the_tallest_tree_can_be_planned() -> None:
     depth = MAX_DEPTH - 2
     plan = _plan("abs(" * depth + "m" + ")" * depth)
     assert len(plan.selects) == 1
+
+
+MOVING = [
+    "up",
+    "up offset 5m",
+    "up @ 1700000000.5",
+    "up @ start() + up @ end()",
+    "sum by (a) (rate(up[5m])) / up",
+    "max_over_time(up[10m:1m]) + up @ 3",
+    "max_over_time(rate(up[5m] @ 77)[10m:1m] @ 99)",
+    "sum_over_time(up[1m + step()])",
+    "time() - start() + range() + step()",
+    "vector(end())",
+    "up[5m] smoothed",
+    "info(up)",
+    "timestamp(up @ 5)",
+    "1 + 2",
+]
+
+
+@pytest.mark.parametrize("text", MOVING)
+@pytest.mark.parametrize("step_ms", [0, 15_000])
+def test_a_plan_made_again_is_the_one_that_was_not_made_before(text, step_ms):
+    expression = parse_expr(text)
+    if step_ms and expression.type not in (ValueType.VECTOR, ValueType.SCALAR):
+        return
+    span_ms = step_ms * 240
+    for lookback_ms in (300_000, 60_000):
+        for start_ms in (1_700_000_000_000, 1_700_000_015_000, -7):
+            times = {"start_ms": start_ms, "end_ms": start_ms + span_ms, "step_ms": step_ms, "lookback_ms": lookback_ms}
+            assert plan_query(expression, **times) == plan_query(parse_expr(text), **times)
