@@ -20,6 +20,7 @@ from mimir_ingest.model.histogram_chunks import with_hints
 from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.model.spans import bounded_spans
 from mimir_ingest.tsdb.histogram_segment import HistogramSegment, StagedHistograms, read_histograms
 from mimir_ingest.tsdb.histogram_segment import rewrite as rewrite_histograms
 from mimir_ingest.tsdb.histogram_segment import seal as seal_histograms
@@ -330,17 +331,13 @@ def rewrite(
         counts = np.empty(len(segment.refs), np.int64)
         checked(count_xor(segment.data, segment.starts, counts))
         np.add.at(per_ref, segment.refs, counts)
-    running = np.cumsum(per_ref[refs])
+    running = np.concatenate([np.zeros(1, np.int64), np.cumsum(per_ref[refs])])
     parts: list[Segment] = []
-    first = 0
-    while first < len(refs):
-        before = int(running[first - 1]) if first else 0
-        last = max(first + 1, int(np.searchsorted(running, before + _SLICE_SAMPLES, side="right")))
+    for first, last in bounded_spans(running, _SLICE_SAMPLES):
         offsets, ts, values = read_samples(segments, nothing, refs[first:last], series_count, start_ms, end_ms)
         filled = np.flatnonzero(np.diff(offsets))
         bounds = np.append(offsets[filled], offsets[-1])
         parts.append(build_segment(refs[first:last][filled], bounds, ts, values, level=level))
-        first = last
     histograms = [s.histograms for s in segments if s.histograms is not None]
     return _concatenated(parts, level).with_histograms(rewrite_histograms(histograms, start_ms=start_ms, end_ms=end_ms))
 
