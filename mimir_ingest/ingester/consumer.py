@@ -279,7 +279,8 @@ class PartitionConsumer:
                     return  # stopping; what was not applied is read again at the next start
             if not records:
                 break
-        await self._thread(state.maintain)
+        if state.maintenance_due:
+            await self._thread(state.maintain)
 
     async def _end_cut(self, state: PartitionState) -> None:
         """Wait for the cut in flight, then let go of what it has made durable; stopping ends the wait."""

@@ -130,6 +130,8 @@ class PartitionState:
         self.released: tuple[CutSummary, ...] = ()
         """Those among them whose samples are no longer served from here."""
         self.in_flight: CutRequest | None = None
+        self.maintenance_due = False
+        """Whether `maintain` would do something."""
         self._default_record_settings = default_record_settings
         self._seal_samples = seal_samples
         self._applied_since_cut = False
@@ -271,12 +273,12 @@ class PartitionState:
 
     def _apply_samples(self, record: Record, applied: Applied) -> None:
         tenant = _tenant(record.key)
-        decoded = decode(record.version, record.value)
+        decoded = decode(record.version, record.value, check_hashes=False)
         settings = decoded.settings or self._default_record_settings(tenant)
         batch = decoded.batch
-        if len(batch.metadata):
-            applied.metadata.append((tenant, batch.metadata))
         if not batch.sample_count and not batch.histogram_count:
+            batch.check_hashes()
+            self._note_metadata(tenant, batch, applied)
             self._note_exemplars(tenant, batch, settings.out_of_order_window_ms, applied)
             return
         head = self.heads.get(tenant)
@@ -291,6 +293,8 @@ class PartitionState:
             limits=SeriesLimits(settings.max_series, settings.max_series_per_metric, settings.unlimited_metrics),
             window_ms=settings.out_of_order_window_ms,
         )
+        self.maintenance_due |= head.seal_due
+        self._note_metadata(tenant, batch, applied)
         self._note_exemplars(tenant, batch, settings.out_of_order_window_ms, applied)
         self._applied_since_cut = True
         self._held_count += int(counts[ACCEPTED])
@@ -300,6 +304,11 @@ class PartitionState:
             applied.rule_samples[tenant] = applied.rule_samples.get(tenant, 0) + int(counts[ACCEPTED])
         if counts[REJECTED].any():
             applied.rejected.append((tenant, batch, counts))
+
+    def _note_metadata(self, tenant: str, batch: WriteBatch, applied: Applied) -> None:
+        """Hand on a record's metadata."""
+        if len(batch.metadata):
+            applied.metadata.append((tenant, batch.metadata))
 
     def _note_exemplars(self, tenant: str, batch: WriteBatch, window_ms: int, applied: Applied) -> None:
         """Hand on a record's exemplars, after its samples: which of its series exist is known now."""
@@ -379,6 +388,7 @@ class PartitionState:
 
     def maintain(self, *, force_seal: bool = False) -> None:
         """Seal and merge what is due. Content does not change."""
+        self.maintenance_due = False
         for head in self.heads.values():
             head.seal(force=force_seal)
             while head.merge():

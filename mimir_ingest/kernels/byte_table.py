@@ -63,7 +63,7 @@ def find_keys(text, offsets, hashes, slots, key_starts, key_hashes, arena, count
     Returns
     -------
     int64
-        How many are unknown; their `numbers_out` (int32[n]) is UNKNOWN.
+        How many are unknown; their `numbers_out` (int32[n]) is UNKNOWN. A key with another hash than its string is one.
     """
     unknown = 0
     guess = np.int64(0)
@@ -80,7 +80,8 @@ def find_keys(text, offsets, hashes, slots, key_starts, key_hashes, arena, count
             number = guess
         else:
             number, _ = _find(hashed, text, start, size, slots, key_starts, arena)
-            if number < 0:
+            if number < 0 or key_hashes[number] != hashed:
+                number = np.int64(UNKNOWN)
                 unknown += 1
         numbers_out[i] = number
         guess = number + 1

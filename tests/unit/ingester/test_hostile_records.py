@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xxhash
@@ -10,7 +12,7 @@ from mimir_ingest.bucket.discover import BlockCatalog
 from mimir_ingest.bucket.store import Bucket
 from mimir_ingest.errors import RecordCorrupt
 from mimir_ingest.log.contract import Record
-from mimir_ingest.model.batch import WriteBatch
+from mimir_ingest.model.batch import MetadataColumns, WriteBatch
 from mimir_ingest.tsdb.segment import MAX_MS, MIN_MS
 from mimir_ingest.wire.record import VERSION_COLUMNAR, RecordSettings, encode_columnar
 from tests.support.blocks import to_python
@@ -77,6 +79,12 @@ def test_every_tenant_id_has_a_folder_of_its_own(owner, tenant):
     assert owner.bucket.delete_leftovers(written_before_ms=1 << 50) == 0
 
 
+def metadata_of(family: str) -> MetadataColumns:
+    """Return the metadata of one metric, a counter."""
+    text = np.frombuffer(family.encode(), np.uint8)
+    return MetadataColumns(np.ones(1, np.uint8), text, np.array([0, len(text), len(text), len(text)], np.int64))
+
+
 def raw_record(offset: int, keys: list[bytes], hashes: list[int] | None = None) -> Record:
     """Return a record of series with these label bytes, a sample each."""
     batch = WriteBatch(
@@ -132,3 +140,30 @@ def test_a_record_whose_hash_is_not_that_of_its_labels_is_refused(owner):
     [(offset, error)] = applied.corrupt
     assert offset == 0
     assert isinstance(error, RecordCorrupt)
+
+
+@pytest.mark.parametrize("bit", range(64))
+def test_a_known_series_with_a_damaged_hash_is_refused_and_stays_one_series(owner, bit):
+    key = b"\x08__name__\x04good"
+    damaged = xxhash.xxh64_intdigest(key) ^ 1 << bit
+    applied = owner.state.apply([raw_record(0, [key]), raw_record(1, [key], [damaged])])
+    assert [offset for offset, _ in applied.corrupt] == [1]
+    assert owner.state.heads["a"].live_count == 1
+
+
+def test_the_metadata_of_a_record_that_is_refused_are_not_taken(owner):
+    batch = WriteBatch.of_samples([b"\x01a\x01x"], [START_MS], [1.0], metadata_of("a"))
+    value = encode_columnar(replace(batch, hashes=batch.hashes ^ np.uint64(1)), NO_LIMITS)
+    applied = owner.state.apply([Record(3, 0, START_MS, b"a", value, VERSION_COLUMNAR)])
+    assert [offset for offset, _ in applied.corrupt] == [0]
+    assert applied.metadata == []
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_hashes_of_a_record_without_samples_are_checked(owner, damaged):
+    batch = WriteBatch.of_samples([b"\x01a\x01x"], [START_MS], [1.0])
+    none = np.empty(0, np.int64)
+    batch = replace(batch, sample_offsets=np.zeros(2, np.int64), timestamps=none, values=none.astype(np.float64))
+    value = encode_columnar(replace(batch, hashes=batch.hashes ^ np.uint64(damaged)), NO_LIMITS)
+    applied = owner.state.apply([Record(3, 0, START_MS, b"a", value, VERSION_COLUMNAR)])
+    assert len(applied.corrupt) == damaged
