@@ -340,7 +340,8 @@ class Connection(asyncio.Protocol):
             self._write_by = _NEVER
         if self.transport.is_closing():
             return
-        self.resume_reading()
+        if self._read_paused:
+            self.resume_reading()
         if self._pipeline:
             self._answer(self._pipeline.popleft())
         else:

@@ -190,18 +190,22 @@ def _varies(headers: Headers) -> bool:
     return any(name == b"vary" and b"accept-encoding" in value.lower() for name, value in headers)
 
 
+@functools.lru_cache(64)
+def _varying(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
+    """Return an answer's headers, saying that it depends on the encodings that its client accepts."""
+    return headers if _varies(list(headers)) else (*headers, _VARY)
+
+
 async def encoded(answer: Answer, scope: Scope, more_headers: Headers) -> Answer:
     """Return a whole answer, with more headers, as `Gzip` sends it."""
-    headers = [*answer.headers, *more_headers]
-    if not _varies(headers):
-        headers.append(_VARY)
+    headers = _varying((*answer.headers, *more_headers))
     facts = facts_of(scope)
     least = facts.get(_least_bytes, -1)
     if least == -1:
         least = facts[_least_bytes] = _least_bytes(scope)
     body = answer.body
     if least is None or len(body) < least or any(name == b"content-encoding" for name, _ in headers):
-        return Answer(answer.status, body, tuple(headers))
+        return Answer(answer.status, body, headers)
     packed = await asyncio.to_thread(_gzip, body) if len(body) >= _GZIP_THREAD_BYTES else _gzip(body)
     return Answer(answer.status, packed, (*headers, (b"content-encoding", b"gzip")))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mimir_ingest.kernels._jit import f64_in, f64_out, i32_in, i64, i64_in, i64_out, kernel, u8_in
+from mimir_ingest.kernels.addresses import address_of, i32_at, i64_at, u8_at
 from mimir_ingest.kernels.xor_chunk import count_xor, decode_xor
 
 NO_ROOM = -(1 << 40)
@@ -16,6 +17,9 @@ NO_ROOM = -(1 << 40)
 
 PIECES, SAMPLES, INSIDE, CHUNK_BYTES = range(4)
 """Columns of a tally: pieces and samples so far; samples that certainly lie in the range; bytes of chunks."""
+
+_PLACE = 7
+"""Numbers of a `place_of`."""
 
 _BLOCK, _FILTER = 512, 1 << 12
 """why: sixteen staged refs are compared at a time; a table of 4 kB passes over nearly all that are not wanted."""
@@ -93,6 +97,37 @@ def read_chunks(
         return status
     tally[PIECES], tally[SAMPLES] = before + found, samples
     return before + found
+
+
+def place_of(
+    refs: np.ndarray, min_ts: np.ndarray, max_ts: np.ndarray, ends: np.ndarray, data: np.ndarray
+) -> np.ndarray:
+    """Return int64[_PLACE]: where the columns of a segment are; they have to be held as long as it is used.
+
+    Raises TypeError for columns that are not contiguous or of another type than `read_chunks` takes.
+    """
+    times = (address_of(column, np.int64) for column in (min_ts, max_ts, ends))
+    return np.array([len(refs), address_of(refs, np.int32), *times, len(data), address_of(data, np.uint8)], np.int64)
+
+
+@kernel(i64(i32_in, i64_in, i64, i64, i64_out, i64_out, i64_out, i64_out, i64_out, f64_out))
+def read_segments(refs, places, start_ms, end_ms, tally, spans, positions_out, offsets_out, ts_out, values_out):
+    """Do as `read_chunks` with one segment after the other; `places` has the `place_of` each, back to back."""
+    pieces = tally[PIECES]
+    for at in range(0, len(places), _PLACE):
+        chunks = places[at]
+        pieces = read_chunks(
+            refs,
+            i32_at(places[at + 1], chunks),
+            i64_at(places[at + 2], chunks),
+            i64_at(places[at + 3], chunks),
+            i64_at(places[at + 4], chunks),
+            u8_at(places[at + 6], places[at + 5]),
+            start_ms, end_ms, tally, spans, positions_out, offsets_out, ts_out, values_out,
+        )  # fmt: skip
+        if pieces < 0:
+            return pieces
+    return pieces
 
 
 @kernel(i64(i32_in, i32_in, i64_in, f64_in, i64, i64, i64_out, i64_out, i64_out, i64_out, f64_out))

@@ -46,7 +46,7 @@ class BlockReads:
         oldest_s = max(self._clock() - self._max_age_s, heads.listed_since_s)
         if not self._listings.is_newer(tenant, oldest_s) or self._catalog.blocks(tenant, start_ms, end_ms):
             return False
-        return not self._missing(tenant, _handed_over(tenant, heads.cuts), start_ms, end_ms)
+        return not heads.cuts or not self._missing(tenant, _handed_over(tenant, heads.cuts), start_ms, end_ms)
 
     async def read(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, TypeVar
 
@@ -12,6 +13,51 @@ from mimir_ingest.errors import QueryError
 from mimir_ingest.model.spans import Check
 
 _Result = TypeVar("_Result")
+
+
+class Slots:
+    """So many may work at a time; the others wait in order. Used from one event loop.
+
+    As asyncio's semaphore, but that taking and giving back cost a call each where nobody waits.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def take(self) -> bool:
+        """Take a slot if one is free; those that wait come first."""
+        if self._free <= 0 or self._waiting:
+            return False
+        self._free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Take a slot once there is one; being cancelled takes none."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._next()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back()
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            raise
+
+    def give_back(self) -> None:
+        """Let go of a slot; the next one that waits has it."""
+        self._free += 1
+        if self._waiting:
+            self._next()
+
+    def _next(self) -> None:
+        while self._free > 0 and self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._free -= 1
+                turn.set_result(None)
 
 
 async def run_all(reads: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:

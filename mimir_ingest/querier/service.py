@@ -29,7 +29,7 @@ from mimir_ingest.promql.nodes import Expr
 from mimir_ingest.promql.plan import plan_query
 from mimir_ingest.promql.values import QueryResult
 from mimir_ingest.querier.block_reads import BlockReads
-from mimir_ingest.querier.concurrency import run_all, run_stoppable, run_until
+from mimir_ingest.querier.concurrency import Slots, run_all, run_stoppable, run_until
 from mimir_ingest.querier.cost import is_small
 from mimir_ingest.querier.heads import Heads, HeadsAnswer
 from mimir_ingest.querier.merge import merge_frames
@@ -99,7 +99,7 @@ class Querier:
         self._blocks = BlockReads(catalog, max_age_s=block_list_max_age_s, clock=clock)
         self._selects = SelectReads(heads, self._blocks)
         self.limits = limits
-        self._slots = asyncio.Semaphore(max_concurrent)
+        self._slots = Slots(max_concurrent)
         self._clock = clock
 
     async def query(
@@ -128,14 +128,12 @@ class Querier:
         limit_s = self.limits.timeout_s if timeout_s is None else min(timeout_s, self.limits.timeout_s)
         came = self._clock()
         deadline = came + limit_s
-        if self._slots.locked():
+        if not self._slots.take():
             try:
                 async with asyncio.timeout(limit_s):
-                    await self._slots.acquire()
+                    await self._slots.wait()
             except TimeoutError as error:
                 raise QueryError("query timed out in queue", error_type="timeout") from error
-        else:
-            await self._slots.acquire()  # does not wait
         try:
             began = self._clock()
             plan = plan_query(
@@ -176,9 +174,9 @@ class Querier:
             else:  # the query's slot is not free before its thread has stopped
                 result = await run_stoppable(lambda stopped: evaluated(cancelled=stopped))
             timings = QueryTimings(began - came, prepared - began, self._clock() - prepared)
-            return QueryAnswer(result, timings, tuple(reading.warnings), deadline)
+            return QueryAnswer(result, timings, tuple(reading.warnings) if reading.unread else (), deadline)
         finally:
-            self._slots.release()
+            self._slots.give_back()
 
     async def select(
         self,

@@ -97,4 +97,4 @@ class HeadView:
 
 
 def _overlapping(segments: Sequence[Segment], start_ms: int, end_ms: int) -> list[Segment]:
-    return [s for s in segments if s.overlaps(start_ms, end_ms)]
+    return [s for s in segments if s.span[0] < end_ms and s.span[1] >= start_ms]

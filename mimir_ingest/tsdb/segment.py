@@ -14,6 +14,7 @@ import numpy as np
 from mimir_ingest.errors import InvariantViolated
 from mimir_ingest.kernels.head import group_samples, pick_chunks, pick_staged, plan_chunks
 from mimir_ingest.kernels.histogram_plan import rank_among
+from mimir_ingest.kernels.small_reads import place_of
 from mimir_ingest.kernels.xor_chunk import count_xor, encode_xor, max_encoded_size
 from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.histogram_chunks import with_hints
@@ -82,11 +83,14 @@ class Segment:
     histograms: HistogramSegment | None = None
     span: tuple[int, int] = field(init=False, repr=False, compare=False)
     """First and last time (ms) of the samples of both kinds; the last before the first if there are none."""
+    place: np.ndarray = field(init=False, repr=False, compare=False)
+    """Where the columns are, for `small_reads`."""
 
     def __post_init__(self) -> None:
         kinds = [k for k in (self, self.histograms) if k is not None and len(k.refs)]
         first = min((int(k.min_ts.min()) for k in kinds), default=MAX_MS)
         object.__setattr__(self, "span", (first, max((int(k.max_ts.max()) for k in kinds), default=MIN_MS)))
+        object.__setattr__(self, "place", place_of(self.refs, self.min_ts, self.max_ts, self.ends, self.data))
 
     @property
     def nbytes(self) -> int:

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from mimir_ingest.kernels.head import join_pieces
-from mimir_ingest.kernels.small_reads import CHUNK_BYTES, INSIDE, NO_ROOM, PIECES, SAMPLES, read_chunks, read_staged
+from mimir_ingest.kernels.small_reads import CHUNK_BYTES, INSIDE, NO_ROOM, PIECES, SAMPLES, read_segments, read_staged
 from mimir_ingest.model.samples import SampleBudget
 from mimir_ingest.tsdb.pieces import Samples, checked
 
@@ -25,11 +25,7 @@ _MOST_PIECES, _MOST_SAMPLES = 1 << 10, 1 << 14
 class Chunks(Protocol):
     """What is needed of a `segment.Segment`."""
 
-    refs: np.ndarray
-    min_ts: np.ndarray
-    max_ts: np.ndarray
-    ends: np.ndarray
-    data: np.ndarray
+    place: np.ndarray
 
 
 class StagedSamples(Protocol):
@@ -69,11 +65,9 @@ def read_few(
     """
     room, tally = _room, np.zeros(4, np.int64)
     positions, offsets, times, values = room.positions, room.offsets, room.timestamps, room.values
-    for segment in segments:
-        status = read_chunks(
-            refs, segment.refs, segment.min_ts, segment.max_ts, segment.ends, segment.data, start_ms, end_ms,
-            tally, room.spans, positions, offsets, times, values,
-        )  # fmt: skip
+    if segments:
+        places = segments[0].place if len(segments) == 1 else np.concatenate([segment.place for segment in segments])
+        status = read_segments(refs, places, start_ms, end_ms, tally, room.spans, positions, offsets, times, values)
         if status == NO_ROOM:
             return None
         checked(status)

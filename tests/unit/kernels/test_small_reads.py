@@ -13,7 +13,9 @@ from mimir_ingest.kernels.small_reads import (
     NO_ROOM,
     PIECES,
     SAMPLES,
+    place_of,
     read_chunks,
+    read_segments,
     read_staged,
 )
 from mimir_ingest.kernels.xor_chunk import explain_status
@@ -40,6 +42,12 @@ class Columns:
         columns = segment.refs, segment.min_ts, segment.max_ts, segment.ends, segment.data
         out = self.tally, self.spans, self.positions, self.offsets, self.times, self.values
         return read_chunks(np.array(refs, np.int32), *columns, start_ms, end_ms, *out)
+
+    def read_all(self, refs, segments, start_ms, end_ms) -> int:
+        """Add the chunks of segments, in one call."""
+        places = np.concatenate([np.empty(0, np.int64), *(segment.place for segment in segments)])
+        out = self.tally, self.spans, self.positions, self.offsets, self.times, self.values
+        return read_segments(np.array(refs, np.int32), places, start_ms, end_ms, *out)
 
     def stage(self, refs, staged, start_ms, end_ms) -> int:
         """Add staged samples."""
@@ -76,10 +84,11 @@ STAGED = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 60), VALUES), max_
 @settings(deadline=None, max_examples=200)
 @given(SEGMENTS, STAGED, REFS, RANGE)
 def test_pieces_are_the_chunks_that_overlap_and_then_the_staged_samples_inside(drawn, staged, refs, window):
-    columns, wanted, inside, size_bytes = Columns(), [], 0, 0
+    columns, wanted, inside, size_bytes, segments = Columns(), [], 0, 0, []
     for one in drawn:
         series = {ref: [(t, value + t) for t in times] for ref, (times, value) in one.items()}
         segment = segment_of(series)
+        segments.append(segment)
         found = plain.chunks_of(refs, sorted(series.items()), *window)
         wanted += [(position, samples) for position, samples, _ in found]
         inside += sum(len(samples) for _, samples, whole in found if whole)
@@ -88,6 +97,9 @@ def test_pieces_are_the_chunks_that_overlap_and_then_the_staged_samples_inside(d
             size_bytes += int(segment.ends[at] - segment.starts[at])
         assert columns.read(refs, segment, *window) == len(wanted)
     assert columns.tally[CHUNK_BYTES] == size_bytes
+    at_once = Columns()
+    assert at_once.read_all(refs, segments, *window) == len(wanted)
+    assert (at_once.pieces, at_once.tally.tolist()) == (columns.pieces, columns.tally.tolist())
     late = plain.staged_of(refs, staged, *window)
     wanted += [(position, [sample]) for position, sample in late]
     assert columns.stage(refs, staged, *window) == len(wanted)
@@ -109,6 +121,7 @@ def test_what_does_not_fit_is_refused(pieces, samples):
     segment = segment_of({1: [(1, 1.0), (2, 2.0), (3, 3.0)], 4: [(1, 1.0), (2, 2.0), (3, 3.0)]})
     columns = Columns(pieces, samples)
     assert columns.read([1, 4], segment, 0, 9) == NO_ROOM
+    assert Columns(pieces, samples).read_all([1], [segment] * 3, 0, 9) == NO_ROOM
     assert columns.read([1], segment, 0, 9) == 1
     assert columns.stage([1], [(1, 5, 1.0)] * 3, 0, 9) == NO_ROOM
 
@@ -121,3 +134,14 @@ def test_a_chunk_that_does_not_decode_is_told():
     assert status < 0
     assert status != NO_ROOM
     assert explain_status(status)[0] == 0
+    sound = segment_of({1: [(1, 1.0)]})
+    assert Columns().read_all([1], [sound, segment, sound], 0, 9) == status
+
+
+def test_columns_of_other_types_or_with_gaps_have_no_place():
+    segment = segment_of({1: [(1, 1.0)], 2: [(1, 1.0)]})
+    columns = [segment.refs, segment.min_ts, segment.max_ts, segment.ends, segment.data]
+    for i, column in enumerate(columns):
+        for bad in (column.astype(np.float64), np.repeat(column, 2)[::2]):
+            with pytest.raises(TypeError, match="contiguous"):
+                place_of(*columns[:i], bad, *columns[i + 1 :])
