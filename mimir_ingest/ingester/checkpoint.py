@@ -180,7 +180,7 @@ def _restore_totals(columns: Mapping[str, np.ndarray], prefix: str) -> TotalsOfS
     found = read_histograms([segment], (), segment.refs, MIN_MS, MAX_MS)
     if found is None:
         raise ColumnsFileCorrupt(f"sections {prefix}delta_histogram_… hold no totals")
-    return TotalsOfSeries(floats, segment.refs.astype(np.int64), found.values.compacted())
+    return TotalsOfSeries(floats, segment.refs.astype(np.int64), found.values.stored())
 
 
 def histogram_columns(segment: HistogramSegment, prefix: str) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mimir_ingest.kernels._jit import f64_out, i8_out, i32_out, i64, i64_out, inline, kernel, u8_out, u64_out
 from mimir_ingest.kernels.histogram_columns import histograms_in
-from mimir_ingest.kernels.histogram_plan import is_stale
+from mimir_ingest.kernels.histogram_layout import mix
 from mimir_ingest.kernels.words import as_bits
 
 CUSTOM_SCHEMA, MIN_SCHEMA, MAX_SCHEMA = -53, -4, 8
@@ -160,57 +160,30 @@ def reduce_histograms(h, limit, schema_out, bucket_offsets_out, bucket_index_out
     return refused
 
 
-@kernel(i64(histograms_in, i8_out, i64_out, i32_out, f64_out, f64_out))
-def compact_histograms(h, schema_out, bucket_offsets_out, bucket_index_out, bucket_count_out, facts_out):
-    """Leave out empty buckets, and everything of stale samples but their sum.
-
-    `facts_out` (float64[3m]) gets zero threshold, zero count and count; the other columns are like those of `h`.
-    Returns the buckets written.
-    """
-    to = 0
-    bucket_offsets_out[0] = 0
-    for row in range(len(schema_out)):
-        stale = is_stale(h.sum[row])
-        schema_out[row] = 0 if stale else h.schema[row]
-        facts_out[3 * row] = 0.0 if stale else h.zero_threshold[row]
-        facts_out[3 * row + 1] = 0.0 if stale else h.zero_count[row]
-        facts_out[3 * row + 2] = 0.0 if stale else h.count[row]
-        for side in range(2):
-            if not stale:
-                for i in range(h.bucket_offsets[2 * row + side], h.bucket_offsets[2 * row + side + 1]):
-                    if h.bucket_count[i] != 0.0:
-                        bucket_index_out[to], bucket_count_out[to] = h.bucket_index[i], h.bucket_count[i]
-                        to += 1
-            bucket_offsets_out[2 * row + side + 1] = to
-    return to
-
-
-@inline
-def _mix(state, word):
-    state = (state ^ word) * np.uint64(0x9E3779B97F4A7C15)
-    return state ^ (state >> np.uint64(29))
-
-
 @kernel(i64(histograms_in, u64_out))
 def digest_histograms(h, digests_out):
-    """Write 64 bits that tell histograms apart (uint64[m]); reset hints do not count. Returns m.
+    """Write 64 bits that tell histograms apart (uint64[m]); reset hints and empty buckets do not count. Returns m.
 
     Stored in checkpoints as a series' last value: never change it.
     """
     for row in range(len(digests_out)):
         state = np.uint64(1 if h.is_float[row] else 2)
-        state = _mix(state, np.uint64(np.int64(h.schema[row])))
-        state = _mix(state, as_bits(h.zero_threshold[row]))
-        state = _mix(state, as_bits(h.zero_count[row]))
-        state = _mix(state, as_bits(h.count[row]))
-        state = _mix(state, as_bits(h.sum[row]))
+        state = mix(state, np.uint64(np.int64(h.schema[row])))
+        state = mix(state, as_bits(h.zero_threshold[row]))
+        state = mix(state, as_bits(h.zero_count[row]))
+        state = mix(state, as_bits(h.count[row]))
+        state = mix(state, as_bits(h.sum[row]))
         for side in range(2):
             first, end = h.bucket_offsets[2 * row + side], h.bucket_offsets[2 * row + side + 1]
-            state = _mix(state, np.uint64(end - first))
+            filled = 0
             for i in range(first, end):
-                state = _mix(state, np.uint64(np.int64(h.bucket_index[i])))
-                state = _mix(state, as_bits(h.bucket_count[i]))
+                filled += h.bucket_count[i] != 0.0
+            state = mix(state, np.uint64(filled))
+            for i in range(first, end):
+                if h.bucket_count[i] != 0.0:
+                    state = mix(state, np.uint64(np.int64(h.bucket_index[i])))
+                    state = mix(state, as_bits(h.bucket_count[i]))
         for i in range(h.custom_offsets[row], h.custom_offsets[row + 1]):
-            state = _mix(state, as_bits(h.custom_values[i]))
+            state = mix(state, as_bits(h.custom_values[i]))
         digests_out[row] = state
     return len(digests_out)

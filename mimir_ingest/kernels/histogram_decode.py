@@ -1,7 +1,7 @@
 """Prometheus chunks of native histograms to columns, many chunks a call. Format: histogram_encode.py.
 
-Bytes may be hostile: a negative status, `-(8 * chunk + reason)`, is the worst outcome. Empty buckets are left out; a
-stale sample has its sum alone. Twin: tests/reference/histogram_chunk.py.
+Bytes may be hostile: a negative status, `-(8 * chunk + reason)`, is the worst outcome. Every sample has all
+buckets of its chunk, but a stale one its sum alone. Twin: tests/reference/histogram_chunk.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from mimir_ingest.kernels._jit import bool_in, i64, i64_in, i64_out, inline_chec
 from mimir_ingest.kernels.bit_stream import bit_window, take64, take_varbit_int, take_varbit_uint, take_xor
 from mimir_ingest.kernels.histogram_columns import histograms_out
 from mimir_ingest.kernels.histogram_encode import CUSTOM_SCHEMA
+from mimir_ingest.kernels.histogram_layout import mix
 from mimir_ingest.kernels.histogram_plan import GAUGE, NO_RESET, RESET, STALE
 from mimir_ingest.kernels.words import as_bits, as_float64
 
@@ -155,6 +156,23 @@ def measure_histograms(data, starts, ends, counts_out):
     return 0
 
 
+@kernel(i64(u8_in, i64_in, i64_in, u64_out, u64_out), boundscheck=True)
+def digest_layouts(data, starts, ends, state, digests_out):
+    """Write what tells the buckets of chunks apart (uint64[k]), as `histogram_layout.digest_buckets` does.
+
+    Arguments as in `decode_histograms`; returns 0 or a negative status.
+    """
+    for chunk in range(len(starts)):
+        positive, count, _, _, _, bit = _take_layout(data, starts[chunk], ends[chunk], state)
+        if bit < 0:
+            return bit - 8 * chunk
+        digest = np.uint64(1 + positive)
+        for bucket in range(count):
+            digest = mix(digest, state[STATE_WORDS * bucket])
+        digests_out[chunk] = digest if count > 0 else _U0
+    return 0
+
+
 @inline_checked
 def _take_bounds(data, bit, end_bit, count, values_out, to):
     """Read custom bounds to `values_out[to:]`; return the next bit or -TRUNCATED."""
@@ -207,15 +225,12 @@ def _take_buckets(data, bit, end_bit, is_float, is_first, positive, count, state
 
 @inline_checked
 def _write_side(state, first, last, index_out, count_out, to):
-    """Write the buckets `[first:last]` that are not empty; return the next position."""
+    """Write the buckets `[first:last]`; return the next position."""
     for bucket in range(first, last):
         slot = STATE_WORDS * bucket
-        count = as_float64(state[slot + 4])
-        if count != 0.0:
-            index_out[to] = np.int32(np.int64(state[slot]))
-            count_out[to] = count
-            to += 1
-    return to
+        index_out[to + bucket - first] = np.int32(np.int64(state[slot]))
+        count_out[to + bucket - first] = as_float64(state[slot + 4])
+    return to + last - first
 
 
 @kernel(i64(u8_in, i64_in, i64_in, bool_in, i64_in, i64, u64_out, i64_out, histograms_out), boundscheck=True)

@@ -11,7 +11,7 @@ One chunk is `uint16 BE count | header byte | bit stream` (bit_stream.py):
 Float histograms have count, zero count, sum and absolute buckets as in XOR chunks (64 bits in sample 0). Positive
 buckets come before negative ones. A stale sample ends after its sum.
 
-The layout of a chunk is the union of the buckets of its samples; those that a sample lacks are written as empty.
+A chunk has one layout of buckets (histogram_layout.py); those that a sample lacks are written as empty.
 Source: Prometheus tsdb/chunkenc/histogram.go, float_histogram.go, v3. Twin: tests/reference/histogram_chunk.py.
 """
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mimir_ingest.kernels._jit import i32_in, i32_out, i64, i64_in, i64_out, inline, kernel, u8_in, u8_out, u64_out
+from mimir_ingest.kernels._jit import i32_in, i64, i64_in, i64_out, inline, kernel, u8_in, u8_out, u64_out
 from mimir_ingest.kernels.bit_stream import end_bits, put_bits, put_varbit_int, put_varbit_uint, put_xor
 from mimir_ingest.kernels.histogram_columns import histograms_in
 from mimir_ingest.kernels.histogram_plan import is_stale
@@ -32,75 +32,28 @@ OUT_TOO_SMALL, TOO_MANY_SAMPLES = -1, -2
 STATE_WORDS = 3
 """Words of scratch that each bucket of a layout takes."""
 
+NUMBERS = 11
+"""Words that `put_row` keeps besides."""
+
 CUSTOM_SCHEMA = -53
+
+_T, _STEP, _COUNT, _ZEROS, _SUM = 0, 1, 2, 5, 8
+"""Places in these words; the last three have, beside the value, its delta or leading zeros, and trailing zeros."""
 
 _U0, _U1, _U8, _U64 = (np.uint64(n) for n in (0, 1, 8, 64))
 _NO_WINDOW = np.uint64(0xFF)
 
 
 @inline
-def _merge_into(h, first, end, layout, begin, size, scratch):
-    """Unite the buckets `[first:end]` with `layout[begin:begin + size]`; return the new size."""
-    at = begin
-    missing = False
-    for i in range(first, end):
-        while at < begin + size and layout[at] < h.bucket_index[i]:
-            at += 1
-        if at == begin + size or layout[at] != h.bucket_index[i]:
-            missing = True
-            break
-    if not missing:
-        return size
-    count, at, i = 0, begin, first
-    while at < begin + size or i < end:
-        if i == end or (at < begin + size and layout[at] < h.bucket_index[i]):
-            scratch[count] = layout[at]
-            at += 1
-        else:
-            if at < begin + size and layout[at] == h.bucket_index[i]:
-                at += 1
-            scratch[count] = h.bucket_index[i]
-            i += 1
-        count += 1
-    for i in range(count):
-        layout[begin + i] = scratch[i]
-    return count
+def layout_room(buckets, bounds):
+    """Bytes that `put_layout` may write, and write ahead."""
+    return 64 + 18 * buckets + 10 * bounds
 
 
-@kernel(i64(histograms_in, i64_in, i32_out, i32_out, i64_out))
-def layout_histograms(h, starts, scratch, layout_out, layout_offsets_out):
-    """Work out the buckets of each chunk.
-
-    Parameters
-    ----------
-    h : histograms
-    starts : int64[k + 1]
-        Chunk j has the rows `starts[j]:starts[j + 1]`.
-    scratch : int32[b], written
-        b: buckets of all rows.
-    layout_out : int32[b], written
-        Bucket numbers, ascending within a side.
-    layout_offsets_out : int64[2k + 1], written
-        Chunk j has the negative buckets `[2j]:[2j + 1]` of the layout and the positive ones `[2j + 1]:[2j + 2]`.
-
-    Returns
-    -------
-    int64
-        Most buckets of a chunk.
-    """
-    begin = most = 0
-    layout_offsets_out[0] = 0
-    for chunk in range(len(starts) - 1):
-        before = begin
-        for side in range(2):
-            size = 0
-            for row in range(starts[chunk], starts[chunk + 1]):
-                first, end = h.bucket_offsets[2 * row + side], h.bucket_offsets[2 * row + side + 1]
-                size = _merge_into(h, first, end, layout_out, begin, size, scratch)
-            begin += size
-            layout_offsets_out[2 * chunk + side + 1] = begin
-        most = max(most, begin - before)
-    return most
+@inline
+def row_room(buckets):
+    """Bytes that `put_row` may write, and write ahead."""
+    return 80 + 10 * buckets
 
 
 @inline
@@ -225,8 +178,8 @@ def _put_first(h, row, t, is_float, out, at, register, used):
 
 
 @inline
-def _put_layout(h, row, layout, begin, middle, end, out, at, register, used):
-    """Append a chunk's layout: that of its first row, and the buckets of all."""
+def put_layout(h, row, layout, begin, middle, end, out, at, register, used):
+    """Append a chunk's layout: the zero bucket, schema and bounds of its first row, and the buckets of all."""
     at, register, used = _put_zero_threshold(out, at, register, used, h.zero_threshold[row])
     at, register, used = put_varbit_int(out, at, register, used, np.int64(h.schema[row]))
     at, register, used = _put_spans(out, at, register, used, layout, middle, end)
@@ -234,6 +187,64 @@ def _put_layout(h, row, layout, begin, middle, end, out, at, register, used):
     if h.schema[row] == CUSTOM_SCHEMA:
         first, last = h.custom_offsets[row], h.custom_offsets[row + 1]
         at, register, used = _put_bounds(out, at, register, used, h.custom_values, first, last)
+    return at, register, used
+
+
+@inline
+def _put_later(h, row, t, numbers, out, at, register, used):
+    """Append the time, counts and sum of a row that is not its chunk's first."""
+    step = np.uint64(t) - numbers[_T]
+    at, register, used = put_varbit_int(out, at, register, used, np.int64(step - numbers[_STEP]))
+    numbers[_STEP] = step
+    for which in range(2):
+        count = h.count[row] if which == 0 else h.zero_count[row]
+        slot = _COUNT + 3 * which
+        if h.is_float[row]:
+            word = as_bits(count)
+            at, register, used, numbers[slot + 1], numbers[slot + 2] = put_xor(
+                out, at, register, used, word ^ numbers[slot], numbers[slot + 1], numbers[slot + 2]
+            )
+        else:
+            word = numbers[slot] + numbers[slot + 1] if is_stale(h.sum[row]) else _as_uint64(count)
+            delta = word - numbers[slot]
+            at, register, used = put_varbit_int(out, at, register, used, np.int64(delta - numbers[slot + 1]))
+            numbers[slot + 1] = delta
+        numbers[slot] = word
+    at, register, used, numbers[_SUM + 1], numbers[_SUM + 2] = put_xor(
+        out, at, register, used, as_bits(h.sum[row]) ^ numbers[_SUM], numbers[_SUM + 1], numbers[_SUM + 2]
+    )
+    return at, register, used
+
+
+@inline
+def put_row(h, row, t, is_first, layout, begin, middle, end, numbers, state, out, at, register, used):
+    """Append a row to a chunk; `numbers` and `state` have what the encoding needs of the row before."""
+    is_float = h.is_float[row]
+    if is_first:
+        at, register, used = _put_first(h, row, t, is_float, out, at, register, used)
+        numbers[_STEP] = _U0
+        for which in range(2):
+            count = h.count[row] if which == 0 else h.zero_count[row]
+            numbers[_COUNT + 3 * which] = as_bits(count) if is_float else _as_uint64(count)
+        for slot in (_COUNT, _ZEROS, _SUM):
+            numbers[slot + 1] = _NO_WINDOW if is_float or slot == _SUM else _U0
+            numbers[slot + 2] = _U0
+    else:
+        at, register, used = _put_later(h, row, t, numbers, out, at, register, used)
+    numbers[_T], numbers[_SUM] = np.uint64(t), as_bits(h.sum[row])
+    if is_stale(h.sum[row]):
+        return at, register, used
+    for part in range(2):
+        # Positive buckets come first.
+        low, high = (middle, end) if part == 0 else (begin, middle)
+        if is_float:
+            at, register, used = _put_floats(
+                h, row, 1 - part, layout, low, high, is_first, state, out, at, register, used
+            )
+        else:
+            at, register, used = _put_integers(
+                h, row, 1 - part, layout, low, high, is_first, state, out, at, register, used
+            )
     return at, register, used
 
 
@@ -250,7 +261,7 @@ def encode_histograms(h, timestamps, starts, headers, layout, layout_offsets, st
     headers : uint8[k]
         What a chunk says of counter resets (histogram_plan).
     layout, layout_offsets
-        As `layout_histograms` wrote them.
+        As `histogram_layout.layout_histograms` wrote them.
     state : uint64[STATE_WORDS * len(layout)], written
         Scratch.
     out : uint8[...], written
@@ -263,73 +274,41 @@ def encode_histograms(h, timestamps, starts, headers, layout, layout_offsets, st
         Bytes written, or OUT_TOO_SMALL, or TOO_MANY_SAMPLES.
     """
     at = 0
+    numbers = np.empty(NUMBERS, np.uint64)
     for chunk in range(len(starts) - 1):
         first, last = starts[chunk], starts[chunk + 1]
         begin, middle, end = layout_offsets[2 * chunk], layout_offsets[2 * chunk + 1], layout_offsets[2 * chunk + 2]
         bounds = h.custom_offsets[first + 1] - h.custom_offsets[first]
         if last - first > MAX_SAMPLES:
             return TOO_MANY_SAMPLES
-        if at + 64 + 18 * (end - begin) + 10 * bounds > len(out):
+        if at + layout_room(end - begin, bounds) > len(out):
             return OUT_TOO_SMALL
         out[at], out[at + 1] = (last - first) >> 8, (last - first) & 0xFF
         header = headers[chunk]
         # RESET is the first bit, NO_RESET the second, GAUGE both.
         out[at + 2] = (0x80 if header == 1 or header == 3 else 0) | (0x40 if header >= 2 else 0)
         at += 3
-        is_float = h.is_float[first]
         register, used = _U0, _U0
-        at, register, used = _put_layout(h, first, layout, begin, middle, end, out, at, register, used)
-        t = delta = count = count_delta = zeros = zeros_delta = total = _U0
-        leading = count_leading = zeros_leading = _NO_WINDOW
-        trailing = count_trailing = zeros_trailing = _U0
+        at, register, used = put_layout(h, first, layout, begin, middle, end, out, at, register, used)
         for row in range(first, last):
-            if at + 80 + 10 * (end - begin) > len(out):
+            if at + row_room(end - begin) > len(out):
                 return OUT_TOO_SMALL
-            stale = is_stale(h.sum[row])
-            new_t, new_total = np.uint64(timestamps[row]), as_bits(h.sum[row])
-            if is_float:
-                new_count, new_zeros = as_bits(h.count[row]), as_bits(h.zero_count[row])
-            else:
-                new_count, new_zeros = _as_uint64(h.count[row]), _as_uint64(h.zero_count[row])
-            if row == first:
-                at, register, used = _put_first(h, row, timestamps[row], is_float, out, at, register, used)
-            else:
-                at, register, used = put_varbit_int(out, at, register, used, np.int64(new_t - t - delta))
-                delta = new_t - t
-                if is_float:
-                    at, register, used, count_leading, count_trailing = put_xor(
-                        out, at, register, used, new_count ^ count, count_leading, count_trailing
-                    )
-                    at, register, used, zeros_leading, zeros_trailing = put_xor(
-                        out, at, register, used, new_zeros ^ zeros, zeros_leading, zeros_trailing
-                    )
-                else:
-                    if stale:
-                        new_count, new_zeros = count + count_delta, zeros + zeros_delta
-                    at, register, used = put_varbit_int(
-                        out, at, register, used, np.int64(new_count - count - count_delta)
-                    )
-                    at, register, used = put_varbit_int(
-                        out, at, register, used, np.int64(new_zeros - zeros - zeros_delta)
-                    )
-                    count_delta, zeros_delta = new_count - count, new_zeros - zeros
-                at, register, used, leading, trailing = put_xor(
-                    out, at, register, used, new_total ^ total, leading, trailing
-                )
-            t, count, zeros, total = new_t, new_count, new_zeros, new_total
-            if stale:
-                continue
-            for part in range(2):
-                # Positive buckets come first.
-                low, high = (middle, end) if part == 0 else (begin, middle)
-                if is_float:
-                    at, register, used = _put_floats(
-                        h, row, 1 - part, layout, low, high, row == first, state, out, at, register, used
-                    )
-                else:
-                    at, register, used = _put_integers(
-                        h, row, 1 - part, layout, low, high, row == first, state, out, at, register, used
-                    )
+            at, register, used = put_row(
+                h,
+                row,
+                timestamps[row],
+                row == first,
+                layout,
+                begin,
+                middle,
+                end,
+                numbers,
+                state,
+                out,
+                at,
+                register,
+                used,
+            )
         at = end_bits(out, at, register, used)
         ends_out[chunk] = at
     return at

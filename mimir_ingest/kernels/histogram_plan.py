@@ -18,7 +18,12 @@ UNKNOWN, RESET, NO_RESET, GAUGE = 0, 1, 2, 3
 
 STALE = np.uint64(0x7FF0000000000002)
 
-_GOES_ON = -1
+GOES_ON = -1
+"""What `relation` says of rows that share a chunk."""
+
+DETECT, SAME_BUCKETS = 1, 2
+"""Modes of `plan_histogram_chunks`: look for counter resets, not only in hints; all rows of a chunk list the same
+buckets, so that they are read as they are."""
 
 
 @inline
@@ -58,34 +63,50 @@ def _same_bounds(h, before, after):
 
 
 @inline
-def _own_header(h, row):
+def _same_buckets(h, before, after):
+    for side in range(2):
+        first, last = h.bucket_offsets[2 * before + side], h.bucket_offsets[2 * before + side + 1]
+        other = h.bucket_offsets[2 * after + side]
+        if h.bucket_offsets[2 * after + side + 1] - other != last - first:
+            return False
+        different = 0
+        for i in range(last - first):
+            different |= h.bucket_index[first + i] ^ h.bucket_index[other + i]
+        if different != 0:
+            return False
+    return True
+
+
+@inline
+def own_header(h, row):
+    """Return what the sender's hint says of a chunk that begins with a row."""
     hint = h.reset_hint[row]
     return np.int64(hint) if hint in (RESET, GAUGE) else np.int64(UNKNOWN)
 
 
 @inline
-def _relation(h, before, after, detect):
-    """How row `after` follows row `before`: _GOES_ON, or the header of the chunk that it begins."""
+def relation(h, before, after, detect):
+    """Return how row `after` follows row `before`: GOES_ON, or the header of the chunk that it begins."""
     if h.is_float[before] != h.is_float[after]:
-        return _own_header(h, after)
+        return own_header(h, after)
     if is_stale(h.sum[after]):
-        return np.int64(_GOES_ON)
+        return np.int64(GOES_ON)
     gauge = h.reset_hint[after] == GAUGE
     if is_stale(h.sum[before]) or gauge != (h.reset_hint[before] == GAUGE) or h.reset_hint[after] == RESET:
-        return _own_header(h, after)
+        return own_header(h, after)
     if detect and not gauge and h.count[after] < h.count[before]:
         return np.int64(RESET)
     if h.schema[before] != h.schema[after] or h.zero_threshold[before] != h.zero_threshold[after]:
-        return _own_header(h, after)
+        return own_header(h, after)
     if not _same_bounds(h, before, after):
-        return np.int64(RESET) if detect and not gauge else _own_header(h, after)
+        return np.int64(RESET) if detect and not gauge else own_header(h, after)
     if detect and not gauge and (h.zero_count[after] < h.zero_count[before] or _shrinks(h, before, after)):
         return np.int64(RESET)
-    return np.int64(_GOES_ON)
+    return np.int64(GOES_ON)
 
 
 @kernel(i64(histograms_in, i64_in, i64_in, i64, i64, i64_out, u8_out))
-def plan_histogram_chunks(h, offsets, runs, chunk_samples, detect, starts_out, headers_out):
+def plan_histogram_chunks(h, offsets, runs, chunk_samples, mode, starts_out, headers_out):
     """Split each series' histograms into chunks.
 
     Parameters
@@ -98,8 +119,8 @@ def plan_histogram_chunks(h, offsets, runs, chunk_samples, detect, starts_out, h
         A chunk has rows of one run only.
     chunk_samples : int64
         Most rows of a chunk.
-    detect : int64
-        0: counter resets are looked for only in the rows' hints.
+    mode : int64
+        DETECT | SAME_BUCKETS.
     starts_out : int64[m + 1], written
         Chunk j has the rows `starts_out[j]:starts_out[j + 1]`.
     headers_out : uint8[m], written
@@ -111,18 +132,20 @@ def plan_histogram_chunks(h, offsets, runs, chunk_samples, detect, starts_out, h
         Chunks.
     """
     chunks = 0
+    detect = mode & DETECT != 0
     for series in range(len(offsets) - 1):
         for row in range(offsets[series], offsets[series + 1]):
             if row == offsets[series] or (len(runs) > 0 and runs[row] != runs[row - 1]):
-                header = _own_header(h, row)
+                header = own_header(h, row)
             else:
-                header = _relation(h, row - 1, row, detect != 0)
-                if header == _GOES_ON:
-                    if row - starts_out[chunks - 1] < chunk_samples:
+                header = relation(h, row - 1, row, detect)
+                if header == GOES_ON:
+                    room = row - starts_out[chunks - 1] < chunk_samples
+                    if room and (mode & SAME_BUCKETS == 0 or _same_buckets(h, row - 1, row)):
                         continue
                     header = np.int64(GAUGE)
                     if h.reset_hint[row] != GAUGE:
-                        header = np.int64(NO_RESET) if detect != 0 else np.int64(UNKNOWN)
+                        header = np.int64(NO_RESET) if detect else np.int64(UNKNOWN)
             starts_out[chunks] = row
             headers_out[chunks] = header
             chunks += 1

@@ -185,7 +185,7 @@ def fold_histograms(h, rows, slots, newest, first, out):
     Parameters
     ----------
     h : histograms
-        The record's, as they are stored (`compact_histograms`).
+        The record's, as they are stored (`Histograms.stored`).
     rows : int64[k]
         Accepted ones in order; -1 - i for the one in front of `h[i]`, where what it counts began.
     slots : int64[k]

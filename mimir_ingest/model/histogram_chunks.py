@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mimir_ingest.kernels import histogram_decode, histogram_encode
+from mimir_ingest.kernels import histogram_cuts, histogram_decode, histogram_encode, histogram_layout
 from mimir_ingest.kernels.histogram_columns import HistogramColumns
-from mimir_ingest.kernels.histogram_plan import hint_resets, plan_histogram_chunks
+from mimir_ingest.kernels.histogram_plan import DETECT, SAME_BUCKETS, hint_resets, plan_histogram_chunks
 from mimir_ingest.model.histograms import NO_RESET, RESET_UNKNOWN, Histograms
 from mimir_ingest.model.spans import Check, bounded_spans
 
@@ -48,9 +48,10 @@ def plan_chunks(
     *,
     chunk_samples: int,
     detect_resets: bool,
+    same_buckets: bool = False,
     runs: np.ndarray | None = None,
 ) -> ChunkPlan:
-    """Split each series' histograms into chunks.
+    """Split each series' histograms into chunks by number.
 
     Parameters
     ----------
@@ -62,21 +63,84 @@ def plan_chunks(
         Most rows of a chunk.
     detect_resets : bool
         Begin a chunk at every counter reset, as blocks do; else only where a hint says so.
+    same_buckets : bool
+        Begin a chunk also where other buckets are listed, so that decoding gives those that each histogram has.
     runs : int64[rows], optional
         A chunk has rows of one run only.
     """
     starts, headers = np.empty(len(values) + 1, np.int64), np.empty(len(values), np.uint8)
     runs = np.empty(0, np.int64) if runs is None else runs
-    chunks = plan_histogram_chunks(values.columns, offsets, runs, chunk_samples, detect_resets, starts, headers)
+    mode = (DETECT if detect_resets else 0) | (SAME_BUCKETS if same_buckets else 0)
+    chunks = plan_histogram_chunks(values.columns, offsets, runs, chunk_samples, mode, starts, headers)
     return ChunkPlan(starts[: chunks + 1], headers[:chunks])
 
 
-def with_hints(values: Histograms, offsets: np.ndarray, runs: np.ndarray | None = None) -> Histograms:
-    """Return histograms with the reset hints that a reader of a block with them would see (arguments: plan_chunks)."""
+def cut_chunks(
+    values: Histograms, timestamps: np.ndarray, offsets: np.ndarray, runs: np.ndarray | None = None
+) -> ChunkPlan:
+    """Split each series' histograms into the chunks that Prometheus would make of them.
+
+    `timestamps` is int64[rows] (ms); the rest as in `plan_chunks`.
+    """
+    starts, headers = np.empty(len(values) + 1, np.int64), np.empty(len(values), np.uint8)
+    runs = np.empty(0, np.int64) if runs is None else runs
+    index = values.bucket_index
+    spread = int(index.max()) - int(index.min()) + 1 if len(index) else 0
+    buckets = min(2 * spread, len(index))
+    layout, united = np.empty(buckets, np.int32), np.empty(buckets, np.int32)
+    state = np.empty(histogram_encode.STATE_WORDS * buckets, np.uint64)
+    room = 1 << 14
+    while True:
+        out = np.empty(room, np.uint8)
+        chunks = histogram_cuts.cut_histograms(
+            values.columns, timestamps, offsets, runs, layout, united, state, out, starts, headers
+        )
+        if chunks != histogram_cuts.OUT_TOO_SMALL:
+            return ChunkPlan(starts[: chunks + 1], headers[:chunks])
+        room *= 4
+
+
+def as_read(
+    values: Histograms, timestamps: np.ndarray, offsets: np.ndarray, runs: np.ndarray | None = None
+) -> Histograms:
+    """Return histograms as a reader of a Prometheus that holds them would see them (arguments: cut_chunks).
+
+    Their reset hints are those of the chunks, and they have the buckets of all histograms of their chunk.
+    """
     plan = plan_chunks(values, offsets, chunk_samples=len(values) + 1, detect_resets=True, runs=runs)
+    if _spread_size(values, plan, _layouts(values, plan)[1]) > len(values.bucket_index):
+        # Only where buckets differ does it matter which histograms share a chunk.
+        plan = cut_chunks(values, timestamps, offsets, runs)
     hints = np.empty(len(values), np.uint8)
     hint_resets(values.columns, plan.starts, plan.headers, hints)
-    return replace(values, reset_hint=hints)
+    return replace(_spread(values, plan), reset_hint=hints)
+
+
+def _spread(values: Histograms, plan: ChunkPlan) -> Histograms:
+    """Return histograms with the buckets of their chunks."""
+    layout, layout_offsets = _layouts(values, plan)
+    buckets = _spread_size(values, plan, layout_offsets)
+    if buckets == len(values.bucket_index):
+        return values
+    offsets, index, count = np.empty_like(values.bucket_offsets), np.empty(buckets, np.int32), np.empty(buckets)
+    histogram_layout.spread_histograms(values.columns, plan.starts, layout, layout_offsets, offsets, index, count)
+    return replace(values, bucket_offsets=offsets, bucket_index=index, bucket_count=count)
+
+
+def _spread_size(values: Histograms, plan: ChunkPlan, layout_offsets: np.ndarray) -> int:
+    """Return how many buckets all histograms have with those of their chunks."""
+    if not len(values):
+        return 0
+    live = np.add.reduceat(~values.stale, plan.starts[:-1], dtype=np.int64)
+    return int((live * np.diff(layout_offsets[::2])).sum())
+
+
+def _layouts(values: Histograms, plan: ChunkPlan) -> tuple[np.ndarray, np.ndarray]:
+    """Return the buckets of each chunk and their offsets (kernels.histogram_layout)."""
+    scratch, layout = np.empty(len(values.bucket_index), np.int32), np.empty(len(values.bucket_index), np.int32)
+    offsets = np.empty(2 * len(plan.headers) + 1, np.int64)
+    histogram_layout.layout_histograms(values.columns, plan.starts, scratch, layout, offsets)
+    return layout, offsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +159,7 @@ def encode_chunks(timestamps: np.ndarray, values: Histograms, plan: ChunkPlan) -
     """Encode histograms (timestamps: int64[rows], ms) as planned. A chunk has at most 65,535 of them."""
     columns = values.columns
     k = len(plan.headers)
-    scratch, layout = np.empty(len(values.bucket_index), np.int32), np.empty(len(values.bucket_index), np.int32)
-    layout_offsets = np.empty(2 * k + 1, np.int64)
-    histogram_encode.layout_histograms(columns, plan.starts, scratch, layout, layout_offsets)
+    layout, layout_offsets = _layouts(values, plan)
     state = np.empty(histogram_encode.STATE_WORDS * int(layout_offsets[-1]), np.uint64)
     counts, buckets = np.diff(plan.starts), np.diff(layout_offsets[::2])
     bounds = np.diff(values.custom_offsets)[plan.starts[:-1]]
@@ -138,6 +200,18 @@ def count_samples(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.
     return counts.reshape(-1, 3)
 
 
+def digest_layouts(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (int64[k] samples, uint64[k] what tells the buckets apart, 0: none) of each chunk `data[starts:ends]`.
+
+    Digests are those of `Histograms.bucket_digests`. Raises HistogramChunkCorrupt.
+    """
+    samples, buckets, _ = count_samples(data, starts, ends).T
+    digests = np.empty(len(starts), np.uint64)
+    state = np.empty(histogram_decode.STATE_WORDS * int(buckets.max(initial=0)), np.uint64)
+    _checked(histogram_decode.digest_layouts(data, starts, ends, state, digests))
+    return samples, digests
+
+
 def decode_chunks(
     data: np.ndarray,
     starts: np.ndarray,
@@ -147,7 +221,7 @@ def decode_chunks(
     resets_begin_chunks: bool,
     check: Check | None = None,
 ) -> tuple[np.ndarray, np.ndarray, Histograms]:
-    """Expand chunks; empty buckets are left out.
+    """Expand chunks; all histograms of a chunk have its buckets.
 
     Parameters
     ----------

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mimir_ingest.kernels.histogram_check import check_histograms, compact_histograms, digest_histograms
+from mimir_ingest.kernels.histogram_check import check_histograms, digest_histograms
 from mimir_ingest.kernels.histogram_columns import HistogramColumns
+from mimir_ingest.kernels.histogram_layout import digest_buckets
 from mimir_ingest.kernels.histogram_plan import STALE, rank_among
 from mimir_ingest.model.spans import Check, bounded_spans
 
@@ -140,34 +141,46 @@ class Histograms:
         """bool[n]: which are staleness markers."""
         return np.ascontiguousarray(self.sum).view(np.uint64) == STALE
 
-    def compacted(self) -> Histograms:
-        """Return the histograms as they are stored, so that equal ones have equal columns.
+    def stored(self) -> Histograms:
+        """Return the histograms as they are stored, buckets as sent, the empty ones among them.
 
-        Without empty buckets; stale ones have nothing but their sum; that there was no reset is for the reader to find
-        out, since the sender may not have seen the sample before.
+        Stale ones have nothing but their sum; that there was no reset is for the reader to find out, since the sender
+        may not have seen the sample before.
         """
-        n, b = len(self), len(self.bucket_index)
-        schema, offsets, facts = np.empty(n, np.int8), np.empty(2 * n + 1, np.int64), np.empty(3 * n, np.float64)
-        index, count = np.empty(b, np.int32), np.empty(b, np.float64)
-        used = compact_histograms(self.columns, schema, offsets, index, count, facts)
-        kept = np.isin(self.reset_hint, (RESET, GAUGE)) & ~self.stale
-        return Histograms(
-            schema,
-            np.where(kept, self.reset_hint, RESET_UNKNOWN).astype(np.uint8),
-            self.is_float,
-            *(facts.reshape(n, 3).T),
-            self.sum,
-            offsets,
-            index[:used],
-            count[:used],
-            self.custom_offsets,
-            self.custom_values,
+        stale = self.stale
+        kept = np.isin(self.reset_hint, (RESET, GAUGE)) & ~stale
+        values = replace(self, reset_hint=np.where(kept, self.reset_hint, np.uint8(RESET_UNKNOWN)))
+        if not stale.any():
+            return values
+        return replace(
+            values._without_buckets(stale),
+            schema=np.where(stale, np.int8(0), self.schema),
+            zero_threshold=np.where(stale, 0.0, self.zero_threshold),
+            zero_count=np.where(stale, 0.0, self.zero_count),
+            count=np.where(stale, 0.0, self.count),
+        )
+
+    def _without_buckets(self, which: np.ndarray) -> Histograms:
+        """Return the histograms, those of the mask (bool[n]) without buckets."""
+        sizes, sides = np.diff(self.bucket_offsets), np.repeat(which, 2)
+        kept = np.repeat(~sides, sizes)
+        return replace(
+            self,
+            bucket_offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(np.where(sides, 0, sizes))]),
+            bucket_index=self.bucket_index[kept],
+            bucket_count=self.bucket_count[kept],
         )
 
     def digests(self) -> np.ndarray:
-        """Return uint64[n]: what tells histograms apart; reset hints do not count."""
+        """Return uint64[n]: what tells histograms apart; reset hints and empty buckets do not count."""
         digests = np.empty(len(self), np.uint64)
         digest_histograms(self.columns, digests)
+        return digests
+
+    def bucket_digests(self) -> np.ndarray:
+        """Return uint64[n]: what tells apart which buckets are listed; 0: none are."""
+        digests = np.empty(len(self), np.uint64)
+        digest_buckets(self.columns, digests)
         return digests
 
     def faults(self) -> np.ndarray:
@@ -207,17 +220,12 @@ class Histograms:
         """Return the histograms, those of the mask (bool[n]) as before any observation, with the hint of a reset."""
         if not which.any():
             return self
-        sizes, sides = np.diff(self.bucket_offsets), np.repeat(which, 2)
-        kept = np.repeat(~sides, sizes)
         return replace(
-            self,
+            self._without_buckets(which),
             reset_hint=np.where(which, np.uint8(RESET), self.reset_hint),
             zero_count=np.where(which, 0.0, self.zero_count),
             count=np.where(which, 0.0, self.count),
             sum=np.where(which, 0.0, self.sum),
-            bucket_offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(np.where(sides, 0, sizes))]),
-            bucket_index=self.bucket_index[kept],
-            bucket_count=self.bucket_count[kept],
         )
 
     @classmethod

@@ -15,7 +15,7 @@ from mimir_ingest.kernels import chunk_frames
 from mimir_ingest.kernels.gather import gather_bytes
 from mimir_ingest.kernels.histogram_plan import rank_among
 from mimir_ingest.kernels.xor_chunk import encode_xor, max_encoded_size
-from mimir_ingest.model.histogram_chunks import ChunkPlan, EncodedChunks, encode_chunks
+from mimir_ingest.model.histogram_chunks import ChunkPlan, EncodedChunks, cut_chunks, encode_chunks
 from mimir_ingest.model.histogram_chunks import plan_chunks as plan_histogram_chunks
 from mimir_ingest.model.samples import SeriesSamples
 
@@ -87,8 +87,11 @@ class SeriesChunks:
 _NOTHING = np.empty(0, np.uint8), np.empty(0, np.int64)
 
 
-def plan_series(samples: SeriesSamples, samples_per_chunk: int) -> SeriesChunks:
+def plan_series(samples: SeriesSamples, samples_per_chunk: int, *, in_block: bool) -> SeriesChunks:
     """Split series into chunks of at most `samples_per_chunk` samples, counted from a series' first sample.
+
+    Native histograms: in a block, the chunks that Prometheus would make, so that they are read with the buckets with
+    which they are read there; else chunks of at most so many, in which histograms keep the buckets that they have.
 
     Timestamps ascend within a series, over both kinds together. Raises InvariantViolated for a time with both.
     """
@@ -103,9 +106,17 @@ def plan_series(samples: SeriesSamples, samples_per_chunk: int) -> SeriesChunks:
         raise InvariantViolated(f"{shared} timestamps have a float and a histogram")
     rank_among(histograms.offsets, histograms.timestamps, offsets, ts, histogram_ranks)
     _, starts = plan_chunks(_run_bounds(offsets, ranks), samples_per_chunk)
-    plan = plan_histogram_chunks(
-        histograms.values, histograms.offsets, chunk_samples=samples_per_chunk, detect_resets=True, runs=histogram_ranks
-    )
+    if in_block:
+        plan = cut_chunks(histograms.values, histograms.timestamps, histograms.offsets, histogram_ranks)
+    else:
+        plan = plan_histogram_chunks(
+            histograms.values,
+            histograms.offsets,
+            chunk_samples=samples_per_chunk,
+            detect_resets=True,
+            same_buckets=True,
+            runs=histogram_ranks,
+        )
     first = np.concatenate([ts[starts[:-1]], histograms.timestamps[plan.starts[:-1]]])
     last = np.concatenate([ts[starts[1:] - 1], histograms.timestamps[plan.starts[1:] - 1]])
     weights = np.concatenate([np.diff(starts), _HISTOGRAM_WEIGHT * np.diff(plan.starts)])

@@ -64,7 +64,7 @@ def build_block(
     _check_times(samples.offsets, samples.timestamps)
     if samples.histograms is not None:
         _check_times(samples.histograms.offsets, samples.histograms.timestamps)
-    chunks = plan_series(samples, samples_per_chunk)
+    chunks = plan_series(samples, samples_per_chunk, in_block=True)
     segments, refs = write_chunks(chunks, segment_bytes=segment_bytes)
     columns = np.stack([chunks.min_ts, chunks.max_ts, refs])
     files = {segment_path(i): segment for i, segment in enumerate(segments)}

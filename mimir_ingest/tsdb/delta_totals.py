@@ -94,7 +94,7 @@ class DeltaTotals:
         Parameters
         ----------
         histograms : HistogramSamples
-            The record's, as they are stored (`Histograms.compacted`).
+            The record's, as they are stored (`Histograms.stored`).
         deltas : bool[n], or bool[0]
             Which series have deltas.
         refs, rows : int32[k], int64[k]

@@ -170,7 +170,7 @@ class Head:
             valid = histograms.values.faults() == HistogramFault.NONE
             invalid = len(valid) - int(valid.sum())
             histograms = histograms.keep(valid)
-            histograms = replace(histograms, values=histograms.values.compacted())
+            histograms = replace(histograms, values=histograms.values.stored())
         before = self.table.count
         refs = self._series.refs(batch, histograms, min(in_order, out_of_order), newest_ms, limits)
         self.activity.reserve(before, self.table.count)

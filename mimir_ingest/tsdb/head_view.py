@@ -13,6 +13,7 @@ from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.model.spans import Check
 from mimir_ingest.tsdb.segment import Segment, Staged, read_series
 from mimir_ingest.tsdb.series_table import TableView
+from mimir_ingest.tsdb.whole_ranges import as_read
 
 _FEW_STAGED = 1_000_000
 """why: every read passes over all staged samples, 0.1 to 1 ns each."""
@@ -60,11 +61,12 @@ class HeadView:
             if not len(refs):
                 continue
             read = read_series(touched, staged, refs, table.series_count, start_ms, end, budget=budget)
+            read = as_read(read, segments, staged, refs, table.series_count, start_ms, end, before_ms)
             filled = read.filled
             if len(filled) == len(refs):
-                answers.append(read.with_hints().whole(table.frame(refs)))
+                answers.append(read.whole(table.frame(refs)))
             elif len(filled):
-                answers.append(read.with_hints().of(filled, table.frame(refs[filled])))
+                answers.append(read.of(filled, table.frame(refs[filled])))
         return answers
 
     def label_frames(

@@ -1,6 +1,6 @@
 """The native histograms of a head: staged ones as columns, sealed ones in Prometheus's histogram chunks.
 
-Beside the floats of the same segment (segment.py), by the same rules. A chunk here begins anew where the layout changes
+Beside the floats of the same segment (segment.py), by the same rules. A chunk here begins anew where the buckets change
 or a hint says so; counter resets are looked for when samples are read or cut, in their final order, so that content
 does not depend on how samples came to lie in segments.
 """
@@ -42,7 +42,7 @@ class StagedHistograms:
     timestamps: np.ndarray
     """int64[m] (ms)."""
     values: Histograms
-    """As they are stored (`Histograms.compacted`)."""
+    """As they are stored (`Histograms.stored`)."""
 
 
 def staged_with(parts: tuple[StagedHistograms, ...], part: StagedHistograms) -> tuple[StagedHistograms, ...]:
@@ -104,7 +104,9 @@ class HistogramSegment:
 
 def build_segment(refs: np.ndarray, samples: HistogramSamples) -> HistogramSegment:
     """Encode sorted samples; series i of them is `refs[i]` (int32[n], ascending)."""
-    plan = plan_chunks(samples.values, samples.offsets, chunk_samples=CHUNK_SAMPLES, detect_resets=False)
+    plan = plan_chunks(
+        samples.values, samples.offsets, chunk_samples=CHUNK_SAMPLES, detect_resets=False, same_buckets=True
+    )
     chunks = encode_chunks(samples.timestamps, samples.values, plan)
     series = np.searchsorted(samples.offsets, plan.starts[:-1], side="right") - 1
     return HistogramSegment(
@@ -160,7 +162,9 @@ def read_histograms(
     rank: np.ndarray | None = None,
     budget: SampleBudget | None = None,
 ) -> HistogramSamples | None:
-    """Return the histograms of some series in `[start_ms, end_ms)`; None without any. Hints are those received.
+    """Return the histograms of some series in `[start_ms, end_ms)`; None without any.
+
+    Hints and buckets are those received.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from mimir_ingest.kernels.histogram_plan import rank_among
 from mimir_ingest.kernels.small_reads import place_of
 from mimir_ingest.kernels.xor_chunk import count_xor, encode_xor, max_encoded_size
 from mimir_ingest.model.frozen import frozen
-from mimir_ingest.model.histogram_chunks import with_hints
+from mimir_ingest.model.histogram_chunks import as_read
 from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
@@ -180,7 +180,7 @@ class FoundSamples:
     values: np.ndarray
     """float64[m]."""
     histograms: HistogramSamples | None
-    """With the hints received; None: there are none."""
+    """With the hints and buckets received; None: there are none."""
 
     @property
     def filled(self) -> np.ndarray:
@@ -202,14 +202,14 @@ class FoundSamples:
         offsets = np.append(self.offsets[filled], self.offsets[-1])
         return SeriesSamples(labels, offsets, self.timestamps, self.values, histograms)
 
-    def with_hints(self) -> FoundSamples:
-        """Return the same samples with reset hints as a reader of their blocks would see them."""
+    def as_read(self) -> FoundSamples:
+        """Return the same samples with reset hints and buckets as a reader of their blocks would see them."""
         histograms = self.histograms
         if histograms is None:
             return self
         runs = np.empty(histograms.sample_count, np.int64)
         rank_among(histograms.offsets, histograms.timestamps, self.offsets, self.timestamps, runs)
-        values = with_hints(histograms.values, histograms.offsets, runs)
+        values = as_read(histograms.values, histograms.timestamps, histograms.offsets, runs)
         return replace(self, histograms=replace(histograms, values=values))
 
 

@@ -91,7 +91,7 @@ def encode_frames(
     """
     samples = without_empty_series(samples).in_label_order()
     pairs = _encode_pairs(samples.labels)
-    chunks = plan_series(samples, _SAMPLES_A_CHUNK)
+    chunks = plan_series(samples, _SAMPLES_A_CHUNK, in_block=False)
     running = np.concatenate([[0], np.cumsum(chunks.weights)])[chunks.chunk_offsets]
     at = 0
     while at < samples.series_count:

@@ -12,7 +12,7 @@ import pytest
 from mimir_ingest.model.histograms import GAUGE, NO_RESET, RESET, RESET_UNKNOWN
 from mimir_ingest.tsdb.block_reader import open_files
 from tests.support.blocks import read_files
-from tests.support.histograms import Row, as_rows, stored
+from tests.support.histograms import Row, as_rows, filled, stored
 from tests.support.native_series import batches, make_series
 from tests.support.program import Program
 from tests.support.prometheus import run_prometheus
@@ -144,7 +144,7 @@ def block_rows(folders) -> dict[str, list[tuple[int, Row]]]:
             key = json.dumps(labels, sort_keys=True)
             hints = {rows[j].reset_hint for j in own if rows[j].sum_bits != stored_stale}
             assert hints <= ({GAUGE} if "gauge" in key else {RESET_UNKNOWN, RESET, NO_RESET})
-            kept = [(int(histograms.timestamps[j]), rows[j]._replace(reset_hint=0)) for j in own]
+            kept = [(int(histograms.timestamps[j]), filled(rows[j])._replace(reset_hint=0)) for j in own]
             found.setdefault(key, []).extend(kept)
     return {key: sorted(rows, key=lambda pair: pair[0]) for key, rows in found.items()}
 

@@ -16,7 +16,7 @@ from mimir_ingest.tsdb.head import Head
 from mimir_ingest.tsdb.series_limits import SeriesLimits
 from mimir_ingest.wire import symbolized
 from tests.support.blocks import both_kinds
-from tests.support.histograms import STALE_BITS, Row, bits, from_bits, put_histogram, stored
+from tests.support.histograms import STALE_BITS, Row, bits, filled, from_bits, put_histogram, stored
 from tests.support.program import Program
 from tests.support.prometheus import run_prometheus
 from tests.support.protobuf_schema import ReadResponse, WriteRequest
@@ -87,7 +87,7 @@ def theirs(client) -> dict:
     for series in ReadResponse.FromString(bytes(cramjam.snappy.decompress_raw(answer.content))).results[0].timeseries:
         points = found.setdefault(labels_of(series)["__name__"], {})
         points.update((s.timestamp, bits_of([s.value])[0]) for s in series.samples)
-        points.update((h.timestamp, stored(_row(h))) for h in series.histograms)
+        points.update((h.timestamp, filled(stored(_row(h)))) for h in series.histograms)
     return found
 
 

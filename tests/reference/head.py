@@ -6,7 +6,7 @@ import math
 import struct
 
 from tests.reference import histogram_totals as totals
-from tests.support.histograms import STALE_BITS, Row, from_bits, stored
+from tests.support.histograms import STALE_BITS, Row, filled, from_bits, stored
 
 NAN = from_bits(totals.NAN_BITS)
 
@@ -25,8 +25,8 @@ REASONS = (
 
 
 def bits(value: float | Row) -> int | Row:
-    """The 64 bits of a float; what is stored of a native histogram."""
-    return stored(value) if isinstance(value, Row) else struct.unpack("<Q", struct.pack("<d", value))[0]
+    """The 64 bits of a float; what is stored of a native histogram, without empty buckets."""
+    return filled(stored(value)) if isinstance(value, Row) else struct.unpack("<Q", struct.pack("<d", value))[0]
 
 
 def consistent(value: float | Row) -> bool:

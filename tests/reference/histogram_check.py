@@ -61,10 +61,8 @@ def reduced(row: Row, limit: int) -> Row | None:
     return row
 
 
-def compacted(row: Row) -> Row:
+def stored(row: Row) -> Row:
     """Return what is stored of a row."""
     if row.sum_bits == STALE_BITS:
         return Row(0, 0, row.is_float, 0.0, 0.0, 0.0, STALE_BITS, (), (), row.custom)
-    sides = [tuple((i, c) for i, c in side if c) for side in (row.negative, row.positive)]
-    hint = row.reset_hint if row.reset_hint in (1, 3) else 0
-    return row._replace(reset_hint=hint, negative=sides[0], positive=sides[1])
+    return row._replace(reset_hint=row.reset_hint if row.reset_hint in (1, 3) else 0)

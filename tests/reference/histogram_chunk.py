@@ -96,6 +96,20 @@ def counts_of(row, indexes, side):
     return [held.get(i, 0.0) for i in indexes]
 
 
+def spread(rows):
+    """Return the rows of one chunk as they are read: with its buckets, but for stale ones."""
+    negative, positive = layout([(0, row) for row in rows])
+    return [
+        row
+        if row.sum_bits == STALE
+        else row._replace(
+            negative=tuple(zip(negative, counts_of(row, negative, 0), strict=True)),
+            positive=tuple(zip(positive, counts_of(row, positive, 1), strict=True)),
+        )
+        for row in rows
+    ]
+
+
 def encode(rows, header):
     """Return the bytes of one chunk; all rows are of one kind."""
     first, is_float = rows[0][1], rows[0][1].is_float
@@ -168,7 +182,11 @@ def relation(before, after, detect):
     return None
 
 
-def plan(rows, runs, chunk_samples, detect):
+def listed(row):
+    return [[i for i, _ in side] for side in (row.negative, row.positive)]
+
+
+def plan(rows, runs, chunk_samples, detect, same_buckets):
     """Return [(header, first row)] of one series' rows."""
     chunks = []
     for i, row in enumerate(rows):
@@ -177,7 +195,8 @@ def plan(rows, runs, chunk_samples, detect):
             chunks.append((own, i))
             continue
         header = relation(rows[i - 1], row, detect)
-        if header is None and i - chunks[-1][1] >= chunk_samples:
+        other = same_buckets and listed(rows[i - 1]) != listed(row)
+        if header is None and (other or i - chunks[-1][1] >= chunk_samples):
             header = GAUGE if row.reset_hint == GAUGE else NO_RESET if detect else UNKNOWN
         if header is not None:
             chunks.append((header, i))

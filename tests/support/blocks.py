@@ -10,7 +10,7 @@ import numpy as np
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.samples import SeriesSamples
 from mimir_ingest.tsdb.block_writer import BuiltBlock, build_block
-from tests.support.histograms import Row, as_rows
+from tests.support.histograms import Row, as_rows, filled
 
 Series = tuple[Mapping[str, str], Sequence[tuple[int, float]]]
 
@@ -42,10 +42,13 @@ def to_python(samples: SeriesSamples) -> list[tuple[dict[str, str], list[tuple[i
 
 
 def both_kinds(samples: SeriesSamples) -> list[tuple[dict[str, str], dict[int, int | Row]]]:
-    """Return (labels, {timestamp: value bits, or the native histogram without its hint}) of each series."""
+    """Return (labels, {timestamp: value bits, or the native histogram}) of each series.
+
+    Histograms are without hints and empty buckets.
+    """
     series = [(labels, dict(points)) for labels, points in to_python(samples)]
     if samples.histograms is not None:
-        rows = [row._replace(reset_hint=0) for row in as_rows(samples.histograms.values)]
+        rows = [filled(row)._replace(reset_hint=0) for row in as_rows(samples.histograms.values)]
         times, bounds = samples.histograms.timestamps.tolist(), samples.histograms.offsets.tolist()
         for (_, points), a, b in zip(series, bounds, bounds[1:], strict=False):
             assert times[a:b] == sorted(set(times[a:b]))

@@ -135,8 +135,13 @@ def put_histogram(message, timestamp: int, row: Row) -> None:
 
 
 def stored(row: Row) -> Row:
-    """Return what is kept of a row, hint aside: no empty buckets, of a stale one its sum."""
+    """Return what is kept of a row, hint aside: of a stale one its sum."""
     if row.sum_bits == STALE_BITS:
         return Row(0, 0, row.is_float, 0.0, 0.0, 0.0, STALE_BITS, (), ())
+    return row._replace(reset_hint=0)
+
+
+def filled(row: Row) -> Row:
+    """Return a row without its empty buckets, which histograms of one chunk give one another."""
     sides = [tuple((i, c) for i, c in side if c) for side in (row.negative, row.positive)]
-    return row._replace(reset_hint=0, negative=sides[0], positive=sides[1])
+    return row._replace(negative=sides[0], positive=sides[1])

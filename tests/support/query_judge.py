@@ -30,11 +30,12 @@ _TOLERANCE = 1e-9
 _INEXACT = re.compile(r"\bhistogram_(std|quan|frac)\w+")
 """What depends on exponents and logarithms to base 2 of a mathematics library in the last digits."""
 _ORDERED = re.compile(r"\(*(sort|topk|bottomk|limit)")
-_HEADERS = {
+HEADERS = {
     "Content-Encoding": "snappy",
     "Content-Type": "application/x-protobuf",
     "X-Prometheus-Remote-Write-Version": "0.1.0",
 }
+"""Of a request of remote write 1.0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ def judge_of(
     with run_prometheus(binary, folder, *flags) as client:
         for first in range(0, len(series), batch):
             content = histogram_corpus.body(series[first : first + batch])
-            answer = client.post("/api/v1/write", content=content, headers=_HEADERS)
+            answer = client.post("/api/v1/write", content=content, headers=HEADERS)
             assert answer.status_code // 100 == 2, (series[first][0], answer.text)
         yield Judge(client, engine)
 

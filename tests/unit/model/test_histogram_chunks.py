@@ -1,5 +1,8 @@
 """Chunks of native histograms equal the plain twin's bytes, come back as they were, and refuse damage."""
 
+import itertools
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,20 +13,23 @@ from mimir_ingest.model import histogram_chunks
 from mimir_ingest.model.histogram_chunks import (
     ChunkPlan,
     HistogramChunkCorrupt,
+    as_read,
     count_samples,
+    cut_chunks,
     decode_chunks,
     encode_chunks,
     plan_chunks,
-    with_hints,
 )
 from mimir_ingest.model.histograms import GAUGE, NO_RESET, RESET, RESET_UNKNOWN, Histograms
 from tests.reference import histogram_chunk as reference
-from tests.support.histograms import STALE_BITS, Row, as_rows, histogram_rows, of_rows, stored
+from tests.reference import histogram_cuts as cuts
+from tests.support.histograms import STALE_BITS, Row, as_rows, histogram_rows, of_rows
+from tests.support.native_series import BOUNDS, growing
 
 
 @st.composite
 def series_rows(draw, max_size=12):
-    """A series' rows: runs of one layout with changing counts, markers in between."""
+    """A series' rows: runs of one layout with changing counts, some none, markers in between."""
     rows = []
     while len(rows) < max_size and draw(st.booleans()):
         first = draw(histogram_rows())
@@ -43,27 +49,36 @@ def series_rows(draw, max_size=12):
                     reset_hint=draw(st.sampled_from([first.reset_hint, 0, 0, 1])),
                 )
             )
-    return [stored(row)._replace(reset_hint=row.reset_hint % 4 if row.sum_bits != STALE_BITS else 0) for row in rows]
+    return rows
 
 
 TIMES = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 60), min_size=16, max_size=16)
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.lists(series_rows(), min_size=1, max_size=3), TIMES, st.booleans(), st.integers(1, 5), st.data())
-def test_plans_bytes_and_hints_are_those_of_the_twin(series, times, detect, chunk_samples, data):
+@given(
+    st.lists(series_rows(), min_size=1, max_size=3), TIMES, st.booleans(), st.booleans(), st.integers(1, 5), st.data()
+)
+def test_plans_bytes_and_hints_are_those_of_the_twin(series, times, detect, same_buckets, chunk_samples, data):
     flat = [row for rows in series for row in rows]
     offsets = np.cumsum([0, *map(len, series)])
     timestamps = np.array((times * 3)[: len(flat)], np.int64)
     runs = data.draw(st.lists(st.integers(0, 1), min_size=len(flat), max_size=len(flat)))
     values = of_rows(flat)
     plan = plan_chunks(
-        values, offsets, chunk_samples=chunk_samples, detect_resets=detect, runs=np.array(runs, np.int64)
+        values,
+        offsets,
+        chunk_samples=chunk_samples,
+        detect_resets=detect,
+        same_buckets=same_buckets,
+        runs=np.array(runs, np.int64),
     )
     wanted = [
         (header, int(offsets[i]) + first)
         for i, rows in enumerate(series)
-        for header, first in reference.plan(rows, runs[offsets[i] : offsets[i + 1]], chunk_samples, detect)
+        for header, first in reference.plan(
+            rows, runs[offsets[i] : offsets[i + 1]], chunk_samples, detect, same_buckets
+        )
     ]
     assert list(zip(plan.headers.tolist(), plan.starts[:-1].tolist(), strict=True)) == wanted
     chunks = encode_chunks(timestamps, values, plan)
@@ -77,7 +92,9 @@ def test_plans_bytes_and_hints_are_those_of_the_twin(series, times, detect, chun
     )
     assert sample_offsets.tolist() == plan.starts.tolist()
     assert found.tolist() == timestamps.tolist()
-    assert [row._replace(reset_hint=0) for row in as_rows(decoded)] == [stored(row) for row in flat]
+    chunked = [flat[a:b] for a, b in itertools.pairwise(plan.starts.tolist())]
+    read = [row for rows in chunked for row in (rows if same_buckets else reference.spread(rows))]
+    assert [row._replace(reset_hint=0) for row in as_rows(decoded)] == [row._replace(reset_hint=0) for row in read]
     for j, header in enumerate(plan.headers.tolist()):
         live = [i for i in range(plan.starts[j], plan.starts[j + 1]) if flat[i].sum_bits != STALE_BITS]
         later = GAUGE if header == GAUGE else NO_RESET if detect else RESET_UNKNOWN
@@ -86,20 +103,65 @@ def test_plans_bytes_and_hints_are_those_of_the_twin(series, times, detect, chun
         assert decoded.reset_hint[live].tolist() == hints
 
 
-@given(series_rows())
-def test_hints_are_those_that_a_reader_of_one_long_chunk_would_see(rows):
-    values, offsets = of_rows(rows), np.array([0, len(rows)])
-    plan = plan_chunks(values, offsets, chunk_samples=len(rows) + 1, detect_resets=True)
-    chunks = encode_chunks(np.arange(len(rows)), values, plan)
+def encoded(timestamps, values, plan):
+    chunks = encode_chunks(timestamps, values, plan)
     starts = np.concatenate([[0], chunks.ends[:-1]]).astype(np.int64)[: len(chunks.ends)]
-    _, _, read = decode_chunks(chunks.data, starts, chunks.ends, chunks.is_float, resets_begin_chunks=True)
-    assert with_hints(values, offsets).reset_hint.tolist() == read.reset_hint.tolist()
+    return decode_chunks(chunks.data, starts, chunks.ends, chunks.is_float, resets_begin_chunks=True)
+
+
+def check_cuts(series, steps, begin_ms=0):
+    """Series are cut like the twin cuts them, and read with the buckets that a reader of these chunks sees."""
+    flat = [row for rows in series for row in rows]
+    offsets = np.cumsum([0, *map(len, series)])
+    times = [begin_ms + int(t) for rows in series for t in np.cumsum(steps[: len(rows)])]
+    runs = [i % 50 // 45 for rows in series for i in range(len(rows))]
+    values, timestamps, given_runs = of_rows(flat), np.array(times, np.int64), np.array(runs, np.int64)
+    plan = cut_chunks(values, timestamps, offsets, given_runs)
+    wanted = [
+        (header, int(a) + first)
+        for a, b in itertools.pairwise(offsets.tolist())
+        for header, first in cuts.cut(list(zip(times[a:b], flat[a:b], strict=True)), runs[a:b])
+    ]
+    assert list(zip(plan.headers.tolist(), plan.starts[:-1].tolist(), strict=True)) == wanted
+    _, _, read = encoded(timestamps, values, plan)
+    found = as_read(values, timestamps, offsets, given_runs)
+    assert [r._replace(reset_hint=0) for r in as_rows(found)] == [r._replace(reset_hint=0) for r in as_rows(read)]
+    return plan
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(series_rows(), min_size=1, max_size=3),
+    st.lists(st.integers(1, 4_000_000), min_size=60, max_size=60),
+    st.integers(-(10**8), 10**12),
+)
+def test_histograms_are_cut_and_read_like_the_twin_cuts_them(series, steps, begin_ms):
+    check_cuts(series, steps, begin_ms)
+
+
+@pytest.mark.parametrize("step_ms", [15_000, 700_000])
+def test_chunks_are_of_like_size_and_end_with_their_range(step_ms):
+    rng = random.Random(step_ms)
+    kinds = [
+        growing(rng, 260),
+        growing(rng, 90, is_float=True, reset_every=23),
+        growing(rng, 260, hint=GAUGE),
+        growing(rng, 200, custom=BOUNDS),
+    ]
+    plan = check_cuts(kinds, [step_ms] * 260)
+    assert len(plan.headers) > 20
+
+
+def test_a_reader_sees_what_a_chunk_has_even_if_later_samples_brought_it():
+    few, more = (Row(0, 0, False, 0.0, 0.0, n, 0, (), tuple((i, 1.0) for i in range(int(n)))) for n in (1.0, 3.0))
+    found = as_read(of_rows([few, more]), np.array([0, 1]), np.array([0, 2]))
+    assert [row.positive for row in as_rows(found)] == [((0, 1.0), (1, 0.0), (2, 0.0)), more.positive]
 
 
 def test_a_reader_is_not_told_that_a_chunk_began_with_a_reset():
     """As Prometheus 3.14 reads: a sum of it and of a counter that went on has no conflict of resets to warn of."""
     rows = [Row(0, 0, False, 0.0, 0.0, count, 0, (), ((0, count),)) for count in (2.0, 3.0, 1.0, 2.0)]
-    assert with_hints(of_rows(rows), np.array([0, 4])).reset_hint.tolist() == [0, NO_RESET, 0, NO_RESET]
+    assert as_read(of_rows(rows), np.arange(4), np.array([0, 4])).reset_hint.tolist() == [0, NO_RESET, 0, NO_RESET]
 
 
 def one_chunk(rows):
