@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from mimir_ingest.kernels._jit import i32_out, i64, i64_in, i64_out, inline, kernel, u8_in, u8_out, u64_in, u64_out
+from mimir_ingest.kernels.words import load64
 
 UNKNOWN = -1
 """Number of a key that the table lacks."""
@@ -23,17 +24,18 @@ _MULTIPLIER = np.uint64(0xC6A4A7935BD1E995)
 
 @inline
 def _equal(a, a_start, b, b_start, size):
-    """Whether `size` bytes of a and b are equal."""
-    whole = size - size % 8
-    x = a[a_start : a_start + whole].view(np.uint64)
-    y = b[b_start : b_start + whole].view(np.uint64)
-    for i in range(len(x)):
-        if x[i] != y[i]:
-            return False
-    for i in range(whole, size):  # noqa: SIM110 (a generator does not compile)
-        if a[a_start + i] != b[b_start + i]:
-            return False
-    return True
+    """Whether `size` bytes of a and b are equal; both ranges lie within their arrays."""
+    if size < 8:
+        for i in range(size):  # noqa: SIM110 (a generator does not compile)
+            if a[a_start + i] != b[b_start + i]:
+                return False
+        return True
+    # No way out in between, so that the compiler takes several words at a time: equal hashes mean equal bytes.
+    last = size - 8
+    different = load64(a, a_start + last) ^ load64(b, b_start + last)
+    for i in range(0, last, 8):
+        different |= load64(a, a_start + i) ^ load64(b, b_start + i)
+    return different == _U0
 
 
 @inline
