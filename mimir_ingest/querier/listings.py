@@ -58,10 +58,11 @@ class BlockListings:
         return listing.at_s >= oldest_s and self._catalog.is_listed(tenant)
 
     def _forget(self) -> None:
-        """Drop the tenants asked for longest ago."""
-        while len(self._tenants) > self._max_tenants:
-            tenant, listing = self._tenants.popitem(last=False)
-            if listing.waiting:
-                self._tenants[tenant] = listing
+        """Drop the tenants asked for longest ago: those that the catalog let go, and what are too many."""
+        while self._tenants:
+            tenant, listing = next(iter(self._tenants.items()))
+            kept = len(self._tenants) <= self._max_tenants and self._catalog.is_listed(tenant)
+            if kept or listing.waiting:
                 break
+            del self._tenants[tenant]
             self._catalog.forget_empty(tenant)

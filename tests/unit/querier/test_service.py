@@ -132,6 +132,7 @@ async def test_a_list_that_the_catalog_let_go_is_made_anew_however_new_it_was(bu
     await listings.refresh("team-b", oldest_s=0.0)
     assert not catalog.is_listed("team-a")
     assert not listings.is_newer("team-a", 0.0)
+    assert list(listings._tenants) == ["team-b"]
     await listings.refresh("team-a", oldest_s=0.0)
     assert len(catalog.blocks("team-a", *EVER)) == 1
 
