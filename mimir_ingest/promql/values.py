@@ -90,7 +90,7 @@ class VectorBlock:
     def points(self) -> int:
         """Number of values; a histogram counts as its weight in samples."""
         if self.histograms is None:
-            return count_true(self.present)
+            return int(count_true(self.present))
         here = self.histogram_present
         weight = int(self.histograms.weights[self.histograms.index[here]].sum())
         return int(np.count_nonzero(self.present)) - int(np.count_nonzero(here)) + weight

@@ -198,6 +198,15 @@ def test_samples_are_counted_as_prometheus_does(target: EngineTarget) -> None:
     assert stats.peak_samples >= 60
 
 
+@pytest.mark.parametrize("query", ["m_total", "m_total + m_total", "m_total or sum(m_total)", "sum(m_total) * 2"])
+def test_counts_of_samples_are_numbers_that_json_has(target: EngineTarget, query: str) -> None:
+    """Instant and range queries."""
+    for end_ms, step_ms in ((600_000, 0), (700_000, 20_000)):
+        stats = target.query(query, 600_000, end_ms, step_ms).stats
+        counts = (stats.total_queryable_samples, stats.samples_read, stats.peak_samples)
+        assert [type(count) for count in counts] == [int, int, int]
+
+
 def test_series_of_a_matrix_come_in_label_order_and_of_a_vector_as_they_were_read(target: EngineTarget) -> None:
     """A ranking orders an instant result, best first."""
     matrix = target.query("topk(3, m_total)", 500_000, 520_000, 10_000).value
