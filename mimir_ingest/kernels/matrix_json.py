@@ -14,6 +14,8 @@ from mimir_ingest.kernels.words import copy_over
 
 _COMMA, _MINUS, _DOT, _ZERO, _QUOTE = 44, 45, 46, 48, 34
 _OPEN, _CLOSE, _BRACE = 91, 93, 125
+_LOW, _LOW_DIGITS = 10_000, 4
+"""Of seconds: what differs between points that are near, as most are; the digits before it are copied."""
 ROOM = 27
 """Most bytes of a point besides its value."""
 
@@ -64,7 +66,7 @@ def find_unusual(values, out):
     return np.int64(count)
 
 
-@kernel(i64(u8_in, i64_in, u8_in, i64_in, i64_in, u8_in, i64_in, i64_in, u8_out), boundscheck=True)
+@kernel(i64(u8_in, i64_in, u8_in, i64_in, i64_in, u8_in, i64_in, i64_in, u8_out))
 def write_series(digits, special_at, specials, special_bounds, timestamps, heads, head_bounds, offsets, out):
     """Write all series; return the number of bytes.
 
@@ -83,7 +85,7 @@ def write_series(digits, special_at, specials, special_bounds, timestamps, heads
     offsets : int64[n + 1]
         Series i has the points `offsets[i]:offsets[i + 1]`.
     out : uint8[]
-        At least the texts of all values, `ROOM` a point, the heads, 3 a series, and 16.
+        At least `digits`, `specials`, `heads`, `ROOM` a point, 3 a series, and 16.
     """
     at, read, special = 0, 0, 0
     for series in range(len(offsets) - 1):
@@ -93,28 +95,41 @@ def write_series(digits, special_at, specials, special_bounds, timestamps, heads
         size = head_bounds[series + 1] - head_bounds[series]
         copy_over(heads, head_bounds[series], size, out, at)
         at += size
+        high, digits_at, width = np.int64(0), 0, 0  # 0: none are known
         for point in range(offsets[series], offsets[series + 1]):
             if point > offsets[series]:
                 out[at] = _COMMA
                 at += 1
             out[at] = _OPEN
-            at = _write_time(timestamps[point], out, at + 1) + 2
+            seconds, begun = timestamps[point] // 1000, at + 1
+            if high > 0 and seconds // _LOW == high and timestamps[point] == seconds * 1000:
+                for i in range(width):
+                    out[begun + i] = out[digits_at + i]
+                low, at = seconds - high * _LOW, begun + width + _LOW_DIGITS
+                for i in range(at - 1, at - 1 - _LOW_DIGITS, -1):
+                    out[i] = _ZERO + low % 10
+                    low //= 10
+            else:
+                at = _write_time(timestamps[point], out, begun)
+                if seconds >= _LOW and timestamps[point] == seconds * 1000:
+                    high, digits_at, width = seconds // _LOW, begun, at - begun - _LOW_DIGITS
+            at += 2
             out[at - 2] = _COMMA
             out[at - 1] = _QUOTE
-            end = read
-            while end < len(digits) and digits[end] != _COMMA:
-                end += 1
+            begun = at
+            while read < len(digits) and digits[read] != _COMMA:
+                out[at] = digits[read]
+                at += 1
+                read += 1
+            read += 1
             if special < len(special_at) and special_at[special] == point:
                 size = special_bounds[special + 1] - special_bounds[special]
-                copy_over(specials, special_bounds[special], size, out, at)
+                copy_over(specials, special_bounds[special], size, out, begun)
                 special += 1
-            else:
-                size = end - read
-                if size > 2 and digits[end - 1] == _ZERO and digits[end - 2] == _DOT:
-                    size -= 2
-                copy_over(digits, read, size, out, at)
-            read = end + 1
-            at += size + 2
+                at = begun + size
+            elif at - begun > 2 and out[at - 1] == _ZERO and out[at - 2] == _DOT:
+                at -= 2
+            at += 2
             out[at - 2] = _QUOTE
             out[at - 1] = _CLOSE
         out[at] = _CLOSE

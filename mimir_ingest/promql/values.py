@@ -47,7 +47,7 @@ class Steps:
     @property
     def times_ms(self) -> np.ndarray:
         """int64[count]."""
-        return self.start_ms + np.arange(self.count, dtype=np.int64) * self.step_ms
+        return np.arange(self.start_ms, self.end_ms_incl + 1, self.step_ms, np.int64)
 
     @classmethod
     def spanning(cls, start_ms: int, end_ms_incl: int, step_ms: int) -> Steps:

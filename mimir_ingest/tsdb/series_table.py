@@ -173,9 +173,10 @@ class SeriesTable:
                 pair = _find_text(self._pairs, name + _prefixed(matcher.value))
                 pairs[matcher.name, matcher.value] = pair
             names[matcher.name] = int(self._pair_name[pair]) if pair >= 0 else _find_text(self._names, name)
-        wanted = None
+        wanted, all_known = None, False
         if matchers and all(m.type is MatchType.EQUAL and m.value for m in matchers):
-            wanted = np.array([pairs[m.name, m.value] for m in matchers], np.int64)
+            numbers = [pairs[m.name, m.value] for m in matchers]
+            wanted, all_known = np.array(numbers, np.int64), min(numbers) >= 0
         return TableView(
             series_count=self.series.count,
             pair_count=self._pairs.count,
@@ -194,6 +195,7 @@ class SeriesTable:
             found_names=names,
             found_pairs=pairs,
             wanted=wanted,
+            all_known=all_known,
         )
 
 
@@ -260,6 +262,8 @@ class TableView:
     found_pairs: dict[tuple[str, str], int]
     wanted: np.ndarray | None
     """int64[k]: the pairs, -1 for an unknown one, where the matchers are equalities with what is not empty."""
+    all_known: bool
+    """Whether there are such pairs, and none is unknown."""
 
     def select(self, matchers: Sequence[Matcher], check: Check | None = None) -> np.ndarray:
         """Return int32[n], ascending: the series that satisfy all matchers; `check` is called in between."""
@@ -298,7 +302,7 @@ class TableView:
         wanted = self.wanted
         if wanted is None:
             return None
-        if wanted.min() < 0:
+        if not self.all_known:
             return np.empty(0, np.int32)
         postings = self.cache.postings
         indexed = min(postings.series_count, self.series_count)

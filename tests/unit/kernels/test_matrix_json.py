@@ -34,12 +34,15 @@ def test_the_kernel_puts_texts_where_the_twin_does(series, data):
     def draw(choice: st.SearchStrategy) -> list:
         return data.draw(st.lists(choice, min_size=points, max_size=points))
 
-    timestamps = draw(st.integers(-(10**18), 10**18) | st.integers(-2000, 2000))
+    near = (
+        st.sampled_from([9_990, 1_699_999_990]).flatmap(lambda at: st.integers(at, at + 20)).map(lambda at: at * 1000)
+    )
+    timestamps = draw(st.integers(-(10**18), 10**18) | st.integers(-2000, 2000) | near | near.map(lambda at: at + 7))
     digits = draw(st.sampled_from(["1.0", "0.0", "-0.0", "12.5", "null", "1e16", "10", "0"]))
     special = data.draw(st.dictionaries(st.integers(0, max(0, points - 1)), TEXTS, max_size=points))
     special_at = sorted(special)
     shown = [special.get(i, text.removesuffix(".0")) for i, text in enumerate(digits)]
-    room = sum(len(text.encode()) for text in (*heads, *shown)) + ROOM * points + 3 * len(series) + 16
+    room = sum(len(text.encode()) for text in (*heads, *shown, *digits)) + ROOM * points + 3 * len(series) + 16
     out = np.empty(room, np.uint8)
     size = write_series(
         np.frombuffer(",".join(digits).encode(), np.uint8),
