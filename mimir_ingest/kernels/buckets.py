@@ -9,14 +9,24 @@ import math
 
 import numpy as np
 
-from mimir_ingest.kernels._jit import bool_2d_in, f64_2d_in, f64_2d_out, f64_in, i64, i64_in, inline, kernel
+from mimir_ingest.kernels._jit import (
+    bool_2d_in,
+    bool_2d_out,
+    f64_2d_in,
+    f64_2d_out,
+    f64_in,
+    i64,
+    i64_in,
+    inline,
+    kernel,
+)
 
 _TOLERANCE = 1e-12
 """Relative difference of neighbouring buckets that counts as a rounding error (`smallDeltaTolerance`)."""
 _SMALLEST_NORMAL = 2.2250738585072014e-308
 _LARGEST = 1.7976931348623157e308
 
-REPAIRS, LOWEST, HIGHEST, LARGEST_DROP, FIRST_STEP, LAST_STEP = range(6)
+LOWEST, HIGHEST, LARGEST_DROP = range(3)
 """Columns of `repairs_out`."""
 
 
@@ -52,8 +62,8 @@ def _gather(members, first, last, uppers, values, present, step, bounds_scratch,
 
 
 @inline
-def _repair(bounds, counts, size, step, repair):
-    """Make cumulative counts monotonic in place; note in `repair` where they really fell."""
+def _repair(bounds, counts, size, repair):
+    """Make cumulative counts monotonic in place; note in `repair` where they fell; return whether they really did."""
     previous = counts[0]
     forced = False
     for i in range(1, size):
@@ -70,11 +80,7 @@ def _repair(bounds, counts, size, step, repair):
             repair[LARGEST_DROP] = max(repair[LARGEST_DROP], previous - count)
         else:
             previous = count
-    if forced:
-        if repair[REPAIRS] == 0.0:
-            repair[FIRST_STEP] = float(step)
-        repair[REPAIRS] += 1.0
-        repair[LAST_STEP] = float(step)
+    return forced
 
 
 @inline
@@ -103,8 +109,8 @@ def _quantile(bounds, counts, size, q):
     return start + (bounds[low] - start) * (rank / count)
 
 
-@kernel(i64(i64_in, i64_in, f64_in, f64_2d_in, bool_2d_in, f64_in, f64_2d_out, f64_2d_out))
-def quantile_buckets(members, bounds, uppers, values, present, quantiles, values_out, repairs_out):
+@kernel(i64(i64_in, i64_in, f64_in, f64_2d_in, bool_2d_in, f64_in, f64_2d_out, bool_2d_out, f64_2d_out))
+def quantile_buckets(members, bounds, uppers, values, present, quantiles, values_out, repaired_out, repairs_out):
     """Compute a quantile of each classic histogram at each step.
 
     Parameters
@@ -120,8 +126,10 @@ def quantile_buckets(members, bounds, uppers, values, present, quantiles, values
     quantiles : float64[steps]
     values_out : float64[k, steps], written
         0 where a histogram has no bucket.
-    repairs_out : float64[k, 6], written
-        Steps at which falling counts were raised; lowest and highest bucket, largest drop; first and last step.
+    repaired_out : bool[k, steps], written
+        Where falling counts were raised.
+    repairs_out : float64[k, 3], written
+        Lowest and highest bucket that was raised, largest drop.
 
     Returns
     -------
@@ -135,12 +143,14 @@ def quantile_buckets(members, bounds, uppers, values, present, quantiles, values
     counts_at = np.empty(longest, np.float64)
     repaired = 0
     for g in range(len(bounds) - 1):
-        repairs_out[g, :] = 0.0
         repairs_out[g, LOWEST] = math.inf
         repairs_out[g, HIGHEST] = -math.inf
+        repairs_out[g, LARGEST_DROP] = 0.0
+        ever = False
         for s in range(values.shape[1]):
             q = quantiles[s]
             size = _gather(members, bounds[g], bounds[g + 1], uppers, values, present, s, uppers_at, counts_at)
+            repaired_out[g, s] = False
             if size == 0:
                 values_out[g, s] = 0.0
             elif math.isnan(q):
@@ -152,9 +162,10 @@ def quantile_buckets(members, bounds, uppers, values, present, quantiles, values
             elif uppers_at[size - 1] != math.inf:
                 values_out[g, s] = math.nan
             else:
-                _repair(uppers_at, counts_at, size, s, repairs_out[g])
+                repaired_out[g, s] = _repair(uppers_at, counts_at, size, repairs_out[g])
+                ever = ever or repaired_out[g, s]
                 values_out[g, s] = _quantile(uppers_at, counts_at, size, q)
-        if repairs_out[g, REPAIRS] > 0.0:
+        if ever:
             repaired += 1
     return repaired
 

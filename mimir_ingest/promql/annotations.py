@@ -19,6 +19,11 @@ from mimir_ingest.promql.parse_error import line_column
 _HISTOGRAM_QUANTILE_PAGE = "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile"
 
 
+def wrapped_int64(number: int) -> int:
+    """Return what is left of a sum in an int64 of Go."""
+    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
 @dataclass(frozen=True, slots=True)
 class MonotonicityRepair:
     """What was repaired in classic histograms."""
@@ -31,6 +36,7 @@ class MonotonicityRepair:
     """Upper bounds of the outermost buckets that were raised."""
     largest_drop: float
     samples: int
+    """As Prometheus counts them: an int64 that may have overflowed."""
 
     def merge(self, other: MonotonicityRepair) -> MonotonicityRepair:
         """Return both together."""
@@ -40,7 +46,7 @@ class MonotonicityRepair:
             min(self.lowest, other.lowest),
             max(self.highest, other.highest),
             max(self.largest_drop, other.largest_drop),
-            self.samples + other.samples,
+            wrapped_int64(self.samples + other.samples),
         )
 
     def __str__(self) -> str:

@@ -171,6 +171,11 @@ def make_expressions() -> list[str]:
     out += [f"histogram_quantile({q}, latency_bucket)" for q in (0, 0.2, 0.5, 0.9, 1, 7)]
     out += [f"histogram_quantile({q}, sum by (le) (rate(latency_bucket[3m])))" for q in (0.5, 0.99)]
     out += ["histogram_fraction(0.2, 1.5, latency_bucket)", 'histogram_quantiles(latency_bucket, "q", 0.1, 0.9)']
+    out += [
+        "max_over_time(histogram_quantile(0.9, latency_bucket)[70m:1m])",
+        "histogram_quantile(time() % 3 - 1, latency_bucket) + histogram_quantile(0.5, latency_bucket)",
+        'histogram_quantiles(latency_bucket > 200 < 1500, "q", NaN, 0.5, 0.7)',
+    ]
     for op in _OPERATORS:
         word = f"{op} bool" if op in ("==", "!=", "<", "<=", ">", ">=") else op
         out += [

@@ -12,7 +12,7 @@ import numpy as np
 from mimir_ingest.kernels import buckets
 from mimir_ingest.model.labels import METRIC_NAME, LabelFrame
 from mimir_ingest.promql import annotations as texts
-from mimir_ingest.promql.annotations import Annotation, MonotonicityRepair
+from mimir_ingest.promql.annotations import Annotation, MonotonicityRepair, wrapped_int64
 from mimir_ingest.promql.nodes import PosRange
 from mimir_ingest.promql.number_text import format_open_metrics, parse_float
 from mimir_ingest.promql.operators.aggregates import members_of
@@ -23,6 +23,8 @@ from mimir_ingest.promql.plan_nodes import Call, Text
 from mimir_ingest.promql.values import Steps, VectorBlock
 
 _BUCKET_LABEL = "le"
+_INT64_BITS = 64
+"""After as many steps nothing is left of a sum that is doubled at each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,24 @@ class _Histograms:
         return self.values.size // max(1, self.labels.n)
 
 
+@dataclass(frozen=True, slots=True)
+class _Repairs:
+    """What had to be made monotonic of k classic histograms."""
+
+    where: np.ndarray
+    """bool[k, steps]"""
+    extremes: np.ndarray
+    """float64[k, 3] (see `kernels.buckets.quantile_buckets`)."""
+
+
 def histogram_quantile(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
     """Evaluate `histogram_quantile(q, v)`."""
     quantiles = evaluation.scalar(node.args[0], steps)
     found = _histograms(evaluation, evaluation.vector(node.args[1], steps), node.args[1].pos)
     _warn_quantiles(evaluation, quantiles, node.args[0].pos)
-    return evaluation.drop_name(_quantile(evaluation, found, quantiles, steps, node.args[1].pos))
+    result, repairs = _quantile(evaluation, found, quantiles, node.args[1].pos)
+    _note_repairs(evaluation, found, [repairs], steps, node.args[1].pos)
+    return evaluation.drop_name(result)
 
 
 def histogram_quantiles(evaluation: Evaluation, node: Call, steps: Steps) -> VectorBlock:
@@ -65,10 +79,12 @@ def histogram_quantiles(evaluation: Evaluation, node: Call, steps: Steps) -> Vec
     for arg, values in zip(node.args[2:], quantiles, strict=True):
         _warn_quantiles(evaluation, values, arg.pos)
     found = _histograms(evaluation, block, node.args[0].pos)
-    parts = []
+    parts, repairs = [], []
     for q in quantiles:
-        part = evaluation.drop_name(_quantile(evaluation, found, q, steps, node.args[0].pos))
-        parts.extend(_labelled(part, label.value, q))
+        part, repaired = _quantile(evaluation, found, q, node.args[0].pos)
+        parts.extend(_labelled(evaluation.drop_name(part), label.value, q))
+        repairs.append(repaired)
+    _note_repairs(evaluation, found, repairs, steps, node.args[0].pos)
     return unique_rows(VectorBlock.concat(parts))
 
 
@@ -187,11 +203,11 @@ def _warn_quantiles(evaluation: Evaluation, quantiles: np.ndarray, pos: PosRange
 
 
 def _quantile(
-    evaluation: Evaluation, found: _Histograms, quantiles: np.ndarray, steps: Steps, pos: PosRange
-) -> VectorBlock:
-    """Compute one quantile of all histograms; an info says what had to be repaired."""
-    values = np.empty(found.there.shape)
-    repairs = np.empty((len(values), 6))
+    evaluation: Evaluation, found: _Histograms, quantiles: np.ndarray, pos: PosRange
+) -> tuple[VectorBlock, _Repairs]:
+    """Compute one quantile of all histograms."""
+    values, repaired = np.empty(found.there.shape), np.empty(found.there.shape, bool)
+    extremes = np.empty((len(values), 3))
     for at in evaluation.pieces(len(values), found.cells_each):
         buckets.quantile_buckets(
             found.members,
@@ -201,29 +217,51 @@ def _quantile(
             found.present,
             np.ascontiguousarray(quantiles),
             values[at],
-            repairs[at],
+            repaired[at],
+            extremes[at],
         )
-    _note_repairs(evaluation, found.labels, repairs, steps, pos)
+    repairs = _Repairs(repaired & found.there, extremes)
     result = VectorBlock(found.labels, values, found.there, np.zeros(len(values), bool))
     if found.native is None:
-        return result
+        return result, repairs
     named = evaluation.delayed_name_removal
     native = native_quantile(evaluation, found.native, quantiles, pos, named=named)
-    return filled_rows(VectorBlock.concat([native, result]))
+    return filled_rows(VectorBlock.concat([native, result])), repairs
 
 
-def _note_repairs(evaluation: Evaluation, labels: LabelFrame, repairs: np.ndarray, steps: Steps, pos: PosRange) -> None:
-    rows = np.flatnonzero(repairs[:, buckets.REPAIRS])
-    named = evaluation.delayed_name_removal
-    names = labels.take(rows).strings(METRIC_NAME) if named else [""] * len(rows)
+def _note_repairs(
+    evaluation: Evaluation, found: _Histograms, repairs: list[_Repairs], steps: Steps, pos: PosRange
+) -> None:
+    """Say what had to be repaired for some quantiles of the same histograms, each of which is repaired once a step."""
+    repaired = np.any([r.where for r in repairs], axis=0)
+    rows = np.flatnonzero(repaired.any(axis=1))
+    by_name: dict[str, list[int]] = {}
+    names = found.labels.take(rows).strings(METRIC_NAME) if evaluation.delayed_name_removal else [""] * len(rows)
     for row, name in zip(rows.tolist(), names, strict=True):
-        count, lowest, highest, drop, first, last = repairs[row].tolist()
+        by_name.setdefault(name, []).append(row)
+    for name, members in by_name.items():
+        counts = np.count_nonzero(repaired[members], axis=0)
+        extremes = np.concatenate([r.extremes[members] for r in repairs])
+        at = np.flatnonzero(counts)
         repair = MonotonicityRepair(
-            steps.start_ms + int(first) * steps.step_ms,
-            steps.start_ms + int(last) * steps.step_ms,
-            lowest,
-            highest,
-            drop,
-            int(count),
+            steps.start_ms + int(at[0]) * steps.step_ms,
+            steps.start_ms + int(at[-1]) * steps.step_ms,
+            float(extremes[:, buckets.LOWEST].min()),
+            float(extremes[:, buckets.HIGHEST].max()),
+            float(extremes[:, buckets.LARGEST_DROP].max()),
+            doubled_sum(counts),
         )
         evaluation.annotations.add(Annotation("info", texts.forced_monotonicity(name), pos, repair))
+
+
+def doubled_sum(counts: np.ndarray) -> int:
+    """Return the number of repaired samples that Prometheus shows for int64[steps], those of each step.
+
+    After each step but the first with any it adds its sum to itself, because a query's annotations and those of the
+    function are the same objects (3.14, `promql/engine.go` `rangeEval`); so it overflows, here as there.
+    """
+    first = max(int(np.flatnonzero(counts)[0]), len(counts) - 1 - _INT64_BITS)
+    total = int(counts[first])
+    for count in counts[first + 1 :].tolist():
+        total = 2 * (total + count)
+    return wrapped_int64(total)

@@ -44,16 +44,18 @@ def test_quantiles_and_repairs_are_the_twins(case, q):
     """Also with equal bounds, falling counts, no +Inf bucket and missing ones."""
     uppers, rows, steps = case
     values = np.full((len(uppers), steps), 77.0)
-    repairs = np.empty((len(uppers), 6))
-    buckets.quantile_buckets(*_columns(uppers), *grid(rows, steps), np.full(steps, q), values, repairs)
+    repaired, repairs = np.empty((len(uppers), steps), bool), np.empty((len(uppers), 3))
+    count = buckets.quantile_buckets(
+        *_columns(uppers), *grid(rows, steps), np.full(steps, q), values, repaired, repairs
+    )
     for h in range(len(uppers)):
-        forced = 0
         for s in range(steps):
             present = _at(uppers, rows, h, s)
-            wanted, repaired = reference.quantile(q, present) if present else (0.0, False)
+            wanted, forced = reference.quantile(q, present) if present else (0.0, False)
             assert same(float(values[h, s]), wanted)
-            forced += repaired
-        assert repairs[h, buckets.REPAIRS] == forced
+            assert repaired[h, s] == forced
+        assert (repairs[h, buckets.LARGEST_DROP] > 0) == repaired[h].any()
+    assert count == repaired.any(axis=1).sum()
 
 
 @given(
