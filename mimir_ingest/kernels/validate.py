@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 
+import numba
 import numpy as np
 
 from mimir_ingest.kernels._jit import i64, i64_in, i64_out, inline, inline_checked, kernel, u8_in, u8_out
@@ -68,6 +69,8 @@ _FUTURE = np.uint8(SeriesRule.TOO_FAR_IN_FUTURE)
 _PAST = np.uint8(SeriesRule.TOO_FAR_IN_PAST)
 _SHORTEN = np.uint8(SeriesRule.VALUES_TO_SHORTEN)
 
+_always = numba.njit(inline="always")
+"""For helpers of every series or label: as functions of their own they cost reference counts."""
 _HIGH_BITS = np.uint64(0x8080808080808080)
 _NAME_WORD = np.uint64(int.from_bytes(b"__name__", "little"))
 _INFO = np.frombuffer(b"_info", np.uint8)
@@ -77,16 +80,15 @@ _REPEAT = np.uint64(0x0101010101010101)
 _UNDERSCORES = np.uint64(ord("_")) * _REPEAT
 
 
-@inline
+@_always
 def is_ascii(data, at, end):
     """Whether no byte of `data[at:end]` is over 0x7F. The caller has checked `0 <= at <= end <= len(data)`."""
     seen = np.uint64(0)
-    while at + 8 <= end:
-        seen |= load64(data, at)
-        at += 8
-    while at < end:
-        seen |= np.uint64(data[at])
-        at += 1
+    whole = end - (end - at) % 8
+    for i in range(at, whole, 8):
+        seen |= load64(data, i)
+    for i in range(whole, end):
+        seen |= np.uint64(data[i])
     return seen & _HIGH_BITS == np.uint64(0)
 
 
@@ -141,7 +143,7 @@ def _name_bits(word):
     return letters | _between(word, ord("0"), ord("9")) | underscores
 
 
-@inline
+@_always
 def _first_word(data, at, size):
     """Return the first eight bytes of `data[at:at + size]`, underscores behind a shorter one's end.
 
@@ -154,7 +156,7 @@ def _first_word(data, at, size):
     return word
 
 
-@inline
+@_always
 def _rest_bits(data, at, size):
     """Return `_name_bits` of all bytes from the ninth on together, in overlapping words. As `_first_word`."""
     bits = _HIGH_BITS
@@ -166,7 +168,7 @@ def _rest_bits(data, at, size):
     return bits & _name_bits(load64(data, stop))
 
 
-@inline
+@_always
 def _is_plain_metric(data, at, size):
     """Whether the ASCII string `data[at:at + size]`, not empty, is `[a-zA-Z_:][a-zA-Z0-9_:]*`. As `_first_word`."""
     bits = _HIGH_BITS
@@ -193,7 +195,7 @@ def is_legacy_name(data, at, size, last_digit):
     return True
 
 
-@inline
+@_always
 def walk_plain(labels, at, end, utf8):
     """Walk the label bytes of a series in which nearly everything is known to be in order.
 
@@ -255,7 +257,7 @@ def is_info(data, at, size):
     return same
 
 
-@inline_checked
+@_always
 def check_samples(timestamps, first, last, limits, code, at):
     """Return (code, at, whether timestamps ascend strictly) of the samples `first:last`; a broken rule stays."""
     ascending = True
@@ -354,6 +356,8 @@ def check_series(labels, label_offsets, sample_offsets, timestamps, limits, code
     failed = 0
     utf8 = limits[UTF8_SCHEME] != 0
     may_be_plain = limits[MAX_NAME_BYTES] >= 127 and limits[MAX_VALUE_BYTES] >= 127
+    first, last = label_offsets[0], label_offsets[len(codes_out)]  # most requests are ASCII: one pass over all of it
+    all_ascii = 0 <= first <= last <= len(labels) and is_ascii(labels, first, last)
     for i in range(len(codes_out)):
         at = label_offsets[i]
         end = label_offsets[i + 1]
@@ -364,7 +368,7 @@ def check_series(labels, label_offsets, sample_offsets, timestamps, limits, code
         shorten = False
         count = np.int64(-1)
         plain = False
-        if may_be_plain and end + 8 <= len(labels) and is_ascii(labels, at, end):
+        if may_be_plain and end + 8 <= len(labels) and (all_ascii or is_ascii(labels, at, end)):
             count, metric, metric_size = walk_plain(labels, at, end, utf8)
             plain = count >= 0
         if not plain:
