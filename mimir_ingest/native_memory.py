@@ -17,7 +17,8 @@ ARENAS = 2
 compressors do not hold it."""
 
 TRIM_INTERVAL_S = 60.0
-"""why: a pass takes some milliseconds, and pages that are wanted again cost a quarter of a millisecond a megabyte."""
+"""why: a pass takes some milliseconds, and 0.3 for each megabyte that it returns, in which whoever allocates waits;
+pages that are wanted again cost about as much."""
 
 _M_ARENA_MAX = -8
 """Number of the parameter in malloc.h."""

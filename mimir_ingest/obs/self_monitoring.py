@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import numpy as np
 import structlog
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 
 from mimir_ingest.errors import IngestError
 from mimir_ingest.model.batch import METRIC_TYPES, MetadataColumns, WriteBatch
@@ -15,9 +15,15 @@ from mimir_ingest.model.labels import METRIC_NAME, encode_label_bytes
 
 log = structlog.get_logger()
 
+MAX_TENANT_CHILDREN = 1000
+"""why: a hundred thousand series of all families together, about as many as a tenant may have by default."""
+
 
 def batch_of(registry: CollectorRegistry, target: Mapping[str, str], *, now_ms: int) -> WriteBatch:
     """Return all samples of a registry as a scrape at `now_ms` would give them, with metadata.
+
+    Families by tenant are left out once they have more than `MAX_TENANT_CHILDREN` children: they would be half a
+    million series of ten thousand tenants. `/metrics` has them.
 
     Parameters
     ----------
@@ -27,7 +33,7 @@ def batch_of(registry: CollectorRegistry, target: Mapping[str, str], *, now_ms: 
     values: list[float] = []
     types: list[int] = []
     texts: list[bytes] = []
-    for family in registry.collect():
+    for family in _families(registry):
         types.append(METRIC_TYPES.index(family.type) if family.type in METRIC_TYPES else 0)
         name = f"{family.name}_total" if family.type == "counter" else family.name
         texts += [name.encode(), family.documentation.encode(), family.unit.encode()]
@@ -42,6 +48,13 @@ def batch_of(registry: CollectorRegistry, target: Mapping[str, str], *, now_ms: 
         np.cumsum([0, *map(len, texts)]).astype(np.int64),
     )
     return WriteBatch.of_samples(sets, [now_ms] * len(sets), values, metadata)
+
+
+def _families(registry: CollectorRegistry) -> Iterator[Metric]:
+    for collector in list(registry._collector_to_names):
+        children = getattr(collector, "_metrics", ())
+        if len(children) <= MAX_TENANT_CHILDREN or "user" not in collector._labelnames:
+            yield from collector.collect()
 
 
 async def run_self_monitoring(
