@@ -179,7 +179,7 @@ class LogContract:
             await asyncio.sleep(0.1)
             assert not reading.done()
             await put(writer, 0, b"x")
-            assert [record.offset for record in await asyncio.wait_for(reading, 10)] == [offset]
+            assert [record.offset for record in await asyncio.wait_for(reading, 60)] == [offset]
 
     async def test_readers_of_a_partition_do_not_disturb_each_other(self, place):
         log = await place.open()

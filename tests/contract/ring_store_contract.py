@@ -132,7 +132,7 @@ class RingStoreContract:
             await asyncio.sleep(0.1)
             assert not reading.done()
             await writer.append([record(number)])
-            found, position = await asyncio.wait_for(reading, 10)
+            found, position = await asyncio.wait_for(reading, 60)
             assert found == [record(number)]
 
     async def test_a_cancelled_read_loses_nothing(self, place):

@@ -343,7 +343,7 @@ async def read_until_something(log, next_offset):
 
 async def put_until_taken(log, value):
     """Append until it works, as a client that retries does."""
-    for _ in range(60):
+    for _ in range(300):
         try:
             return await log.append(0, b"t", value, 0, timeout_s=5)
         except LogUnavailable:

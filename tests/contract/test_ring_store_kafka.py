@@ -237,7 +237,7 @@ async def test_an_outage_fails_in_time_and_ends_by_itself(new_kafka_broker):
 
 async def eventually(call):
     """Try until the store answers, as who uses it does."""
-    for _ in range(100):
+    for _ in range(600):
         try:
             return await call()
         except RingUnavailable as error:

@@ -51,18 +51,21 @@ class Target:
         return socket.create_connection(self._address, timeout=WAIT_S)
 
     def send(
-        self, data: bytes, *, half_close: bool = False, pieces: int = 1, plain: bool = False
+        self, data: bytes, *, half_close: bool = False, pieces: int = 1, briefly: bool = False
     ) -> tuple[list[int], bool, bytes]:
-        """Send; return (statuses, whether the connection was left hanging, the answer). `plain`: not over TLS."""
+        """Send; return (statuses, whether the connection was left hanging, the answer).
+
+        `briefly`: do not wait for the end behind an answer.
+        """
         answer = b""
-        with self.connect_plainly() if plain else self.connect() as peer:
+        with self.connect() as peer:
             try:
                 size = max(1, -(-len(data) // pieces))
                 for at in range(0, len(data), size):
                     peer.sendall(data[at : at + size])
                 if half_close and not isinstance(peer, ssl.SSLSocket):  # TLS has no half of a connection
                     peer.shutdown(socket.SHUT_WR)
-                answer = _read(peer)
+                answer = _read(peer, briefly=briefly)
             except TimeoutError as error:
                 return _statuses(answer := error.args[0]), True, answer
             except OSError:
@@ -96,10 +99,10 @@ class Target:
         return f"{sum(answers.values())} answers {answers}, {descriptors} fds, {threads} threads, {resident[1]} KiB"
 
 
-def judge(target: Target, data: bytes, statuses: Counter[int], *, half_close: bool, pieces: int) -> tuple[str, bool]:
+def judge(target: Target, data: bytes, statuses: Counter[int], **how: bool | int) -> tuple[str, bool]:
     """Send one request; return what was wrong with its answer, and whether the connection stayed open behind it."""
     begun = time.monotonic()
-    found, hanging, answer = target.send(data, half_close=half_close, pieces=pieces)
+    found, hanging, answer = target.send(data, **how)
     took = time.monotonic() - begun
     statuses.update(found or [0])
     heads = b"\r\n".join(re.findall(rb"HTTP/1\.[01] \d{3} .*?\r\n\r\n", answer, re.DOTALL))
@@ -110,12 +113,14 @@ def judge(target: Target, data: bytes, statuses: Counter[int], *, half_close: bo
     return "", hanging
 
 
-def _read(peer: socket.socket) -> bytes:
-    """Return all until the end. Raises TimeoutError with what came when there is none in WAIT_S."""
+def _read(peer: socket.socket, *, briefly: bool = False) -> bytes:
+    """Return all until the end, or the first answer. Raises TimeoutError with what came when that takes WAIT_S."""
     answer, until = bytearray(), time.monotonic() + WAIT_S
     try:
         while time.monotonic() < until and (piece := peer.recv(1 << 16)):
             answer += piece
+            if briefly and _statuses(answer):
+                break
     except TimeoutError:
         raise TimeoutError(bytes(answer)) from None
     except OSError:
@@ -148,25 +153,22 @@ def repeated(target: Target, statuses: Counter[int]) -> Iterator[str]:
             yield f"{found} to {data[:100]!r}"
 
 
-def no_handshakes(target: Target, statuses: Counter[int]) -> Iterator[str]:
+def no_handshakes(target: Target) -> Iterator[str]:
     """Send to a TLS listener what is no TLS, or the beginning of some; give what is wrong."""
     hello = bytes.fromhex("16030100f1010000ed0303") + random.Random(1).randbytes(236)
     alert, early = bytes.fromhex("15030300020228"), bytes.fromhex("1703030020") + bytes(32)
     records = [b"\x16\x03\x01" + bytes([size >> 8, size & 255]) + bytes(200) for size in (0, 1, 16384, 65535)]
-    for data in [
-        hello,
-        hello[:40],
-        hello + early,
-        alert,
-        early,
-        GET + CLOSE,
-        b"\x80\x2e\x01\x03\x01" + bytes(60),
-        *records,
-    ]:
-        found, hanging, answer = target.send(data, plain=True)
-        statuses.update(found or [0])
-        if found or (hanging and len(data) > 200 and data not in (records[2], records[3])):
-            yield f"{data[:20]!r}: {found}, open: {hanging}, {answer[:100]!r}"
+    odd = [hello, hello[:40], hello + early, alert, early, GET + CLOSE, b"\x80\x2e\x01\x03\x01" + bytes(60), *records]
+    for data in odd:
+        with target.connect_plainly() as peer:
+            peer.settimeout(0.3)  # some are the beginning of what might follow
+            peer.sendall(data)
+            try:
+                answer = _read(peer)
+            except TimeoutError as error:
+                answer = error.args[0]
+        if answer[:1] not in (b"", b"\x15", b"\x16"):  # an alert or a handshake
+            yield f"{data[:20]!r}: {answer[:100]!r}"
 
 
 def idle_connections(target: Target, count: int) -> str:
@@ -208,7 +210,7 @@ def attack(target: Target, *, rounds: int, idle: int) -> Iterator[str]:
         if number % 5 == 0:
             yield from (f"round {number}, repeated head: {odd}" for odd in repeated(target, statuses))
             if target.tls is not None:
-                yield from (f"round {number}, no handshake: {odd}" for odd in no_handshakes(target, statuses))
+                yield from (f"round {number}, no handshake: {odd}" for odd in no_handshakes(target))
             yield f"# {target.told(statuses)}"
     yield f"# {idle_connections(target, idle)}"
     time.sleep(2)

@@ -121,7 +121,6 @@ PATHS = [
 ASKS = [
     b"X-Mimir-Partitions: " + b"9" * 4000,
     b"X-Mimir-Partitions: 0,",
-    b"X-Mimir-Partitions: 99999",
     b"X-Read-Consistency-Offsets: v1=0:" + b"9" * 4000,
     b"X-Read-Consistency-Offsets: \xff",
     b"X-Read-Consistency: \xff",

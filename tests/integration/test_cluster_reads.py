@@ -132,7 +132,7 @@ async def test_native_histograms_reach_another_process_as_they_are(cluster):
     await two_zones(cluster, partitions=1, push=False)
     series = make_series(NOW_MS, 150, 1000)
     value = encode_columnar(batch_of(series), LIMITS)
-    await cluster.consumed(0, await cluster.log.append(0, b"a", value, VERSION_COLUMNAR, timeout_s=5))
+    await cluster.consumed(0, await cluster.log.append(0, b"a", value, VERSION_COLUMNAR, timeout_s=60))
     remote, near = await cluster.querier(), await cluster.querier(local=cluster.nodes["ingester-a"])
     matchers = (Matcher(MatchType.REGEXP, "__name__", "latency.*"),)
     for start_ms, end_ms in (EVER, (NOW_MS + 10_000, NOW_MS + 20_000)):
@@ -152,7 +152,7 @@ async def test_exemplars_of_all_partitions_are_found_and_come_from_one_owner_eac
         value = encode_columnar(batch, LIMITS)
         for tenant in ("a", "b"):
             await cluster.push([(labels, [(NOW_MS, 1.0)])], partition=p, tenant=tenant)
-            offset = await cluster.log.append(p, tenant.encode(), value, VERSION_COLUMNAR, timeout_s=5)
+            offset = await cluster.log.append(p, tenant.encode(), value, VERSION_COLUMNAR, timeout_s=60)
             await cluster.consumed(p, offset)
     remote, near = await cluster.querier(), await cluster.querier(local=cluster.nodes["ingester-a"])
     for querier in (remote, near):
@@ -217,7 +217,7 @@ async def test_a_query_that_is_given_up_closes_its_requests(cluster):
     await two_zones(cluster, partitions=1)
     for node in cluster.nodes.values():
         node.listener.fault = "hang"
-    querier = await cluster.querier(hedge_s=0.02, limits=replace(QUERY_LIMITS, timeout_s=0.3))
+    querier = await cluster.querier(hedge_s=0.02, limits=replace(QUERY_LIMITS, timeout_s=1.5))
     with pytest.raises(QueryError, match="timed out"):
         await querier.query("a", parse_expr("m"), start_ms=NOW_MS, end_ms_incl=NOW_MS, step_ms=0)
     with pytest.raises(QueryError, match="timed out"):

@@ -33,7 +33,7 @@ async def test_what_was_pushed_is_read_once_its_offset_is_consumed(world):
     async with world.ingester() as ingester:
         t = world.clock.now_ms
         offset = await world.push([row(0, t), row(1, t)], partition=1)
-        await ingester.wait_consumed(1, offset + 1, 5)
+        await ingester.wait_consumed(1, offset + 1, 60)
         assert await held(ingester) == {"0": [t], "1": [t]}
         only = [Matcher(MatchType.EQUAL, "i", "1")]
         assert await held(ingester, matchers=only) == {"1": [t]}
@@ -72,7 +72,7 @@ async def test_shipped_samples_are_served_during_the_retention(world):
         assert ingester.cuts("a") == []
         await world.push([row(0, t + 1)])
         offset = await world.push([row(0, t + 2)])
-        await ingester.wait_consumed(0, offset + 1, 5)
+        await ingester.wait_consumed(0, offset + 1, 60)
         assert await held(ingester) == {"0": [t, t + 1, t + 2]}
 
 
@@ -83,7 +83,7 @@ async def test_a_restart_goes_on_where_it_was(world, lost):
         await world.push([row(0, t)])
         await ingester.flush(None, wait=True)
         offset = await world.push([row(0, t + 1), row(1, t + 90_000)])
-        await ingester.wait_consumed(0, offset + 1, 5)
+        await ingester.wait_consumed(0, offset + 1, 60)
         blocks = world.blocks()
     snapshot = world.folder / "snapshots" / "partition-0.snapshot"
     assert snapshot.exists()
@@ -98,7 +98,7 @@ async def test_a_restart_goes_on_where_it_was(world, lost):
         assert {b.ulid for c in ingester.cuts("a") for b in c.blocks} == set(blocks)
         # A retry of the push before the cut is not stored again.
         offset = await world.push([row(0, t + 1), row(1, t + 90_000)])
-        await ingester.wait_consumed(0, offset + 1, 5)
+        await ingester.wait_consumed(0, offset + 1, 60)
         await ingester.flush(None, wait=True)
         stored = [p for series in world.blocks().values() for _, points in series for p in points]
         assert sorted(t for t, _ in stored) == [t, t + 1, t + 90_000]
@@ -135,7 +135,7 @@ async def test_the_log_keeps_what_was_cut_until_the_trim_delay_is_over_and_a_res
         # Another owner that is behind still finds the record.
         assert (await world.log.read(0, 0, max_bytes=1, max_wait_s=1))[0].offset == offset
     async with world.ingester():
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while await world.log.start_offset(0) <= offset:  # noqa: ASYNC110 - the log tells nobody
                 await asyncio.sleep(0.02)
 
@@ -148,7 +148,7 @@ async def test_a_bucket_that_is_down_is_waited_for_while_consuming_goes_on(world
         await world.push([row(0, t)])
         await ingester.flush(None, wait=False)
         offset = await world.push([row(1, t)])
-        await ingester.wait_consumed(0, offset + 1, 5)
+        await ingester.wait_consumed(0, offset + 1, 60)
         assert await held(ingester) == {"0": [t], "1": [t]}
         await until(lambda: (world.registry.get_sample_value("cortex_ingester_shipper_upload_failures_total") or 0) > 1)
         assert await world.log.start_offset(0) == 0
@@ -168,11 +168,11 @@ async def test_samples_out_of_order_and_exemplars_of_a_query_are_counted(world):
         late = ({"__name__": "m", "i": "0"}, [(t - 10, 1.0), (t + 1, 1.0)]), row(1, t - 50_000), row(0, t - 10)
         for rows in ([row(0, t)], late):
             value = encode_columnar(write_batch(rows), settings)
-            await world.log.append(0, b"a", value, VERSION_COLUMNAR, timeout_s=5)
+            await world.log.append(0, b"a", value, VERSION_COLUMNAR, timeout_s=60)
         exemplars = [(t + k, 1.0, {"trace_id": str(k)}) for k in range(3)]
         value = encode_columnar(exemplar_batch(({"__name__": "m", "i": "0"}, exemplars)), settings)
-        offset = await world.log.append(0, b"a", value, VERSION_COLUMNAR, timeout_s=5)
-        await ingester.wait_consumed(0, offset + 1, 5)
+        offset = await world.log.append(0, b"a", value, VERSION_COLUMNAR, timeout_s=60)
+        await ingester.wait_consumed(0, offset + 1, 60)
         found = world.registry.get_sample_value
         # Of two accepted samples of the same time the first one counts, but both were appended.
         assert found("cortex_ingester_tsdb_out_of_order_samples_appended_total", {"user": "a"}) == 3
@@ -201,13 +201,13 @@ async def test_a_record_of_an_unknown_version_stops_its_partition_loudly(world):
     async with world.ingester() as ingester:
         t = world.clock.now_ms
         await world.push([row(0, t)])
-        await world.log.append(0, b"a", b"?", 77, timeout_s=5)
+        await world.log.append(0, b"a", b"?", 77, timeout_s=60)
         await until(lambda: ingester.ready_reason() is not None)
         assert "partition 0 is stopped: record 1" in ingester.ready_reason()
         with pytest.raises(LogUnavailable, match="partition 0 is stopped"):
             await ingester.select("a", [], *FOREVER)
         with pytest.raises(LogUnavailable, match=r"partition reader service is not running \(record 1"):
-            await ingester.wait_consumed(0, 2, 5)
+            await ingester.wait_consumed(0, 2, 60)
 
 
 async def test_a_record_whose_version_cannot_be_read_stops_its_partition_loudly(world, monkeypatch):
@@ -221,7 +221,7 @@ async def test_a_record_whose_version_cannot_be_read_stops_its_partition_loudly(
 
     monkeypatch.setattr(EmbeddedLog, "read", read)
     async with world.ingester() as ingester:
-        await world.log.append(0, b"a", b"?", 77, timeout_s=5)
+        await world.log.append(0, b"a", b"?", 77, timeout_s=60)
         await until(lambda: ingester.ready_reason() is not None)
         assert "header Version has 2 bytes" in ingester.ready_reason()
 
@@ -240,10 +240,10 @@ async def test_a_snapshot_under_way_at_the_end_is_written_before_the_last_one(wo
     monkeypatch.setattr(snapshots, "write_snapshot", slow)
     async with world.ingester(snapshot_interval_s=0.01) as ingester:
         first = await world.push([row(0, world.clock.now_ms)])
-        await ingester.wait_consumed(0, first + 1, 5)
+        await ingester.wait_consumed(0, first + 1, 60)
         await until(lambda: any(captured.meta["partition"] == 0 for captured in running))
         last = await world.push([row(1, world.clock.now_ms)])
-        await ingester.wait_consumed(0, last + 1, 5)
+        await ingester.wait_consumed(0, last + 1, 60)
     assert max(most) == 1
     assert snapshots.read_snapshot(world.folder / "snapshots", 0).facts.next_offset == last + 1
 
@@ -251,12 +251,12 @@ async def test_a_snapshot_under_way_at_the_end_is_written_before_the_last_one(wo
 async def test_a_record_that_does_not_decode_is_counted_and_passed_over(world):
     async with world.ingester() as ingester:
         t = world.clock.now_ms
-        await world.log.append(0, b"a", b"\xff" * 3, VERSION_COLUMNAR, timeout_s=5)
+        await world.log.append(0, b"a", b"\xff" * 3, VERSION_COLUMNAR, timeout_s=60)
         await world.log.append(
             0, b"../x", encode_columnar(write_batch([row(0, t)]), LIMITS), VERSION_COLUMNAR, timeout_s=5
         )
         offset = await world.push([row(0, t), row(0, t - 1), row(0, t + 10**9)])
-        await ingester.wait_consumed(0, offset + 1, 5)
+        await ingester.wait_consumed(0, offset + 1, 60)
         assert await held(ingester) == {"0": [t]}
         value = world.registry.get_sample_value
         assert value("cortex_ingest_storage_reader_requests_failed_total", {"cause": "client"}) == 2
@@ -301,10 +301,10 @@ async def test_restarts_under_load_give_every_acknowledged_sample_once(world):
 
 async def test_stopping_wakes_a_read_that_waits_for_records(world):
     t = world.clock.now_ms
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         async with world.ingester(fetch_max_wait_s=600) as ingester:
             offset = await world.push([row(0, t)])
-            await ingester.wait_consumed(0, offset + 1, 20)
+            await ingester.wait_consumed(0, offset + 1, 60)
         await world.push([row(1, t)])
         async with world.ingester(fetch_max_wait_s=600) as ingester:
             assert await held(ingester) == {"0": [t], "1": [t]}
@@ -316,7 +316,7 @@ async def test_stopping_does_not_wait_for_a_bucket_that_is_down_and_loses_nothin
             raise StoreUnavailable("down")
 
     t = world.clock.now_ms
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         async with world.ingester(bucket=Down(str(world.folder / "bucket"))) as ingester:
             for i in range(3):  # the second cut has to wait for the first, and what follows for both
                 await world.push([row(i, t)])

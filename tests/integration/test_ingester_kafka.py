@@ -52,14 +52,14 @@ async def test_records_that_kafka_deleted_before_they_were_read_are_named_and_th
     async with world.ingester() as ingester:
         t = world.clock.now_ms
         offset = await world.push([row(0, t)])
-        await ingester.wait_consumed(0, offset + 1, 20)
+        await ingester.wait_consumed(0, offset + 1, 60)
         gate.shut = True
         await asyncio.sleep(0.2)
         for i in (1, 2, 3):
             last = await world.push([row(i, t)])
         await place.drop_below(world.log, 0, 3)
         gate.shut = False
-        await ingester.wait_consumed(0, last + 1, 30)
+        await ingester.wait_consumed(0, last + 1, 60)
         ((first, end),) = ingester.partition_states()[0]["lost_offsets"]
         assert (first in (1, 2), end) == (True, 3)  # the client may have fetched record 1 before it was deleted
         assert await held(ingester) == {str(i): [t] for i in (*range(first), 3)}
@@ -72,7 +72,7 @@ async def test_a_topic_that_is_deleted_makes_the_process_not_ready_and_one_made_
         t = world.clock.now_ms
         for i in range(3):
             offset = await world.push([row(i, t)])
-        await ingester.wait_consumed(0, offset + 1, 20)
+        await ingester.wait_consumed(0, offset + 1, 60)
         await place.recreate()
         for partition in ("partition 0", "partition 1"):
             await until(lambda name=partition: name in (ingester.ready_reason() or ""), timeout_s=60)

@@ -78,7 +78,7 @@ def counters(program: Program, tenant: str) -> dict[str, float]:
 
 
 def eventually(look: Callable[[], object], wanted: object, program: Program) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while (seen := look()) != wanted:
         assert time.monotonic() < deadline, (seen, wanted, program.log_tail(1000))
         time.sleep(0.05)

@@ -21,7 +21,7 @@ SERVICES = [
 SELF = {"X-Scope-OrgID": "mimir-ingest-self"}
 
 
-def eventually(ask, timeout_s=30):
+def eventually(ask, timeout_s=120):
     """Return the first answer that is true."""
     deadline = time.monotonic() + timeout_s
     while not (answer := ask()) and time.monotonic() < deadline:
@@ -293,7 +293,7 @@ def test_a_mimir_users_file_starts_unchanged_with_a_notice_for_each_key_without_
 def test_sigterm_ends_an_idle_process_at_once_in_order_with_code_0(tmp_path):
     # The ingester waits for records for ten minutes at a time; stopping must not.
     with Program(tmp_path, "-ingest-storage.kafka.fetch-max-wait=10m").start() as program:
-        assert program.stop(timeout_s=30) == 0
+        assert program.stop(timeout_s=120) == 0
         changes = states(program)
     assert [name for name, state in changes if state == "Running"] == [
         "server", "internal-server", "runtime-config", "ring", "log", "bucket", "ingester", "distributor", "querier",
@@ -314,7 +314,7 @@ def test_during_the_shutdown_delay_it_serves_but_is_not_ready_and_a_second_signa
         assert program.http.get("/ready").text == "Application is stopping\n"
         assert program.push(body([({"__name__": "up"}, [(int(time.time() * 1000), 1.0)])])).status_code == 200
         program.process.send_signal(signal.SIGINT)
-        assert program.process.wait(30) == 1
+        assert program.process.wait(120) == 1
 
 
 def test_an_ingester_that_was_shut_down_by_request_lets_the_process_end_cleanly(tmp_path):

@@ -154,14 +154,14 @@ def test_growth_is_seen_from_the_first_export_on(program: Program) -> None:
         assert sender.send() is MetricExportResult.SUCCESS
     # From the zero at the start on: nothing of the first export is lost, and nothing else.
     found = _values(
-        program, "last_over_time(growth_total[1m]) - on(job, instance, host_name) min_over_time(growth_total[1m])"
+        program, "last_over_time(growth_total[1h]) - on(job, instance, host_name) min_over_time(growth_total[1h])"
     )
     assert list(found.values()) == [15]
-    assert list(_values(program, "count_over_time(growth_total[1m])").values()) == [4]
-    quantile = _values(program, "histogram_quantile(0.5, rate(growth_latency_seconds_bucket[1m]))")
+    assert list(_values(program, "count_over_time(growth_total[1h])").values()) == [4]
+    quantile = _values(program, "histogram_quantile(0.5, rate(growth_latency_seconds_bucket[1h]))")
     assert list(quantile.values()) == [pytest.approx(1.5)]
     native = _values(
-        program, "histogram_count(payload) - histogram_count(payload offset 1h) or histogram_count(payload)"
+        program, "histogram_count(payload) - histogram_count(payload offset 1d) or histogram_count(payload)"
     )
     assert list(native.values()) == [9]
     assert math.isclose(*_values(program, "histogram_sum(payload)").values(), 15)
@@ -176,11 +176,11 @@ def test_deltas_are_added_up_from_the_first_export_on(program: Program) -> None:
         level.add(1 - i)
         time.sleep(0.05)
         assert sender.send() is MetricExportResult.SUCCESS
-    growth = "last_over_time(delta_total[1m]) - on(job, instance, host_name) min_over_time(delta_total[1m])"
+    growth = "last_over_time(delta_total[1h]) - on(job, instance, host_name) min_over_time(delta_total[1h])"
     assert list(_values(program, growth).values()) == [15]
     assert list(_values(program, "delta_level").values()) == [0]
     # One more where the first delta began; the others began where one ended.
-    assert list(_values(program, "count_over_time(delta_total[1m])").values()) == [4]
+    assert list(_values(program, "count_over_time(delta_total[1h])").values()) == [4]
     types = program.http.get("/prometheus/api/v1/metadata").json()["data"]
     assert [types[name][0]["type"] for name in ("delta_total", "delta_level")] == ["counter", "gauge"]
 

@@ -57,7 +57,7 @@ class Prometheus:
         (self.directory / "prometheus.yml").write_text(self.config.replace("$SELF", f"127.0.0.1:{self.port}"))
         self.log = open(self.directory / "log", "ab")
         self.process = subprocess.Popen(self.command, stdout=self.log, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:
                 if httpx.get(f"{self.url}/-/ready").status_code == 200:
@@ -138,22 +138,23 @@ remote_write:
         with Prometheus(prometheus_bin, tmp_path / "sender", config) as prometheus:
             time.sleep(25)
             at_s = int(time.time()) - 3
-            wait_for_arrival(program, at_s)
+            wait_for_arrival(program, prometheus, at_s)
             check_equal(program, prometheus, at_s)
             assert program.http.post("/ingester/flush", params={"wait": "true"}).status_code == 204
             check_equal(program, prometheus, at_s)
             check_blocks(tmp_path, program, promtool_bin, prometheus_bin, prometheus, at_s)
 
 
-def wait_for_arrival(program, at_s):
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if ours(program, "query", query="timestamp(up{job='prometheus'})", time=at_s + 2)["result"]:
-            newest = ours(program, "query", query="max(timestamp(up))", time=at_s + 2)["result"]
-            if newest and float(newest[0]["value"][1]) > at_s:
-                return
+def wait_for_arrival(program, prometheus, at_s):
+    """Return once as many samples have come as were scraped; each connection of the sender is late by its own time."""
+
+    def counts(ask):
+        return sorted(map(str, ask("query", query="count_over_time({__name__=~'.+'}[10m])", time=at_s)["result"]))
+
+    deadline = time.monotonic() + 120
+    while counts(lambda *a, **k: ours(program, *a, **k)) != counts(prometheus.get):
+        assert time.monotonic() < deadline, f"not all until {at_s} arrived\n{program.log_tail()}"
         time.sleep(0.2)
-    raise AssertionError(f"nothing newer than {at_s} arrived\n{program.log_tail()}")
 
 
 def check_equal(program, prometheus, at_s):

@@ -131,7 +131,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory, prometheus_bin: Path) -> Iter
 
 
 def until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)

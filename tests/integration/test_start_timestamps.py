@@ -214,7 +214,7 @@ def _newest_zero(program: Program) -> float:
 
 
 def _until(ask, holds):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not holds(found := ask()):
         assert time.monotonic() < deadline, found
         time.sleep(0.1)

@@ -45,7 +45,7 @@ async def fill(world: World, ingesters) -> list[tuple[str, int]]:
                 pushed.append((str(2 * i + partition), at))
     for ingester in ingesters:
         for partition in range(PARTITIONS):
-            await ingester.wait_consumed(partition, await world.log.end_offset(partition), 30)
+            await ingester.wait_consumed(partition, await world.log.end_offset(partition), 60)
     await asyncio.gather(*(ingester.flush(None, wait=True) for ingester in ingesters))
     return pushed
 
@@ -82,7 +82,7 @@ async def test_owners_that_race_for_every_object_leave_what_one_owner_leaves(wor
         assert max(written.values()) >= 2
         stored = sorted((labels["i"], at) for s in racing.blocks().values() for labels, points in s for at, _ in points)
         assert stored == sorted(pushed)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while await held(first) or await held(second):  # noqa: ASYNC110 - letting go tells nobody
                 await asyncio.sleep(0.02)
         assert first.cuts("a") == second.cuts("a")

@@ -68,7 +68,7 @@ def both(prometheus_bin, tmp_path_factory) -> Iterator[Both]:
         yield found
 
 
-def until(condition, timeout_s=60):
+def until(condition, timeout_s=120):
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):
         assert time.monotonic() < deadline

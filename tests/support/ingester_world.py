@@ -74,7 +74,7 @@ class World:
 
     async def push(self, rows, tenant: str = "a", partition: int = 0) -> int:
         value = encode_columnar(write_batch(rows), LIMITS)
-        return await self.log.append(partition, tenant.encode(), value, VERSION_COLUMNAR, timeout_s=5)
+        return await self.log.append(partition, tenant.encode(), value, VERSION_COLUMNAR, timeout_s=60)
 
     def blocks(self, tenant: str = "a") -> dict[str, list]:
         catalog = BlockCatalog(self.bucket)
@@ -83,7 +83,7 @@ class World:
         return {b.ulid: to_python(catalog.open(b).select([], *FOREVER)) for b in found}
 
 
-async def until(condition, timeout_s: float = 20) -> None:
+async def until(condition, timeout_s: float = 120) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 (the conditions have no event)

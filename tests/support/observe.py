@@ -20,7 +20,7 @@ def now_ms() -> int:
     return int(time.time()) * 1000
 
 
-def wait_until(holds: Callable[[], Found], what: str, timeout_s: float = 60) -> Found:
+def wait_until(holds: Callable[[], Found], what: str, timeout_s: float = 120) -> Found:
     """Return the first true value of `holds()`; a failed assertion or no connection counts as not yet."""
     deadline = time.monotonic() + timeout_s
     last = None
@@ -39,7 +39,7 @@ def one(name: str, value: float, at_ms: int, **labels: str) -> bytes:
     return body([({"__name__": name, **labels}, [(at_ms, value)])])
 
 
-def push_until_taken(program: Program, payload: bytes, *, timeout_s: float = 60) -> list[httpx.Response]:
+def push_until_taken(program: Program, payload: bytes, *, timeout_s: float = 120) -> list[httpx.Response]:
     """Push as a sender does; return the answers before the one that was 200."""
     answers: list[httpx.Response] = []
 

@@ -42,7 +42,7 @@ LIMITS = RecordSettings(max_series=0, out_of_order_window_ms=0, creation_grace_m
 QUERY_LIMITS = QueryLimits(max_samples=1_000_000, timeout_s=20, lookback_ms=300_000, subquery_step_ms=60_000)
 
 
-async def until(condition, timeout_s: float = 20) -> None:
+async def until(condition, timeout_s: float = 120) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 (the conditions have no event)
@@ -176,7 +176,7 @@ class Cluster:
                 "retention_s": 0.0,
                 "trim_delay_s": 3600.0,
                 "fetch_max_wait_s": 0.05,
-                "strong_read_timeout_s": 5.0,
+                "strong_read_timeout_s": 60.0,
                 **options,
             },
         )
@@ -262,10 +262,10 @@ class Cluster:
     async def push(self, rows: Iterable, *, partition: int = 0, tenant: str = "a") -> int:
         """Append a record; return its offset."""
         value = encode_columnar(write_batch(list(rows)), LIMITS)
-        return await self.log.append(partition, tenant.encode(), value, VERSION_COLUMNAR, timeout_s=5)
+        return await self.log.append(partition, tenant.encode(), value, VERSION_COLUMNAR, timeout_s=60)
 
     async def consumed(self, partition: int, offset: int, nodes: Collection[str] | None = None) -> None:
         """Wait until all (of these) owners of a partition have a record."""
         for node in self.nodes.values():
             if (nodes is None or node.id in nodes) and partition in node.ingester.owned:
-                await node.ingester.wait_consumed(partition, offset + 1, 10)
+                await node.ingester.wait_consumed(partition, offset + 1, 60)

@@ -84,7 +84,7 @@ def refused(replica, elected):
 
 
 async def until(holds):
-    for _ in range(4000):
+    for _ in range(24000):
         if holds():
             return
         await asyncio.sleep(0.005)

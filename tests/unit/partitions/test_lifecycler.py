@@ -74,7 +74,7 @@ def _retries_are_quick(monkeypatch):
 
 async def until(holds):
     """Let others run until something holds."""
-    for _ in range(1000):
+    for _ in range(6000):
         if holds():
             return
         await asyncio.sleep(0.01)

@@ -42,7 +42,7 @@ def written(partition, state, version, *, writer):
 
 async def until(holds):
     """Let others run until something holds."""
-    for _ in range(1000):
+    for _ in range(6000):
         if holds():
             return
         await asyncio.sleep(0.01)
@@ -328,7 +328,7 @@ async def test_a_start_waits_for_a_store_that_is_down_and_can_be_cancelled(ring,
     assert not starting.done()
     assert watcher.waits_for == "the store is down"
     store.down = False
-    await asyncio.wait_for(starting, 5)
+    await asyncio.wait_for(starting, 60)
     assert watcher.waits_for is None
     await watcher.close()
 
@@ -447,7 +447,7 @@ async def test_a_reader_that_gives_nothing_although_there_is_something_is_opened
     store._inner.read, store._inner.start = nothing, start_again
     await empty.wait()
     ring.put(written(0, ACTIVE, Version(NOW_MS, 0, "z"), writer="z"))
-    await watcher.wait_for(lambda desc: 0 in desc.partitions, 10)
+    await watcher.wait_for(lambda desc: 0 in desc.partitions, 60)
     assert opened == [True]
 
 
@@ -507,7 +507,7 @@ async def test_changed_tells_of_the_next_view(watched):
     await asyncio.sleep(0.01)
     assert not waiting.done()
     await watcher.change(create(0))
-    assert 0 in (await asyncio.wait_for(waiting, 5)).partitions
+    assert 0 in (await asyncio.wait_for(waiting, 60)).partitions
     assert await watcher.changed(seen) is watcher.desc
 
 
