@@ -24,6 +24,7 @@ from mimir_ingest.api.cardinality import cardinality_router
 from mimir_ingest.api.config import config_router
 from mimir_ingest.api.credentials import CredentialChecker
 from mimir_ingest.api.errors import Application, RetryAfter
+from mimir_ingest.api.federated_limits import limits_of_all
 from mimir_ingest.api.ha_tracker import ha_tracker_router
 from mimir_ingest.api.index import index_router, standard_groups
 from mimir_ingest.api.influx import InfluxEdge
@@ -58,6 +59,7 @@ from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.obs.metrics import ServerMetrics
 from mimir_ingest.obs.services import ReadySince, ServiceRegistry
 from mimir_ingest.querier.all_ingesters import AllIngesters
+from mimir_ingest.querier.federation import FederatedQuerier
 from mimir_ingest.querier.service import Querier
 from mimir_ingest.wire.otlp_labels import OtlpSettings
 from partitions.model import RingDesc
@@ -174,16 +176,15 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
     if parts.ingester is not None:
         routes.append(Route(METRICS_PATH, frozenset({"GET"}), tsdb_metrics(parts.ingester, tenants=tenants)))
     if parts.querier is not None:
-        runtime = parts.runtime
+        limits_for, querier = limits_of_all(parts.runtime.for_tenant), parts.querier
+        federated = FederatedQuerier(querier, max_concurrent=parts.settings.tenant_federation.max_concurrent)
         read = ReadApplication(
-            parts.querier,
-            tenants=tenants,
-            limits_for=runtime.for_tenant,
-            now_ms=parts.now_ms,
+            querier, tenants=tenants, limits_for=limits_for, now_ms=parts.now_ms, federated=federated
         )
         routes.append(Route(f"{prometheus}/api/v1/read", post, read))
-        api = QueryApi(parts.querier, limits_for=runtime.for_tenant, now_ms=parts.now_ms)
-        routes += query_routes(api, prefix=prometheus, tenants=tenants)
+        api = QueryApi(querier, limits_for=limits_for, now_ms=parts.now_ms)
+        of_many = QueryApi(federated, limits_for=limits_for, now_ms=parts.now_ms)
+        routes += query_routes(api, prefix=prometheus, tenants=tenants, federated=of_many)
     return routes
 
 

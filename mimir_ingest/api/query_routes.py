@@ -25,6 +25,7 @@ from mimir_ingest.api.repeated_head import facts_of
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import IngestError, QueryError, RequestTooLarge, TenantError
+from mimir_ingest.querier.federation import SEPARATOR
 from partitions.errors import PartitionError
 
 MAX_BODY_BYTES = 10_485_760
@@ -104,8 +105,17 @@ class _Sender:
 class QueryApplication:
     """One handler behind its routes; method checks are the router's."""
 
-    def __init__(self, handler: Handler, *, tenants: TenantResolver, limits_for: Callable[[str], Limits]) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        tenants: TenantResolver,
+        limits_for: Callable[[str], Limits],
+        federated: Handler | None = None,
+    ) -> None:
+        """`federated` handles requests of several tenants, which `tenants` allows only where there is such."""
         self._handler, self._tenants, self._limits_for = handler, tenants, limits_for
+        self._federated = federated or handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, whatever happens."""
@@ -122,7 +132,7 @@ class QueryApplication:
         facts, headers = facts_of(scope), scope["headers"]
         found = facts.get(_Sender)
         if found is None:
-            tenant, named = self._tenants.single(headers), consistency_headers(headers)
+            tenant, named = SEPARATOR.join(self._tenants.resolve(headers)), consistency_headers(headers)
             arrow, origin = wants_arrow(first_header(headers, b"accept")), first_header(headers, b"origin")
             found = facts[_Sender] = _Sender(tenant, named, arrow, origin)
         return found
@@ -138,7 +148,8 @@ class QueryApplication:
             params = await read_params(scope, receive)
             reading = open_reading(sender.consistency, read_level(self._limits_for(tenant)), params)
             asked = ApiRequest(tenant, params, reading, scope, sender.arrow)
-            answer = await unless_disconnected(receive, self._handler(asked))
+            handler = self._federated if SEPARATOR in tenant else self._handler
+            answer = await unless_disconnected(receive, handler(asked))
             if reading.consistency.report:
                 more += [(name.lower().encode(), value.encode()) for name, value in answer_headers(reading).items()]
         except RequestTooLarge as error:
@@ -150,23 +161,33 @@ class QueryApplication:
         return answer
 
 
-def query_routes(api: QueryApi, *, prefix: str, tenants: TenantResolver) -> list[Route]:
-    """Return the routes under `prefix`, which is `-http.prometheus-http-prefix`."""
+def query_routes(
+    api: QueryApi, *, prefix: str, tenants: TenantResolver, federated: QueryApi | None = None
+) -> list[Route]:
+    """Return the routes under `prefix`, which is `-http.prometheus-http-prefix`.
+
+    `federated` answers requests of several tenants, where `tenants` lets them pass.
+    """
+    many = federated or api
     either, get = frozenset({"GET", "POST"}), frozenset({"GET"})
-    handlers: list[tuple[str, Handler, frozenset[str]]] = [
-        ("/query", api.query, either),
-        ("/query_range", api.query_range, either),
-        ("/series", api.series, either),
-        ("/series", api.delete_series, frozenset({"DELETE"})),
-        ("/labels", api.labels, either),
-        ("/label/{name}/values", api.label_values, get),
-        ("/query_exemplars", api.query_exemplars, either),
-        ("/metadata", api.metadata, get),
-        ("/format_query", api.format_query, either),
-        ("/parse_query", api.parse_query, either),
+    handlers: list[tuple[str, Handler, Handler, frozenset[str]]] = [
+        ("/query", api.query, many.query, either),
+        ("/query_range", api.query_range, many.query_range, either),
+        ("/series", api.series, many.series, either),
+        ("/series", api.delete_series, many.delete_series, frozenset({"DELETE"})),
+        ("/labels", api.labels, many.labels, either),
+        ("/label/{name}/values", api.label_values, many.label_values, get),
+        ("/query_exemplars", api.query_exemplars, many.query_exemplars, either),
+        ("/metadata", api.metadata, many.metadata, get),
+        ("/format_query", api.format_query, many.format_query, either),
+        ("/parse_query", api.parse_query, many.parse_query, either),
     ]
     base = f"{prefix.rstrip('/')}/api/v1"
     return [
-        Route(base + path, methods, QueryApplication(handler, tenants=tenants, limits_for=api.limits_for))
-        for path, handler, methods in handlers
+        Route(
+            base + path,
+            methods,
+            QueryApplication(handler, tenants=tenants, limits_for=api.limits_for, federated=handler_of_many),
+        )
+        for path, handler, handler_of_many, methods in handlers
     ]

@@ -34,6 +34,7 @@ from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import IngestError, QueryError, RequestTooLarge, TenantError
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.querier.federation import SEPARATOR, FederatedQuerier
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.service import Querier
 from mimir_ingest.wire import snappy
@@ -108,14 +109,22 @@ class ReadSource(Protocol):
 class QuerierSource:
     """Everything that a tenant has, from heads and bucket."""
 
-    def __init__(self, querier: Querier, limits_for: Callable[[str], Limits], now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        querier: Querier,
+        limits_for: Callable[[str], Limits],
+        now_ms: Callable[[], int],
+        federated: FederatedQuerier | None,
+    ) -> None:
         self._querier, self._limits_for, self._now_ms = querier, limits_for, now_ms
+        self._federated = federated or querier
         self._readings = ReadingOpener(lambda tenant: read_level(limits_for(tenant)))
 
     def open(self, tenant: str, scope: Scope) -> ReadSession:
         """See `ReadSource`."""
         reading = self._readings.open(tenant, scope["headers"])
-        return _QuerierSession(self._querier, tenant, reading, self._limits_for(tenant), self._now_ms())
+        querier = self._federated if SEPARATOR in tenant else self._querier
+        return _QuerierSession(querier, tenant, reading, self._limits_for(tenant), self._now_ms())
 
     def error_answer(self, error: IngestError | PartitionError) -> Answer:
         """Return the message as text."""
@@ -125,7 +134,9 @@ class QuerierSource:
 
 
 class _QuerierSession:
-    def __init__(self, querier: Querier, tenant: str, reading: Reading, limits: Limits, now_ms: int) -> None:
+    def __init__(
+        self, querier: Querier | FederatedQuerier, tenant: str, reading: Reading, limits: Limits, now_ms: int
+    ) -> None:
         self._querier, self._tenant, self._reading = querier, tenant, reading
         self._limits, self._now_ms, self._fetch = limits, now_ms, fetch_limits(limits)
         self.max_samples, self.timeout_s = querier.limits.max_samples, querier.limits.timeout_s
@@ -185,7 +196,7 @@ class RemoteRead:
         """Handle one request, whatever happens."""
         stream = _Stream(send)
         try:
-            tenant = self._tenants.single(scope["headers"])
+            tenant = SEPARATOR.join(self._tenants.resolve(scope["headers"]))
             session = self._source.open(tenant, scope)
             body = await _read_body(receive)
             request = await asyncio.to_thread(decode_body, body)
@@ -273,9 +284,10 @@ class ReadApplication(RemoteRead):
         tenants: TenantResolver,
         limits_for: Callable[[str], Limits],
         now_ms: Callable[[], int],
+        federated: FederatedQuerier | None = None,
     ) -> None:
-        """`limits_for` gives a tenant's limits, `now_ms` the wall clock (ms since the Unix epoch)."""
-        super().__init__(QuerierSource(querier, limits_for, now_ms), tenants=tenants)
+        """`limits_for` gives a tenant's limits, `now_ms` the wall clock (ms); `federated` reads for several tenants."""
+        super().__init__(QuerierSource(querier, limits_for, now_ms, federated), tenants=tenants)
 
 
 async def _again(answers: Sequence[SeriesSamples]) -> AsyncGenerator[SeriesSamples, None]:

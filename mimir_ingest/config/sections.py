@@ -429,6 +429,7 @@ class TenantFederationSection(Section):
     """`tenant_federation`"""
 
     enabled: Annotated[bool, said("Allow queries of several tenants, a|b in X-Scope-OrgID.")]
+    max_concurrent: Annotated[int, said("Tenants of one query that are read at a time.")]
     max_tenants: Annotated[int, said("Tenants that a query may name; 0 is no limit.")]
 
 

@@ -56,6 +56,7 @@ _POSITIVE = (
     "distributor.max_otlp_request_size",
     "distributor.remote_timeout",
     "querier.max_concurrent",
+    "tenant_federation.max_concurrent",
     "querier.timeout",
     "querier.lookback_delta",
     "querier.default_evaluation_interval",

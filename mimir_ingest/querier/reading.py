@@ -40,6 +40,15 @@ class Reading:
             known = self._next_offsets.get(partition)
             self._next_offsets[partition] = offset if known is None else min(known, offset)
 
+    def again(self) -> Reading:
+        """Return a reading that demands the same, and has seen nothing."""
+        return Reading(self.consistency, partial=self.partial)
+
+    def join(self, other: Reading) -> None:
+        """Note what another reading of the same request saw."""
+        self.saw(other._next_offsets)
+        self.unread.update(other.unread)
+
     @property
     def seen(self) -> dict[int, int]:
         """Partition → last offset that every read of the request contained."""

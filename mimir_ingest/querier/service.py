@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -101,6 +102,12 @@ class Querier:
         self.limits = limits
         self._slots = Slots(max_concurrent)
         self._clock = clock
+
+    def reading_by(self, wrap: Callable[[SelectReads], SelectReads]) -> Querier:
+        """Return this querier, its turns and caches included, with its reads of selectors wrapped."""
+        wrapped = copy.copy(self)
+        wrapped._selects = wrap(self._selects)
+        return wrapped
 
     async def query(
         self,
