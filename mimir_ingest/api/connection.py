@@ -330,8 +330,9 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, exchange: Exchange) -> None:
         self._answering = exchange
-        self._write_by = self._after(self._state.limits.write_timeout_s)
         state = self._state
+        if state.limits.write_timeout_s:
+            self._write_by = self._after(state.limits.write_timeout_s)
         exchange.task = state.loop.create_task(exchange.run(state.application, state.running))
 
     def answered(self) -> None:

@@ -155,6 +155,9 @@ class Params:
 
     def duration_ns(self, name: str, default: int | None = None) -> int:
         """Return a duration in ns; `default` when absent, an error without one."""
+        found = self.values.get(name)
+        if found and _WHOLE_DURATION.fullmatch(found[0]):
+            return int(found[0]) * 1_000_000_000
         return self._parsed(name, default, parse_duration)
 
     def _parsed(self, name: str, default: int | None, parse: Callable[[str], int]) -> int:

@@ -35,6 +35,7 @@ from mimir_ingest.errors import (
     QueryError,
     StorageError,
 )
+from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.labels import LabelFrame, go_quote
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.spans import Check
@@ -142,7 +143,7 @@ def _is_text(text: str) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Options:
     """What a query takes besides expression and times: read before the expression is parsed, as in Prometheus."""
 

@@ -28,10 +28,10 @@ class HeadView:
 
     def find_few(self, most: int) -> list[np.ndarray] | None:
         """Return the matching series of each part, if at most `most` and quick to find and to read, else None."""
-        if any(len(staged.refs) > _FEW_STAGED or staged.histograms for _, _, staged, _ in self.parts):
-            return None
         found: list[np.ndarray] = []
-        for table, *_ in self.parts:
+        for table, _, staged, _ in self.parts:
+            if len(staged.refs) > _FEW_STAGED or staged.histograms:
+                return None
             refs = table.find_few(most)
             if refs is None:
                 return None
