@@ -106,7 +106,6 @@ _PREFIXES: dict[str, str] = {
     "server.create_new_traces": "traces are not written",
     "server": "the HTTP server's own defaults",
     "store_gateway": "the querier reads blocks from the bucket itself",
-    "tenant_federation": "tenants of a query are read at once",
     "timeseries_unmarshal_caching_optimization_enabled": "push bodies are decoded into columns by a kernel",
     "usage_stats": "nothing is ever reported to anybody",
     "vault": "pass secrets by ${NAME} with -config.expand-env",
