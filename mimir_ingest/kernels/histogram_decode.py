@@ -228,9 +228,10 @@ def _write_side(state, first, last, index_out, count_out, to):
     """Write the buckets `[first:last]`; return the next position."""
     for bucket in range(first, last):
         slot = STATE_WORDS * bucket
-        index_out[to + bucket - first] = np.int32(np.int64(state[slot]))
-        count_out[to + bucket - first] = as_float64(state[slot + 4])
-    return to + last - first
+        index_out[to] = np.int32(np.int64(state[slot]))
+        count_out[to] = as_float64(state[slot + 4])
+        to += 1
+    return to
 
 
 @kernel(i64(u8_in, i64_in, i64_in, bool_in, i64_in, i64, u64_out, i64_out, histograms_out), boundscheck=True)

@@ -16,6 +16,12 @@ from mimir_ingest.kernels.histogram_plan import is_stale
 @inline
 def _merge_into(h, first, end, layout, begin, size, scratch):
     """Unite the buckets `[first:end]` with `layout[begin:begin + size]`; return the new size."""
+    if size == end - first:
+        different = 0
+        for i in range(size):
+            different |= layout[begin + i] ^ h.bucket_index[first + i]
+        if different == 0:
+            return size
     at = begin
     missing = False
     for i in range(first, end):

@@ -101,27 +101,32 @@ def cut_chunks(
 
 
 def as_read(
-    values: Histograms, timestamps: np.ndarray, offsets: np.ndarray, runs: np.ndarray | None = None
+    values: Histograms,
+    timestamps: np.ndarray,
+    offsets: np.ndarray,
+    runs: np.ndarray | None = None,
+    *,
+    alike: bool = False,
 ) -> Histograms:
     """Return histograms as a reader of a Prometheus that holds them would see them (arguments: cut_chunks).
 
-    Their reset hints are those of the chunks, and they have the buckets of all histograms of their chunk.
+    Their reset hints are those of the chunks, and they have the buckets of all histograms of their chunk. `alike`: all
+    of a series are known to list the same buckets.
     """
     plan = plan_chunks(values, offsets, chunk_samples=len(values) + 1, detect_resets=True, runs=runs)
-    if _spread_size(values, plan, _layouts(values, plan)[1]) > len(values.bucket_index):
+    if not alike and _spread_size(values, plan, _layouts(values, plan)[1]) > len(values.bucket_index):
         # Only where buckets differ does it matter which histograms share a chunk.
         plan = cut_chunks(values, timestamps, offsets, runs)
+        values = _spread(values, plan)
     hints = np.empty(len(values), np.uint8)
     hint_resets(values.columns, plan.starts, plan.headers, hints)
-    return replace(_spread(values, plan), reset_hint=hints)
+    return replace(values, reset_hint=hints)
 
 
 def _spread(values: Histograms, plan: ChunkPlan) -> Histograms:
     """Return histograms with the buckets of their chunks."""
     layout, layout_offsets = _layouts(values, plan)
     buckets = _spread_size(values, plan, layout_offsets)
-    if buckets == len(values.bucket_index):
-        return values
     offsets, index, count = np.empty_like(values.bucket_offsets), np.empty(buckets, np.int32), np.empty(buckets)
     histogram_layout.spread_histograms(values.columns, plan.starts, layout, layout_offsets, offsets, index, count)
     return replace(values, bucket_offsets=offsets, bucket_index=index, bucket_count=count)

@@ -202,14 +202,17 @@ class FoundSamples:
         offsets = np.append(self.offsets[filled], self.offsets[-1])
         return SeriesSamples(labels, offsets, self.timestamps, self.values, histograms)
 
-    def as_read(self) -> FoundSamples:
-        """Return the same samples with reset hints and buckets as a reader of their blocks would see them."""
+    def as_read(self, *, alike: bool = False) -> FoundSamples:
+        """Return the same samples with reset hints and buckets as a reader of their blocks would see them.
+
+        `alike`: all histograms of a series are known to list the same buckets.
+        """
         histograms = self.histograms
         if histograms is None:
             return self
         runs = np.empty(histograms.sample_count, np.int64)
         rank_among(histograms.offsets, histograms.timestamps, self.offsets, self.timestamps, runs)
-        values = as_read(histograms.values, histograms.timestamps, histograms.offsets, runs)
+        values = as_read(histograms.values, histograms.timestamps, histograms.offsets, runs, alike=alike)
         return replace(self, histograms=replace(histograms, values=values))
 
 

@@ -50,14 +50,17 @@ def as_read(
     last_ms = min(before_ms, -(-end_ms // RANGE_MS) * RANGE_MS)
     counts = np.diff(histograms.offsets)
     touched = [s for s in segments if s.overlaps(first_ms, last_ms)]
-    varied = (counts > 0) & _varied(touched, staged, refs, first_ms, last_ms)
-    if not varied.any():
+    varied = _varied(touched, staged, refs, first_ms, last_ms)
+    if varied is None:
         return found.as_read()
+    varied &= counts > 0
+    if not varied.any():
+        return found.as_read(alike=True)
     whole = read_series(touched, staged, refs[varied], series_count, first_ms, last_ms).as_read().histograms
     assert whole is not None
     inside = (whole.timestamps >= start_ms) & (whole.timestamps < end_ms)
     of_varied = np.repeat(varied, counts)
-    alike = replace(found, histograms=histograms.keep(~of_varied)).as_read().histograms
+    alike = replace(found, histograms=histograms.keep(~of_varied)).as_read(alike=True).histograms
     assert alike is not None
     places = np.empty(len(of_varied), np.int64)
     places[~of_varied] = np.arange(alike.sample_count)
@@ -66,8 +69,10 @@ def as_read(
     return replace(found, histograms=HistogramSamples(histograms.offsets, histograms.timestamps, values))
 
 
-def _varied(segments: Sequence[Segment], staged: Staged, refs: np.ndarray, first_ms: int, last_ms: int) -> np.ndarray:
-    """Return bool[n]: which series list various buckets in a range; none if these have too many samples."""
+def _varied(
+    segments: Sequence[Segment], staged: Staged, refs: np.ndarray, first_ms: int, last_ms: int
+) -> np.ndarray | None:
+    """Return bool[n]: which series list various buckets in a range; None if these have too many samples."""
     nothing = np.empty(0, np.int64)
     series, digests, counts = [nothing], [np.empty(0, np.uint64)], [nothing]
     for segment in (s.histograms for s in segments if s.histograms is not None):
@@ -84,10 +89,8 @@ def _varied(segments: Sequence[Segment], staged: Staged, refs: np.ndarray, first
         digests.append(part.values.bucket_digests()[inside])
         counts.append(np.ones(np.count_nonzero(inside), np.int64))
     by, digest, samples = np.concatenate(series), np.concatenate(digests), np.concatenate(counts)
-    # 0: without buckets, as stale ones are.
     lowest, highest = np.full(len(refs), np.iinfo(np.uint64).max, np.uint64), np.zeros(len(refs), np.uint64)
-    listed = digest != 0
-    np.minimum.at(lowest, by[listed], digest[listed])
-    np.maximum.at(highest, by[listed], digest[listed])
+    np.minimum.at(lowest, by, digest)
+    np.maximum.at(highest, by, digest)
     varied = lowest < highest
-    return varied if samples[varied[by]].sum() <= _MOST_SAMPLES else np.zeros(len(refs), bool)
+    return varied if samples[varied[by]].sum() <= _MOST_SAMPLES else None
