@@ -71,7 +71,6 @@ LEFT_OUT = {
     "cortex_ingester_tsdb_forced_compactions_in_progress": ONE_CUT,
     "cortex_ingester_tsdb_per_tenant_early_compactions_triggered_total": ONE_CUT,
     "cortex_ingester_idle_tsdb_checks_total": "idle tenants are forgotten at cuts",
-    "cortex_ingester_tsdb_sample_out_of_order_delta_seconds": "the head counts late samples and not by how much",
     "cortex_ingester_tsdb_wal_fsync_duration_seconds": NO_WAL,
     "cortex_ingester_tsdb_exemplar_out_of_order_exemplars_total": "among ingested_exemplars_failures_total",
     "cortex_ingester_inflight_push_requests": "an ingester takes no pushes",
