@@ -62,7 +62,7 @@ class PlainHead:
         self.window_ms = window_ms
         self.behind_ms = []
         judge = in_order, out_of_order, newest_ms, window_ms
-        over_any, over_metric = set(), set()
+        over_any, over_metric, before = set(), set(), set(self.last)
         for labels, samples, *_ in rows:
             key = tuple(sorted(labels.items()))
             passing = [t for t, v, *_ in samples if consistent(v) and self._passes(-math.inf, t, *judge)]
@@ -82,13 +82,16 @@ class PlainHead:
         for kind in (float, Row):
             for labels, samples, *delta in rows:
                 key = tuple(sorted(labels.items()))
+                passing = any(consistent(v) and self._passes(-math.inf, t, *judge) for t, v, *_ in samples)
+                # A row without a sample that passes by time does not look for a series that other rows made.
+                known = key in before or (passing and key in self.last)
                 is_delta = any(delta)
                 for t, v, *start in samples:
                     if not isinstance(v, kind):
                         continue
-                    outcome = self._judge(key, t, v, is_delta, *judge) if consistent(v) else "invalid-histogram"
-                    if key not in over_any and outcome not in ("invalid-histogram", "too-far-in-future"):
-                        appended = t >= in_order and (key not in self.last or t >= self.last[key][0])
+                    outcome = self._judge(key, known, t, v, is_delta, *judge) if consistent(v) else "invalid-histogram"
+                    if not (passing and key in over_any) and outcome not in ("invalid-histogram", "too-far-in-future"):
+                        appended = t >= in_order and (not known or t >= self.last[key][0])
                         if not appended and (t >= in_order or window_ms > 0) and t < self.max_ts:
                             self.behind_ms.append(self.max_ts - t)
                     if outcome == "series-limit" and key in over_metric:
@@ -98,10 +101,10 @@ class PlainHead:
                         continue
                     counts["accepted-late"] += t < in_order or t <= self.last[key][0]
                     oldest = min(in_order, out_of_order) if is_delta and window_ms > 0 else in_order
-                    before = self._before(key, v, is_delta)
+                    began = self._before(key, v, is_delta)
                     taken = [(t, self._stored(key, v) if is_delta else v)]
                     if start and start[0] > 0 and oldest <= start[0] < t and start[0] > self.last[key][0]:
-                        taken.insert(0, (start[0], before))
+                        taken.insert(0, (start[0], began))
                         counts["accepted"] += 1
                     if t > self.last[key][0]:
                         self.last[key] = (t, v if isinstance(v, Row) else taken[-1][1])
@@ -145,8 +148,7 @@ class PlainHead:
     def _passes(last, t, in_order, out_of_order, newest_ms, window_ms) -> bool:
         return t <= newest_ms and ((t >= in_order and t > last) or (window_ms > 0 and t >= out_of_order))
 
-    def _judge(self, key, t, v, is_delta, in_order, out_of_order, newest_ms, window_ms) -> str:
-        known = key in self.last
+    def _judge(self, key, known, t, v, is_delta, in_order, out_of_order, newest_ms, window_ms) -> str:
         last = self.last[key][0] if known else -math.inf
         if t > newest_ms:
             return "too-far-in-future"
