@@ -31,7 +31,7 @@ from mimir_ingest.api.influx import InfluxEdge
 from mimir_ingest.api.ingester import downscale_router, ingester_router
 from mimir_ingest.api.ingestion_lag import ingestion_lag_router
 from mimir_ingest.api.instance_ring import instance_ring_router
-from mimir_ingest.api.instrument import Instrument, RouteNames
+from mimir_ingest.api.instrument import Instrument, RouteNames, route_name
 from mimir_ingest.api.metrics import metrics_router
 from mimir_ingest.api.middleware import CleanPath, Gzip, Route, Router, StripPrefix, plain_routing
 from mimir_ingest.api.otlp import OtlpEdge
@@ -57,6 +57,8 @@ from mimir_ingest.ingester.downscale import Downscale
 from mimir_ingest.ingester.membership import Membership
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.obs.metrics import ServerMetrics
+from mimir_ingest.obs.querier_metrics import QuerierRequestMetrics
+from mimir_ingest.obs.query_metrics import QueryMetrics
 from mimir_ingest.obs.services import ReadySince, ServiceRegistry
 from mimir_ingest.querier.all_ingesters import AllIngesters
 from mimir_ingest.querier.federation import FederatedQuerier
@@ -128,11 +130,11 @@ def build_applications(parts: Endpoints) -> Applications:
         served = Authenticate(served, parts.credentials.identify, tenants=tenants, is_tenant_path=is_tenant_path)
     server = settings.server
     prefix = server.http_path_prefix.rstrip("/")
-    names = RouteNames(
-        prefix + path
-        for path in [route.path for route in routes] + [route.path for router in routers for route in router.routes]
-    )
+    paths = [route.path for route in routes] + [route.path for router in routers for route in router.routes]
+    names = RouteNames(prefix + path for path in paths)
     metrics = ServerMetrics.create(parts.registry)
+    querier = None if parts.querier is None else QuerierRequestMetrics.create(parts.registry)
+    queries = [route_name(prefix + path) for path in paths if path.startswith(f"{prometheus}/api/v1/")]
     debug = "debug" if server.log_level == "debug" else None
     log_level = "info" if server.log_request_at_info_level_enabled else debug
 
@@ -140,7 +142,7 @@ def build_applications(parts: Endpoints) -> Applications:
         reached: Application = CleanPath(application)
         if prefix:
             reached = StripPrefix(reached, prefix)
-        return Instrument(reached, metrics, names, log_level=log_level)
+        return Instrument(reached, metrics, names, log_level=log_level, querier=querier, querier_routes=queries)
 
     if not server.admin_listen_port:
         return Applications(around(served), None)
@@ -184,7 +186,8 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
         routes.append(Route(f"{prometheus}/api/v1/read", post, read))
         api = QueryApi(querier, limits_for=limits_for, now_ms=parts.now_ms)
         of_many = QueryApi(federated, limits_for=limits_for, now_ms=parts.now_ms)
-        routes += query_routes(api, prefix=prometheus, tenants=tenants, federated=of_many)
+        query_metrics = QueryMetrics.create(parts.registry, statistics=parts.settings.frontend.query_stats_enabled)
+        routes += query_routes(api, prefix=prometheus, tenants=tenants, metrics=query_metrics, federated=of_many)
     return routes
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 import structlog
@@ -16,6 +16,7 @@ import structlog
 from mimir_ingest.api.errors import Application, Receive, Scope, Send
 from mimir_ingest.obs.histograms import Histogram
 from mimir_ingest.obs.metrics import ServerMetrics
+from mimir_ingest.obs.querier_metrics import QuerierRequestMetrics
 
 OTHER = "other"
 """Name of whatever is not known beforehand, so that clients cannot make up label values."""
@@ -54,7 +55,11 @@ class RouteNames:
 class _Series:
     """The series of one method and route."""
 
-    def __init__(self, metrics: ServerMetrics, method: str, route: str) -> None:
+    def __init__(
+        self, metrics: ServerMetrics, method: str, route: str, querier: QuerierRequestMetrics | None = None
+    ) -> None:
+        """`querier` shows the durations, too."""
+        self._querier = querier
         self._durations, self._labels = metrics.request_duration_seconds, (method, route)
         self._by_status: dict[int, Histogram] = {}
         self.inflight = 0
@@ -65,7 +70,10 @@ class _Series:
     def duration(self, status: int) -> Histogram:
         found = self._by_status.get(status)
         if found is None:
-            found = self._by_status[status] = self._durations.labels(*self._labels, str(status), "false")
+            labels = (*self._labels, str(status), "false")
+            found = self._by_status[status] = self._durations.labels(*labels)
+            if self._querier is not None:
+                self._querier.request_duration_seconds.show(found, *labels)
         return found
 
 
@@ -79,8 +87,11 @@ class Instrument:
         names: RouteNames,
         *,
         log_level: Literal["info", "debug"] | None,
+        querier: QuerierRequestMetrics | None = None,
+        querier_routes: Collection[str] = (),
     ) -> None:
-        """Wrap `application`; `log_level` None logs nothing."""
+        """Wrap `application`; `log_level` None logs nothing. Requests to `querier_routes` (names) are `querier`'s."""
+        self._querier, self._querier_routes = querier, frozenset(querier_routes)
         self._application, self._metrics, self._names = application, metrics, names
         self._log_level = log_level
         self._series: dict[tuple[str, str], _Series] = {}
@@ -114,7 +125,8 @@ class Instrument:
         key = (method if method in _METHODS else OTHER, self._names.of(path))
         series = self._series.get(key)
         if series is None:
-            series = self._series[key] = _Series(self._metrics, *key)
+            querier = self._querier if key[1] in self._querier_routes else None
+            series = self._series[key] = _Series(self._metrics, *key, querier)
         if len(path) <= _REMEMBERED_BYTES:
             if len(self._series_of) >= _MOST_REMEMBERED:
                 self._series_of.clear()

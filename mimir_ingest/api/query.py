@@ -77,6 +77,12 @@ class ApiRequest:
     """The request's headers and path."""
     arrow: bool = False
     """Whether its client wants Arrow rather than JSON."""
+    samples_processed: int = 0
+    """By the evaluation, as `totalQueryableSamples` counts them."""
+    queue_s: float = 0.0
+    """For which the evaluation waited for its turn."""
+    evaluated_s: float = 0.0
+    """When its result was there (`time.perf_counter`)."""
 
 
 _REMEMBERED_CHARS = 1000
@@ -217,6 +223,9 @@ class QueryApi:
             )
         except DurationError as error:
             raise bad_parameter("query", error.message) from error
+        asked.evaluated_s = time.perf_counter()
+        asked.samples_processed = answer.result.stats.total_queryable_samples
+        asked.queue_s = answer.timings.queue_s
         value = answer.result.value
         render = functools.partial(_render, params, question.text, answer, options.limit, arrow)
         if arrow or (isinstance(value, Vector | Matrix) and len(value.values) > INLINE_POINTS):

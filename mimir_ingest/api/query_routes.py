@@ -7,6 +7,7 @@ envelope; headers for browsers.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,11 +21,18 @@ from mimir_ingest.api.middleware import Route, encoded
 from mimir_ingest.api.negotiate import wants_arrow
 from mimir_ingest.api.params import MAX_PARAMETERS, Params
 from mimir_ingest.api.query import ApiRequest, QueryApi
+from mimir_ingest.api.query_statistics import (
+    STATISTICS_HEADER,
+    extended_timing,
+    server_timing,
+    wants_statistics,
+)
 from mimir_ingest.api.render import failure
 from mimir_ingest.api.repeated_head import facts_of
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import IngestError, QueryError, RequestTooLarge, TenantError
+from mimir_ingest.obs.query_metrics import QueryMetrics
 from mimir_ingest.querier.federation import SEPARATOR
 from partitions.errors import PartitionError
 
@@ -40,6 +48,14 @@ _CORS = (
     (b"access-control-expose-headers", b"Date"),
     (b"vary", b"Origin"),
 )
+
+_KINDS = {
+    "/query": "query",
+    "/query_range": "query_range",
+    "/labels": "label_names_and_values",
+    "/label/{name}/values": "label_names_and_values",
+}
+"""Values of the label `op`; every other path is `other`. Source: Mimir's `cortex_query_frontend_queries_total`."""
 
 Handler = Callable[[ApiRequest], Awaitable[Answer]]
 
@@ -100,6 +116,8 @@ class _Sender:
     """Headers `X-Read-Consistency*`."""
     arrow: bool
     origin: str
+    statistics: bool
+    """Whether the answer has to tell all about what it cost."""
 
 
 class QueryApplication:
@@ -109,11 +127,17 @@ class QueryApplication:
         self,
         handler: Handler,
         *,
+        kind: str,
         tenants: TenantResolver,
         limits_for: Callable[[str], Limits],
+        metrics: QueryMetrics,
         federated: Handler | None = None,
     ) -> None:
-        """`federated` handles requests of several tenants, which `tenants` allows only where there is such."""
+        """`federated` handles requests of several tenants, which `tenants` allows only where there is such.
+
+        `kind` is what requests are counted under.
+        """
+        self._kind, self._metrics = kind, metrics
         self._handler, self._tenants, self._limits_for = handler, tenants, limits_for
         self._federated = federated or handler
 
@@ -134,7 +158,8 @@ class QueryApplication:
         if found is None:
             tenant, named = SEPARATOR.join(self._tenants.resolve(headers)), consistency_headers(headers)
             arrow, origin = wants_arrow(first_header(headers, b"accept")), first_header(headers, b"origin")
-            found = facts[_Sender] = _Sender(tenant, named, arrow, origin)
+            statistics = wants_statistics(first_header(headers, STATISTICS_HEADER))
+            found = facts[_Sender] = _Sender(tenant, named, arrow, origin, statistics)
         return found
 
     async def _respond(self, scope: Scope, receive: Receive, more: Headers) -> Answer:
@@ -144,12 +169,26 @@ class QueryApplication:
         except TenantError as error:
             return error_answer(error)
         tenant = sender.tenant
+        counts = self._metrics.asked(tenant, self._kind)
         try:
             params = await read_params(scope, receive)
             reading = open_reading(sender.consistency, read_level(self._limits_for(tenant)), params)
             asked = ApiRequest(tenant, params, reading, scope, sender.arrow)
             handler = self._federated if SEPARATOR in tenant else self._handler
-            answer = await unless_disconnected(receive, handler(asked))
+            began = time.perf_counter()
+            try:
+                answer = await unless_disconnected(receive, handler(asked))
+            finally:
+                ended = time.perf_counter()
+                counts.add(
+                    ended - began - asked.queue_s,
+                    reading.fetched_series,
+                    reading.fetched_chunks,
+                    reading.fetched_chunk_bytes,
+                    asked.samples_processed,
+                )
+            if timing := self._timing(sender, asked, answer, ended - began, ended):
+                more.append((b"server-timing", timing.encode()))
             if reading.consistency.report:
                 more += [(name.lower().encode(), value.encode()) for name, value in answer_headers(reading).items()]
         except RequestTooLarge as error:
@@ -160,9 +199,23 @@ class QueryApplication:
             more += [(b"access-control-allow-origin", sender.origin.encode("latin-1")), *_CORS]
         return answer
 
+    def _timing(self, sender: _Sender, asked: ApiRequest, answer: Answer, response_s: float, ended: float) -> str:
+        """Return what `Server-Timing` says, empty if it is not told; `ended` is when the answer was there."""
+        told = server_timing(asked, response_s) if self._metrics.statistics else ""
+        if not sender.statistics:
+            return told
+        encode_s = ended - asked.evaluated_s if asked.evaluated_s else 0.0
+        extended = extended_timing(asked, response_s, encode_s, len(answer.body))
+        return f"{told}, {extended}" if told else extended
+
 
 def query_routes(
-    api: QueryApi, *, prefix: str, tenants: TenantResolver, federated: QueryApi | None = None
+    api: QueryApi,
+    *,
+    prefix: str,
+    tenants: TenantResolver,
+    metrics: QueryMetrics,
+    federated: QueryApi | None = None,
 ) -> list[Route]:
     """Return the routes under `prefix`, which is `-http.prometheus-http-prefix`.
 
@@ -187,7 +240,14 @@ def query_routes(
         Route(
             base + path,
             methods,
-            QueryApplication(handler, tenants=tenants, limits_for=api.limits_for, federated=handler_of_many),
+            QueryApplication(
+                handler,
+                kind=_KINDS.get(path, "other"),
+                tenants=tenants,
+                limits_for=api.limits_for,
+                metrics=metrics,
+                federated=handler_of_many,
+            ),
         )
         for path, handler, handler_of_many, methods in handlers
     ]

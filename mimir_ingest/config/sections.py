@@ -419,6 +419,9 @@ class QuerierSection(Section):
 class FrontendSection(Section):
     """`frontend`"""
 
+    query_stats_enabled: Annotated[
+        bool, said("Tell what a query cost, in its answer's Server-Timing and in metrics by tenant.")
+    ]
     shard_active_series_queries: Annotated[
         bool,
         said("Count active series in shards, as Sharding-Control asks, and bound each shard instead of an answer."),

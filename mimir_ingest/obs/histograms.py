@@ -26,6 +26,11 @@ class Histogram(prometheus_client.Histogram):
         self._counts[bisect_left(self._upper_bounds, amount)] += 1
         self._total += amount
 
+    def show(self, child: Histogram, *labels: str) -> None:
+        """Show a child of another metric with the same bounds as well, so that what both count is counted once."""
+        with self._lock:
+            self._metrics[labels] = child
+
     def totals(self) -> list[float]:
         """Return what a scrape shows: observations up to each bound, all of them, and, if that can be, their sum."""
         running = list(accumulate(map(float, self._counts)))

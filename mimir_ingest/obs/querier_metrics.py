@@ -39,6 +39,26 @@ class IngesterClientMetrics:
 
 
 @dataclass(frozen=True)
+class QuerierRequestMetrics:
+    """Requests to the querier's routes, which are some of the server's."""
+
+    request_duration_seconds: Histogram
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry) -> QuerierRequestMetrics:
+        """Register the metric."""
+        return cls(
+            Histogram(
+                "cortex_querier_request_duration_seconds",
+                "Time (seconds) spent serving HTTP requests to the querier.",
+                ["method", "route", "status_code", "ws"],
+                buckets=REQUEST_SECONDS_BUCKETS,
+                registry=registry,
+            )
+        )
+
+
+@dataclass(frozen=True)
 class HeadReadMetrics:
     """Reads of heads for a query, in this process and in others."""
 

@@ -27,6 +27,8 @@ class Reading:
         """What the request demands of partitions that are gone, and is in the bucket."""
         self.unread: dict[int, str] = {}
         """Partitions that are missing from a partial answer, with the reason."""
+        self.fetched_series = self.fetched_chunks = self.fetched_chunk_bytes = 0
+        """What was read of samples: series of each distinct selector, chunks that were decoded, and their bytes."""
         self._next_offsets: dict[int, int] = {}
 
     @property
@@ -48,6 +50,9 @@ class Reading:
         """Note what another reading of the same request saw."""
         self.saw(other._next_offsets)
         self.unread.update(other.unread)
+        self.fetched_series += other.fetched_series
+        self.fetched_chunks += other.fetched_chunks
+        self.fetched_chunk_bytes += other.fetched_chunk_bytes
 
     @property
     def seen(self) -> dict[int, int]:

@@ -68,6 +68,11 @@ class SelectReads:
                         found[i] = samples
         finally:  # a thread that still reads, for a query whose time is over, stops
             budget.end()
+            _, chunks, chunk_bytes = budget.taken
+            reading.fetched_chunks += chunks
+            reading.fetched_chunk_bytes += chunk_bytes
+        for samples in found:
+            reading.fetched_series += samples.series_count
         if budget.limits_series:
             await _check_distinct(found, budget)
         if len(distinct) == len(keys):

@@ -8,6 +8,7 @@ import json
 import httpx
 import pytest
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from mimir_ingest.api.ingestion_lag import ingestion_lag_router
 from mimir_ingest.api.middleware import Router
@@ -18,6 +19,7 @@ from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.config.settings import load
 from mimir_ingest.errors import LogUnavailable, OwnerError, PartitionsUnreadable, QueryError
 from mimir_ingest.model.matchers import Matcher, MatchType
+from mimir_ingest.obs.query_metrics import QueryMetrics
 from mimir_ingest.querier.consistency import Level, ReadConsistency
 from mimir_ingest.querier.reading import Reading
 from partitions.model import OwnerState, PartitionState
@@ -226,7 +228,8 @@ def edge(cluster, querier, **overrides) -> httpx.AsyncClient:
     )
     read = ReadApplication(querier, tenants=tenants, limits_for=lambda tenant: limits, now_ms=lambda: cluster.now_ms)
     application.mount("/read", read)
-    routed = Router(query_routes(api, prefix="/prometheus", tenants=tenants), fallback=application)
+    metrics = QueryMetrics.create(CollectorRegistry())
+    routed = Router(query_routes(api, prefix="/prometheus", tenants=tenants, metrics=metrics), fallback=application)
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(routed), base_url="http://test", headers={"X-Scope-OrgID": "a"}
     )

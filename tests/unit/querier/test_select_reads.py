@@ -122,3 +122,13 @@ async def test_the_limit_on_series_counts_those_of_all_selectors_that_are_distin
     if most > 1:
         with pytest.raises(QueryError, match="maximum number of series"):
             await read(OneHead(), bucket, expression, fetch=FetchLimits(max_series=most - 1))
+
+
+@pytest.mark.parametrize("at_hand", ["", "ab"])
+async def test_a_reading_is_told_how_many_series_its_selectors_have(bucket, at_hand):
+    reading = Reading()
+    await read(OneHead(at_hand), bucket, "a + b + a", reading=reading)
+    assert reading.fetched_series == 2
+    whole = Reading()
+    whole.join(reading)
+    assert whole.fetched_series == 2
