@@ -77,19 +77,6 @@ def decode_label_bytes(buffer: bytes | memoryview) -> list[tuple[str, str]]:
     return list(zip(strings[::2], strings[1::2], strict=True))
 
 
-def format_series(labels: Iterable[tuple[str, str]]) -> str:
-    """Print a label set as Mimir's messages do: `name{a="b", c="d"}`, in stored order, Go-quoted values."""
-    name, rest = "", []
-    for key, value in labels:
-        if key == METRIC_NAME:
-            name = value
-        else:
-            rest.append(f"{key}={go_quote(value)}")
-    if rest:
-        return f"{name}{{{', '.join(rest)}}}"
-    return name or "{}"
-
-
 _ESCAPES = {
     "\a": r"\a",
     "\b": r"\b",

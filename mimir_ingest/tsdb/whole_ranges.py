@@ -15,7 +15,7 @@ from mimir_ingest.kernels.head import pick_chunks
 from mimir_ingest.kernels.histogram_cuts import RANGE_MS
 from mimir_ingest.model.histogram_chunks import digest_layouts
 from mimir_ingest.model.histograms import Histograms, HistogramSamples
-from mimir_ingest.tsdb.segment import FoundSamples, Segment, Staged, read_series
+from mimir_ingest.tsdb.segment import MIN_MS, FoundSamples, Segment, Staged, read_series
 
 _MOST_SAMPLES = 1 << 16
 """Histograms that are read beside those asked for. why: of many series that is most of the work of a short window, and
@@ -46,7 +46,7 @@ def as_read(
     histograms = found.histograms
     if histograms is None:
         return found
-    first_ms = start_ms // RANGE_MS * RANGE_MS
+    first_ms = max(MIN_MS, start_ms // RANGE_MS * RANGE_MS)
     last_ms = min(before_ms, -(-end_ms // RANGE_MS) * RANGE_MS)
     counts = np.diff(histograms.offsets)
     touched = [s for s in segments if s.overlaps(first_ms, last_ms)]

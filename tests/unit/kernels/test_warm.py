@@ -58,7 +58,12 @@ def ended(pid: int) -> bool:
 def test_processes_that_compile_end_with_the_one_that_began_them(tmp_path, end):
     command = [str(Path(sys.executable).parent / "mimir-ingest"), "warm", "--needed-at-start"]
     environment = os.environ | {"MIMIR_INGEST_KERNEL_CACHE": str(tmp_path / "cache")}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+
+    def heed_interrupts():  # which a shell's background jobs ignore, and hand on
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    popen = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, preexec_fn=heed_interrupts)
+    with popen as process:
         wait_until(lambda: len(children(process.pid)) > 1, "processes that compile")
         compiling = children(process.pid)
         process.send_signal(end)
