@@ -26,6 +26,9 @@ def low(value, size):
 
 
 def varbit(value, signed):
+    if signed:
+        # As differences of int64 in Go, which wrap round.
+        value = (value + (1 << 63)) % (1 << 64) - (1 << 63)
     if value == 0:
         return "0"
     for size, prefix in zip(SIZES, PREFIXES, strict=True):

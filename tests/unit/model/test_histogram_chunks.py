@@ -103,6 +103,22 @@ def test_plans_bytes_and_hints_are_those_of_the_twin(series, times, detect, same
         assert decoded.reset_hint[live].tolist() == hints
 
 
+def test_differences_wrap_round_as_int64_does():
+    """Prometheus subtracts int64: what wrapped to a short difference is written as a short one."""
+    rows, times = [Row(0, 0, False, 0.0, 0.0, 0.0, 0, (), ())] * 3, [0, 2**63 - 2**54, 0]
+    plan = ChunkPlan(np.array([0, 3]), np.zeros(1, np.uint8))
+    data = encode_chunks(np.array(times), of_rows(rows), plan).data.tobytes()
+    # The zero threshold; schema, spans, time and counts of 0; the first sum.
+    bits = "0" * (8 + 6 + 64)
+    bits += "1" * 8 + f"{2**63 - 2**54:064b}" + "000"
+    # 0 - 2 * (2**63 - 2**54) is 2**55.
+    bits += "11111110" + f"{2**55:056b}" + "000"
+    size = -(-len(bits) // 8)
+    assert data == b"\0\3\0" + int(bits.ljust(8 * size, "0"), 2).to_bytes(size, "big")
+    assert data == reference.encode(list(zip(times, rows, strict=True)), 0)
+    assert read(data, is_float=False)[1].tolist() == times
+
+
 def encoded(timestamps, values, plan):
     chunks = encode_chunks(timestamps, values, plan)
     starts = np.concatenate([[0], chunks.ends[:-1]]).astype(np.int64)[: len(chunks.ends)]
