@@ -234,8 +234,10 @@ def _write_side(state, first, last, index_out, count_out, to):
     return to
 
 
-@kernel(i64(u8_in, i64_in, i64_in, bool_in, i64_in, i64, u64_out, i64_out, histograms_out), boundscheck=True)
-def decode_histograms(data, starts, ends, is_float, sample_offsets, later_hint, state, timestamps_out, out):
+@kernel(i64(u8_in, i64_in, i64_in, bool_in, i64_in, i64, i64, u64_out, i64_out, histograms_out), boundscheck=True)
+def decode_histograms(
+    data, starts, ends, is_float, sample_offsets, goes_on_hint, later_hint, state, timestamps_out, out
+):
     """Expand chunks into columns.
 
     Parameters
@@ -246,6 +248,8 @@ def decode_histograms(data, starts, ends, is_float, sample_offsets, later_hint, 
         The chunk's encoding: float histograms, else integer ones.
     sample_offsets : int64[k + 1]
         Chunk j must hold `sample_offsets[j + 1] - sample_offsets[j]` samples; they go to these rows.
+    goes_on_hint : int64
+        Reset hint of a counter that is the first of a chunk whose header says that it did not reset.
     later_hint : int64
         Reset hint of counters after the first sample of a chunk. NO_RESET is for readers: they do not trust the
         header's RESET, for the chunk before may be lost, or have been written later.
@@ -331,7 +335,7 @@ def decode_histograms(data, starts, ends, is_float, sample_offsets, later_hint, 
                 if header == 3:
                     hint = GAUGE
                 elif row == first:
-                    hint = RESET if header == 2 and later_hint != NO_RESET else 0
+                    hint = RESET if header == 2 and later_hint != NO_RESET else goes_on_hint if header == 1 else 0
                 out.reset_hint[row] = hint
                 bit = _take_buckets(data, bit, end_bit, kind, row == first, positive, count, state)
                 if bit < 0:

@@ -21,9 +21,10 @@ STALE = np.uint64(0x7FF0000000000002)
 GOES_ON = -1
 """What `relation` says of rows that share a chunk."""
 
-DETECT, SAME_BUCKETS = 1, 2
+DETECT, SAME_BUCKETS, HINTED = 1, 2, 4
 """Modes of `plan_histogram_chunks`: look for counter resets, not only in hints; all rows of a chunk list the same
-buckets, so that they are read as they are."""
+buckets, so that they are read as they are; rows were read from chunks and their hints stay: a counter of which nothing
+is known begins a chunk, and one that is known to go on says so in the header of the chunk that it begins."""
 
 
 @inline
@@ -120,7 +121,7 @@ def plan_histogram_chunks(h, offsets, runs, chunk_samples, mode, starts_out, hea
     chunk_samples : int64
         Most rows of a chunk.
     mode : int64
-        DETECT | SAME_BUCKETS.
+        DETECT | SAME_BUCKETS | HINTED.
     starts_out : int64[m + 1], written
         Chunk j has the rows `starts_out[j]:starts_out[j + 1]`.
     headers_out : uint8[m], written
@@ -132,20 +133,23 @@ def plan_histogram_chunks(h, offsets, runs, chunk_samples, mode, starts_out, hea
         Chunks.
     """
     chunks = 0
-    detect = mode & DETECT != 0
+    detect, hinted = mode & DETECT != 0, mode & HINTED != 0
     for series in range(len(offsets) - 1):
         for row in range(offsets[series], offsets[series + 1]):
             if row == offsets[series] or (len(runs) > 0 and runs[row] != runs[row - 1]):
                 header = own_header(h, row)
+                if hinted and h.reset_hint[row] == NO_RESET:
+                    header = np.int64(NO_RESET)
             else:
                 header = relation(h, row - 1, row, detect)
                 if header == GOES_ON:
-                    room = row - starts_out[chunks - 1] < chunk_samples
+                    unknown = hinted and h.reset_hint[row] == UNKNOWN and not is_stale(h.sum[row])
+                    room = row - starts_out[chunks - 1] < chunk_samples and not unknown
                     if room and (mode & SAME_BUCKETS == 0 or _same_buckets(h, row - 1, row)):
                         continue
                     header = np.int64(GAUGE)
                     if h.reset_hint[row] != GAUGE:
-                        header = np.int64(NO_RESET) if detect else np.int64(UNKNOWN)
+                        header = np.int64(NO_RESET) if detect and not unknown else np.int64(UNKNOWN)
             starts_out[chunks] = row
             headers_out[chunks] = header
             chunks += 1

@@ -12,7 +12,7 @@ import numpy as np
 
 from mimir_ingest.kernels import histogram_cuts, histogram_decode, histogram_encode, histogram_layout
 from mimir_ingest.kernels.histogram_columns import HistogramColumns
-from mimir_ingest.kernels.histogram_plan import DETECT, SAME_BUCKETS, hint_resets, plan_histogram_chunks
+from mimir_ingest.kernels.histogram_plan import DETECT, HINTED, SAME_BUCKETS, hint_resets, plan_histogram_chunks
 from mimir_ingest.model.histograms import NO_RESET, RESET_UNKNOWN, Histograms
 from mimir_ingest.model.spans import Check, bounded_spans
 
@@ -49,6 +49,7 @@ def plan_chunks(
     chunk_samples: int,
     detect_resets: bool,
     same_buckets: bool = False,
+    hinted: bool = False,
     runs: np.ndarray | None = None,
 ) -> ChunkPlan:
     """Split each series' histograms into chunks by number.
@@ -65,12 +66,14 @@ def plan_chunks(
         Begin a chunk at every counter reset, as blocks do; else only where a hint says so.
     same_buckets : bool
         Begin a chunk also where other buckets are listed, so that decoding gives those that each histogram has.
+    hinted : bool
+        Histograms were read from chunks, and `decode_chunks` with `headers_hold` is to give the hints that they have.
     runs : int64[rows], optional
         A chunk has rows of one run only.
     """
     starts, headers = np.empty(len(values) + 1, np.int64), np.empty(len(values), np.uint8)
     runs = np.empty(0, np.int64) if runs is None else runs
-    mode = (DETECT if detect_resets else 0) | (SAME_BUCKETS if same_buckets else 0)
+    mode = (DETECT if detect_resets else 0) | (SAME_BUCKETS if same_buckets else 0) | (HINTED if hinted else 0)
     chunks = plan_histogram_chunks(values.columns, offsets, runs, chunk_samples, mode, starts, headers)
     return ChunkPlan(starts[: chunks + 1], headers[:chunks])
 
@@ -224,6 +227,7 @@ def decode_chunks(
     is_float: np.ndarray,
     *,
     resets_begin_chunks: bool,
+    headers_hold: bool = False,
     check: Check | None = None,
 ) -> tuple[np.ndarray, np.ndarray, Histograms]:
     """Expand chunks; all histograms of a chunk have its buckets.
@@ -237,6 +241,8 @@ def decode_chunks(
     resets_begin_chunks : bool
         Whether counters are known not to reset inside a chunk, which is so in Prometheus's own. Then hints are those
         that Prometheus's readers see: of a chunk's first counter nothing is known, whatever the header says.
+    headers_hold : bool
+        A header that says that a counter goes on is believed: chunks were planned as `hinted`, and all are here.
     check : callable, optional
         Called between some hundred chunks.
 
@@ -267,12 +273,13 @@ def decode_chunks(
     )
     timestamps = np.empty(m, np.int64)
     state = np.empty(histogram_decode.STATE_WORDS * int(layouts.max(initial=0)), np.uint64)
+    goes_on = NO_RESET if headers_hold else RESET_UNKNOWN
     later = NO_RESET if resets_begin_chunks else RESET_UNKNOWN
     out.bucket_offsets[0] = out.custom_offsets[0] = 0
     for first, last in bounded_spans(_running(ends - starts), _PART_BYTES, check):
         part = slice(first, last)
         chunks = data, starts[part], ends[part], is_float[part], sample_offsets[first : last + 1]
-        _checked(histogram_decode.decode_histograms(*chunks, later, state, timestamps, out), first)
+        _checked(histogram_decode.decode_histograms(*chunks, goes_on, later, state, timestamps, out), first)
     used, used_bounds = int(out.bucket_offsets[-1]), int(out.custom_offsets[-1])
     values = Histograms(
         **{

@@ -91,7 +91,8 @@ def plan_series(samples: SeriesSamples, samples_per_chunk: int, *, in_block: boo
     """Split series into chunks of at most `samples_per_chunk` samples, counted from a series' first sample.
 
     Native histograms: in a block, the chunks that Prometheus would make, so that they are read with the buckets with
-    which they are read there; else chunks of at most so many, in which histograms keep the buckets that they have.
+    which they are read there; else chunks of at most so many, in which histograms keep the buckets and hints that they
+    have.
 
     Timestamps ascend within a series, over both kinds together. Raises InvariantViolated for a time with both.
     """
@@ -115,6 +116,7 @@ def plan_series(samples: SeriesSamples, samples_per_chunk: int, *, in_block: boo
             chunk_samples=samples_per_chunk,
             detect_resets=True,
             same_buckets=True,
+            hinted=True,
             runs=histogram_ranks,
         )
     first = np.concatenate([ts[starts[:-1]], histograms.timestamps[plan.starts[:-1]]])

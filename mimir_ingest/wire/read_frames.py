@@ -1,8 +1,8 @@
 """A streamed remote read answer, read as it arrives: frames to columns.
 
-The other side of `read_response.encode_frames`; frames of a Prometheus or of another owner are read alike. The answer
-is of one query. Its chunks are decoded piece by piece, so that only columns are held; labels are numbered by pairs, and
-become strings when somebody reads them.
+The other side of `read_response.encode_frames`; frames of a Prometheus or of another owner are read alike, the headers
+of histogram chunks being believed. The answer is of one query. Its chunks are decoded piece by piece, so that only
+columns are held; labels are numbered by pairs, and become strings when somebody reads them.
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ class FrameReader:
             samples, buckets, _ = count_samples(data, starts, ends).T
             self._budget.take(int((samples * histogram_weight(buckets)).sum()))
             chunks = data, starts, ends, is_float
-            offsets, timestamps, values = decode_chunks(*chunks, resets_begin_chunks=True, check=self._budget.check)
+            offsets, timestamps, values = decode_chunks(
+                *chunks, resets_begin_chunks=True, headers_hold=True, check=self._budget.check
+            )
         except HistogramChunkCorrupt as error:
             raise AnswerCorrupt(f"remote read answer: histogram {error}") from error
         if not samples.all():

@@ -11,6 +11,7 @@ import pytest
 
 from mimir_ingest.bucket.layout import block_folder
 from mimir_ingest.errors import AnswerCorrupt, OwnerUnavailable, QueryError, StorageError
+from mimir_ingest.kernels.histogram_cuts import RANGE_MS
 from mimir_ingest.model.histograms import HistogramSamples
 from mimir_ingest.model.matchers import Matcher, MatchType
 from mimir_ingest.model.samples import TOO_MANY_SAMPLES
@@ -28,6 +29,7 @@ from tests.support.read_cluster import LIMITS, NOW_MS, QUERY_LIMITS, Cluster, un
 
 M = (Matcher(MatchType.EQUAL, "__name__", "m"),)
 EVER = (0, 1 << 50)
+EVEN_HOUR_MS = NOW_MS // RANGE_MS * RANGE_MS
 
 
 def rows(partition: int, count: int = 3, start_ms: int = NOW_MS):
@@ -128,14 +130,15 @@ def batch_of(series):
     return replace(write_batch(floats), histograms=columns)
 
 
-async def test_native_histograms_reach_another_process_as_they_are(cluster):
+@pytest.mark.parametrize("first_ms", [NOW_MS, EVEN_HOUR_MS - 75_000])
+async def test_native_histograms_reach_another_process_as_they_are(cluster, first_ms):
     await two_zones(cluster, partitions=1, push=False)
-    series = make_series(NOW_MS, 150, 1000)
+    series = make_series(first_ms, 150, 1000)
     value = encode_columnar(batch_of(series), LIMITS)
     await cluster.consumed(0, await cluster.log.append(0, b"a", value, VERSION_COLUMNAR, timeout_s=60))
     remote, near = await cluster.querier(), await cluster.querier(local=cluster.nodes["ingester-a"])
     matchers = (Matcher(MatchType.REGEXP, "__name__", "latency.*"),)
-    for start_ms, end_ms in (EVER, (NOW_MS + 10_000, NOW_MS + 20_000)):
+    for start_ms, end_ms in (EVER, (first_ms + 10_000, first_ms + 20_000), (first_ms + 70_000, first_ms + 80_000)):
         one, other = [await q.select("a", matchers, start_ms, end_ms) for q in (remote, near)]
         assert to_python(one) == to_python(other)
         assert one.histograms.sample_count > 100

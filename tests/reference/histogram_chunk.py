@@ -189,16 +189,18 @@ def listed(row):
     return [[i for i, _ in side] for side in (row.negative, row.positive)]
 
 
-def plan(rows, runs, chunk_samples, detect, same_buckets):
+def plan(rows, runs, chunk_samples, detect, same_buckets, hinted):
     """Return [(header, first row)] of one series' rows."""
     chunks = []
     for i, row in enumerate(rows):
         own = row.reset_hint if row.reset_hint in (RESET, GAUGE) else UNKNOWN
         if i == 0 or runs[i] != runs[i - 1]:
-            chunks.append((own, i))
+            chunks.append((NO_RESET if hinted and row.reset_hint == NO_RESET else own, i))
             continue
         header = relation(rows[i - 1], row, detect)
         other = same_buckets and listed(rows[i - 1]) != listed(row)
+        if header is None and hinted and row.reset_hint == UNKNOWN and row.sum_bits != STALE:
+            header = UNKNOWN
         if header is None and (other or i - chunks[-1][1] >= chunk_samples):
             header = GAUGE if row.reset_hint == GAUGE else NO_RESET if detect else UNKNOWN
         if header is not None:

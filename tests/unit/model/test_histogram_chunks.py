@@ -46,7 +46,7 @@ def series_rows(draw, max_size=12):
                     count=max(first.count + draw(counts) - 4, 0.0),
                     zero_count=0.0 if first.custom else draw(counts),
                     sum_bits=draw(st.integers(0, 2**64 - 1).filter(lambda b: b != STALE_BITS)),
-                    reset_hint=draw(st.sampled_from([first.reset_hint, 0, 0, 1])),
+                    reset_hint=draw(st.sampled_from([first.reset_hint, 0, 0, 1, 2])),
                 )
             )
     return rows
@@ -57,9 +57,14 @@ TIMES = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 60), min_size
 
 @settings(deadline=None, max_examples=200)
 @given(
-    st.lists(series_rows(), min_size=1, max_size=3), TIMES, st.booleans(), st.booleans(), st.integers(1, 5), st.data()
+    st.lists(series_rows(), min_size=1, max_size=3),
+    TIMES,
+    st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    st.integers(1, 5),
+    st.data(),
 )
-def test_plans_bytes_and_hints_are_those_of_the_twin(series, times, detect, same_buckets, chunk_samples, data):
+def test_plans_bytes_and_hints_are_those_of_the_twin(series, times, modes, chunk_samples, data):
+    detect, same_buckets, hinted = modes
     flat = [row for rows in series for row in rows]
     offsets = np.cumsum([0, *map(len, series)])
     timestamps = np.array((times * 3)[: len(flat)], np.int64)
@@ -71,13 +76,14 @@ def test_plans_bytes_and_hints_are_those_of_the_twin(series, times, detect, same
         chunk_samples=chunk_samples,
         detect_resets=detect,
         same_buckets=same_buckets,
+        hinted=hinted,
         runs=np.array(runs, np.int64),
     )
     wanted = [
         (header, int(offsets[i]) + first)
         for i, rows in enumerate(series)
         for header, first in reference.plan(
-            rows, runs[offsets[i] : offsets[i + 1]], chunk_samples, detect, same_buckets
+            rows, runs[offsets[i] : offsets[i + 1]], chunk_samples, detect, same_buckets, hinted
         )
     ]
     assert list(zip(plan.headers.tolist(), plan.starts[:-1].tolist(), strict=True)) == wanted
@@ -88,7 +94,7 @@ def test_plans_bytes_and_hints_are_those_of_the_twin(series, times, detect, same
         expected = reference.encode([(int(timestamps[i]), flat[i]) for i in own], header)
         assert chunks.data[starts[j] : chunks.ends[j]].tobytes() == expected
     sample_offsets, found, decoded = decode_chunks(
-        chunks.data, starts, chunks.ends, chunks.is_float, resets_begin_chunks=detect
+        chunks.data, starts, chunks.ends, chunks.is_float, resets_begin_chunks=detect, headers_hold=hinted
     )
     assert sample_offsets.tolist() == plan.starts.tolist()
     assert found.tolist() == timestamps.tolist()
@@ -98,7 +104,8 @@ def test_plans_bytes_and_hints_are_those_of_the_twin(series, times, detect, same
     for j, header in enumerate(plan.headers.tolist()):
         live = [i for i in range(plan.starts[j], plan.starts[j + 1]) if flat[i].sum_bits != STALE_BITS]
         later = GAUGE if header == GAUGE else NO_RESET if detect else RESET_UNKNOWN
-        first = header if header == GAUGE or (header == RESET and not detect) else RESET_UNKNOWN
+        known = header == GAUGE or (header == RESET and not detect) or (header == NO_RESET and hinted)
+        first = header if known else RESET_UNKNOWN
         hints = [first if i == plan.starts[j] else later for i in live]
         assert decoded.reset_hint[live].tolist() == hints
 

@@ -1,12 +1,15 @@
 """Native histograms on the wire: the protobuf library and plain twins judge every decoder and encoder."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimir_ingest.errors import QueryError, RecordCorrupt, RecordVersionUnsupported
-from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.model.samples import SampleBudget, SeriesSamples, without_empty_series
+from mimir_ingest.tsdb.segment import FoundSamples
 from mimir_ingest.wire import remote_write_v1, symbolized
 from mimir_ingest.wire.columnar import decode_columnar
 from mimir_ingest.wire.read_frames import FrameReader
@@ -205,6 +208,25 @@ def test_streamed_answers_with_histograms_are_read_back(limit):
     assert found.timestamps.tolist() == samples.timestamps.tolist()
     assert found.values.tobytes() == samples.values.tobytes()
     assert hintless(found) == hintless(samples)
+
+
+@pytest.mark.parametrize("window", [(0, 1 << 62), (1_700_000_100_000, 1_700_001_000_000)])
+def test_streamed_answers_have_the_hints_with_which_their_histograms_were_read(window):
+    """Among them chunks that were cut by size, longer ones than are written, and beginnings within one."""
+    read = native_samples(make_series(1_700_000_000_000, 150) + steady(1_700_000_000_000, 300))
+    found = FoundSamples(read.offsets, read.timestamps, read.values, read.histograms).as_read().histograms
+    inside = (found.timestamps >= window[0]) & (found.timestamps < window[1])
+    samples = without_empty_series(replace(read, histograms=found.keep(inside)))
+    reader = FrameReader(budget=SampleBudget(0), start_ms=0, end_ms=1 << 62)
+    for piece in encode_frames(samples, 0):
+        reader.feed(piece)
+    assert histograms_of(reader.finish().histograms) == histograms_of(samples.histograms)
+
+
+def steady(first_ms: int, length: int) -> list:
+    """A series whose histograms take so few bytes that Prometheus has hundreds in a chunk."""
+    rows = [Row(3, 0, False, 0.0, 0.0, 2.0, 5, (), ((1, 2.0),))] * length
+    return [({"__name__": "latency_steady"}, [(first_ms + 15_000 * i, row) for i, row in enumerate(rows)])]
 
 
 def test_one_message_with_all_samples_has_the_histograms_for_the_protobuf_library():
