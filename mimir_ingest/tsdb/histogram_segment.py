@@ -48,12 +48,13 @@ class StagedHistograms:
 def staged_with(parts: tuple[StagedHistograms, ...], part: StagedHistograms) -> tuple[StagedHistograms, ...]:
     """Return the parts with one more behind them, those of like size joined.
 
-    why: with a part a record, reading and copying the list would take as long as there were records. So there are no
-    more parts than the logarithm of the samples, and a histogram is copied as often at most.
+    why: with a part a record, reading and copying the list would take as long as there were records. So each
+    part is more than twice as long as the next: there are no more parts than the logarithm of the samples, and a
+    histogram is copied twice as often at most. Were it only longer, records that get smaller would each stay a part.
     """
     joined = [part]
     kept = len(parts)
-    while kept and len(parts[kept - 1].refs) <= sum(len(p.refs) for p in joined):
+    while kept and len(parts[kept - 1].refs) <= 2 * sum(len(p.refs) for p in joined):
         kept -= 1
         joined.insert(0, parts[kept])
     if len(joined) > 1:

@@ -1,7 +1,7 @@
 """Staged histograms stay few parts, in order, whatever the records' sizes."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mimir_ingest.tsdb.histogram_segment import StagedHistograms, staged_with
@@ -9,6 +9,7 @@ from tests.support.histograms import Row, as_rows, of_rows
 
 
 @given(st.lists(st.integers(1, 9), max_size=60))
+@example([9, 8, 7, 6, 5, 4, 3, 2, 1])
 def test_parts_keep_their_order_and_are_no_more_than_their_logarithm(sizes):
     parts, number = (), 0
     for size in sizes:
