@@ -274,20 +274,20 @@ class _Builder:
     def membership(self, ingester: Ingester, storage: _Storage, internal_port: int) -> tuple[Membership, Downscale]:
         settings, watcher, me = self._settings, self._watcher, self._identity.ingester
         ring = settings.ingester.ring
-        own_partition = ring_wiring.own_partition(settings, me)
+        knobs = ring_wiring.ownership_knobs(settings, me, ring_wiring.own_partition(settings, me))
         ownership = Ownership(
             watcher,
             ingester,
             storage.log,
             storage.drains,
-            knobs=ring_wiring.ownership_knobs(settings, me, own_partition),
+            knobs=knobs,
             now_ms=now_ms,
         )
         downscale = Downscale(
             watcher,
             ShutdownMarker(Path(settings.blocks_storage.tsdb.dir)),
             storage.drains,
-            own_partition=own_partition,
+            knobs=knobs,
             fenced=ownership.fenced,
             unregister_by_default=ring.unregister_on_shutdown,
             requested=self._ingester_metrics.prepare_shutdown_requested,

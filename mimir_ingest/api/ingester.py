@@ -2,7 +2,7 @@
 
     /ingester/flush, /ingester/shutdown
     /ingester/partitions                        how far each partition is that is consumed here; not in Mimir
-    /ingester/prepare-partition-downscale       the partition leaves: ACTIVE ─► INACTIVE, and back
+    /ingester/prepare-partition-downscale       the partition leaves: ACTIVE ─► INACTIVE, and back; or leases do
     /ingester/prepare-shutdown                  the instance leaves with its next shutdown
     /ingester/unregister-on-shutdown            whether the instance leaves its ring when it stops
     /ingester/prepare-instance-ring-downscale   of the architecture without a log: always 405
@@ -24,7 +24,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from mimir_ingest.api.params import Params
 from mimir_ingest.api.tenant import check_tenant
 from mimir_ingest.errors import IngestError, TenantError
-from mimir_ingest.ingester.downscale import Downscale, DownscaleRefused, PartitionDownscale
+from mimir_ingest.ingester.downscale import Downscale, PartitionDownscale
+from mimir_ingest.ingester.lease_downscale import DownscaleRefused, InstanceDownscale
 from mimir_ingest.ingester.membership import Membership
 from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.obs.services import ServiceRegistry, ServiceState
@@ -88,7 +89,7 @@ def downscale_router(downscale: Downscale, services: ServiceRegistry) -> APIRout
         return endpoint
 
     async def partition_downscale(request: Request) -> Response:
-        """`?partition=` names another partition than the one of this instance's id (needed with leases)."""
+        """`?partition=` names one partition instead of what this instance owns: that of its id, or all its leases."""
         text = Params.parse(request.scope["query_string"]).get("partition")
         if text and not re.fullmatch("[0-9]{1,10}", text):
             return PlainTextResponse("partition is not a number\n", status_code=400)
@@ -133,7 +134,7 @@ def downscale_router(downscale: Downscale, services: ServiceRegistry) -> APIRout
     return router
 
 
-async def _partition_answer(work: Awaitable[PartitionDownscale]) -> Response:
+async def _partition_answer(work: Awaitable[PartitionDownscale | InstanceDownscale]) -> Response:
     try:
         return JSONResponse((await work).to_json())
     except (DownscaleRefused, StateChangeLocked) as error:

@@ -9,8 +9,9 @@
                                             PUT      unregister_on_shutdown = …
                                             DELETE   reset_unregister_on_shutdown()
 
-`partition` is None for the instance's own, the number at the end of its id. Refusals carry `http_status` and the text
-of the answer's body. What a shutdown then does is `membership`'s.
+`partition` is None for what the instance owns: the partition of the number at the end of its id, or its leases
+(`lease_downscale`). Refusals carry `http_status` and the text of the answer's body. What a shutdown then does is
+`membership`'s.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ from dataclasses import dataclass
 
 from prometheus_client import Gauge
 
-from mimir_ingest.errors import ClientError, IngestError
+from mimir_ingest.errors import IngestError
 from mimir_ingest.ingester.drain import Drain, DrainProbe
+from mimir_ingest.ingester.lease_downscale import (
+    InstanceDownscale,
+    deactivate,
+    describe_instance,
+    reactivate,
+    stay,
+    withdraw,
+)
+from mimir_ingest.ingester.ownership_plan import OwnershipKnobs
 from mimir_ingest.ingester.shutdown_marker import ShutdownMarker
-from partitions.edits import change_state
 from partitions.errors import PartitionDoesNotExist
-from partitions.model import Entry, PartitionState, RingDesc
+from partitions.model import PartitionState, RingDesc
 from partitions.watch import RingWatcher
 
 _PROBE_S = 3.0
 """why: the rollout operator allows 5 s for the answer, and needs only the time in it."""
-
-
-class DownscaleRefused(ClientError):
-    """The partition cannot be prepared for going; the message is the body of the answer, empty as in Mimir or not."""
-
-    error_id = "downscale-refused"
-    http_status = 409
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,35 +78,12 @@ class PartitionDownscale:
         return body | {"log_end_offset": self.drain.end_offset, "cut_offset": self.drain.cut_offset}
 
 
-def deactivate(desc: RingDesc, partition: int, now_ms: int) -> list[Entry]:
-    """Return the edit that prepares a partition for going: INACTIVE; nothing if it is so.
-
-    Raises DownscaleRefused for a PENDING one, since a cancellation could not know which state to restore, and
-    PartitionDoesNotExist, StateChangeLocked.
-    """
-    known = desc.partitions.get(partition)
-    if known is not None and known.state is PartitionState.PENDING:
-        raise DownscaleRefused("")
-    return change_state(desc, partition, PartitionState.INACTIVE, now_ms)
-
-
-def reactivate(desc: RingDesc, partition: int, now_ms: int) -> list[Entry]:
-    """Return the edit that takes `deactivate` back: ACTIVE if it is INACTIVE, nothing otherwise.
-
-    Raises PartitionDoesNotExist, StateChangeLocked.
-    """
-    known = desc.partitions.get(partition)
-    if known is not None and known.state is not PartitionState.INACTIVE:
-        return []
-    return change_state(desc, partition, PartitionState.ACTIVE, now_ms)
-
-
 class Downscale:
     """State of the endpoints of one ingester. Used from one event loop.
 
     Parameters
     ----------
-    own_partition : partition of the instance's id; None when ownership is leased
+    knobs : who the instance is, and whether its partition is that of its id or it has leases
     fenced : tells whether nothing is acknowledged to a partition any more
     unregister_by_default : `ingester.ring.unregister_on_shutdown`
     requested : gauge `cortex_ingester_prepare_shutdown_requested`
@@ -116,7 +95,7 @@ class Downscale:
         marker: ShutdownMarker,
         probe: DrainProbe,
         *,
-        own_partition: int | None,
+        knobs: OwnershipKnobs,
         fenced: Callable[[int], bool],
         unregister_by_default: bool,
         requested: Gauge,
@@ -125,7 +104,7 @@ class Downscale:
         self._watcher = watcher
         self._marker = marker
         self._probe = probe
-        self._own_partition = own_partition
+        self._knobs = knobs
         self._fenced = fenced
         self._unregister_by_default = unregister_by_default
         self._requested = requested
@@ -142,34 +121,42 @@ class Downscale:
 
     # --- one partition ----------------------------------------------------------------------------------------------
 
-    async def partition_downscale(self, partition: int | None = None) -> PartitionDownscale:
-        """Return how far a partition is on its way out.
+    async def partition_downscale(self, partition: int | None = None) -> PartitionDownscale | InstanceDownscale:
+        """Return how far a partition, or the instance with its leases, is on its way out.
 
-        Raises PartitionDoesNotExist, DownscaleRefused without a partition.
-        """
-        return await self._describe(self._watcher.desc, self._number(partition))
-
-    async def prepare_partition_downscale(self, partition: int | None = None) -> PartitionDownscale:
-        """Make a partition INACTIVE; one that is so keeps its time.
-
-        Raises DownscaleRefused (PENDING), StateChangeLocked, PartitionDoesNotExist, RingUnavailable, and what
-        `partition_downscale` raises.
+        Raises PartitionDoesNotExist.
         """
         number = self._number(partition)
+        if number is None:
+            return describe_instance(self._watcher.desc, self._knobs.instance)
+        return await self._describe(self._watcher.desc, number)
+
+    async def prepare_partition_downscale(self, partition: int | None = None) -> PartitionDownscale | InstanceDownscale:
+        """Make a partition INACTIVE, or have the instance's leases taken over; what is so keeps its time.
+
+        Raises DownscaleRefused (PENDING), StateChangeLocked, PartitionDoesNotExist, RingUnavailable.
+        """
+        number, me, timeout_ms = self._number(partition), self._knobs.instance, self._knobs.heartbeat_timeout_ms
+        if number is None:
+            desc = await self._watcher.change(lambda desc: withdraw(desc, me, self._now_ms(), timeout_ms))
+            return describe_instance(desc, me)
         desc = await self._watcher.change(lambda desc: deactivate(desc, number, self._now_ms()))
         return await self._describe(desc, number)
 
-    async def cancel_partition_downscale(self, partition: int | None = None) -> PartitionDownscale:
-        """Make an INACTIVE partition ACTIVE again. Raises as `prepare_partition_downscale`."""
-        number = self._number(partition)
+    async def cancel_partition_downscale(self, partition: int | None = None) -> PartitionDownscale | InstanceDownscale:
+        """Make an INACTIVE partition ACTIVE again, or give the instance leases again.
+
+        Raises as `prepare_partition_downscale`.
+        """
+        number, me = self._number(partition), self._knobs.instance
+        if number is None:
+            desc = await self._watcher.change(lambda desc: stay(desc, me, self._now_ms()))
+            return describe_instance(desc, me)
         desc = await self._watcher.change(lambda desc: reactivate(desc, number, self._now_ms()))
         return await self._describe(desc, number)
 
-    def _number(self, partition: int | None) -> int:
-        number = self._own_partition if partition is None else partition
-        if number is None:
-            raise DownscaleRefused("ownership of partitions is leased: name one with ?partition=<number>")
-        return number
+    def _number(self, partition: int | None) -> int | None:
+        return self._knobs.own_partition if partition is None else partition
 
     async def _describe(self, desc: RingDesc, number: int) -> PartitionDownscale:
         partition = desc.partitions.get(number)

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from mimir_ingest.errors import IngestError
-from mimir_ingest.ingester.downscale import deactivate, reactivate
 from mimir_ingest.ingester.drain import FENCE_S, Drain, DrainProbe, Inactive, is_fenced, observe_inactive
+from mimir_ingest.ingester.lease_downscale import deactivate, reactivate
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.scaling import plan
 from mimir_ingest.wire.control import encode_flush

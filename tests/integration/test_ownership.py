@@ -74,7 +74,7 @@ class Member:
             self.watcher,
             ShutdownMarker(cluster.world.folder / name),
             self.probe,
-            own_partition=own_partition,
+            knobs=OwnershipKnobs(name, own_partition),
             fenced=self.ownership.fenced,
             unregister_by_default=True,
             requested=metrics.prepare_shutdown_requested,
@@ -189,6 +189,26 @@ async def test_leases_spread_over_a_second_member_without_a_moment_that_nobody_c
         await until(lambda: first.owned() == {0, 1, 2, 3})
         await until(lambda: first.ingester.owned == {0, 1, 2, 3})
         assert await cluster.everything(first) == pushed
+
+
+async def test_a_member_that_prepares_to_go_hands_its_leases_over_takes_them_back_and_then_leaves(cluster):
+    async with cluster.member("a1") as first:
+        async with cluster.member("a2") as second:
+            await until(lambda: len(first.owned()) == len(second.owned()) == 2)
+            asked = await second.downscale.prepare_partition_downscale()
+            assert asked.timestamp_s
+            await until(lambda: first.owned() == {0, 1, 2, 3} and not second.owned())
+            again = await second.downscale.prepare_partition_downscale()
+            assert (again.timestamp_s, again.partitions) == (asked.timestamp_s, ())
+            assert {p.state for p in first.watcher.desc.partitions.values()} == {PartitionState.ACTIVE}
+            assert (await second.downscale.cancel_partition_downscale()).timestamp_s == 0
+            await until(lambda: len(first.owned()) == len(second.owned()) == 2)
+            await second.downscale.prepare_partition_downscale()
+            await until(lambda: first.owned() == {0, 1, 2, 3} and not second.owned())
+            second.downscale.prepare_shutdown()
+        await until(lambda: "a2" not in first.watcher.desc.instances("ingester"))
+        assert first.owned() == {0, 1, 2, 3}
+        assert not (cluster.world.folder / "a2" / "shutdown-requested.txt").exists()
 
 
 async def test_every_zone_has_an_owner_of_each_partition_and_blocks_are_stored_once(cluster):

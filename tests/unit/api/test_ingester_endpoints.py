@@ -9,12 +9,13 @@ from mimir_ingest.api.ingester import downscale_router
 from mimir_ingest.api.middleware import plain_routing
 from mimir_ingest.ingester.downscale import Downscale
 from mimir_ingest.ingester.drain import Drain
+from mimir_ingest.ingester.ownership_plan import OwnershipKnobs
 from mimir_ingest.ingester.shutdown_marker import ShutdownMarker
 from mimir_ingest.obs.services import ServiceRegistry, ServiceState
 from partitions import edits
 from partitions.errors import RingUnavailable
 from partitions.kv.memory import MemoryRingStore
-from partitions.model import PartitionState
+from partitions.model import InstanceDesc, InstanceState, PartitionState
 from partitions.watch import RingWatcher
 
 NOW_MS = 1_700_000_000_500
@@ -46,7 +47,7 @@ class Pods:
                 self.watcher,
                 ShutdownMarker(folder / f"tsdb-{number}"),
                 self.probe,
-                own_partition=number if numbered else None,
+                knobs=OwnershipKnobs(f"ingester-{number}", number if numbered else None),
                 fenced=lambda partition: self.fenced,
                 unregister_by_default=True,
                 requested=Gauge("requested", "", registry=registry),
@@ -77,6 +78,12 @@ class Pods:
 
     async def ask(self, number, method, path, **options):
         return await self.clients[number].request(method, path, **options)
+
+    async def register(self, instance, *, owns, zone="a"):
+        desc = InstanceDesc("ingester", instance, address="x:1", zone=zone, state=InstanceState.ACTIVE)
+        await self.watcher.change(lambda known: edits.heartbeat(known, desc, self.now_ms))
+        for partition in owns:
+            await self.watcher.change(lambda known, p=partition: edits.add_owner(known, instance, p, self.now_ms))
 
     def states(self):
         return [p.state.name for p in self.watcher.desc.partitions.values()]
@@ -168,10 +175,62 @@ async def test_errors_of_the_ring_are_500_with_their_text(pods, monkeypatch):
         assert (await pods.ask(0, "GET", PARTITION)).status_code == 500
 
 
-async def test_with_leases_the_partition_is_named(tmp_path):
+async def test_with_leases_a_pod_without_another_of_its_zone_takes_its_partitions_along_and_back(tmp_path):
     async with Pods(tmp_path, 2, numbered=False) as pods:
-        unnamed = await pods.ask(0, "POST", PARTITION)
-        assert (unnamed.status_code, "?partition=" in unnamed.text) == (409, True)
+        await pods.register("ingester-0", owns=(0, 1))
+        assert (await pods.ask(0, "POST", PARTITION)).json() == {
+            "timestamp": 1_700_000_000,
+            "instance": "ingester-0",
+            "read_only": False,
+            "owned_partitions": {"0": "INACTIVE", "1": "INACTIVE"},
+        }
+        pods.now_ms += 5_000
+        assert (await pods.ask(0, "POST", PARTITION)).json()["timestamp"] == 1_700_000_000, "a repeated one keeps it"
+        assert (await pods.ask(0, "GET", PARTITION)).json()["timestamp"] == 1_700_000_000
+        assert (await pods.ask(0, "DELETE", PARTITION)).json()["timestamp"] == 0
+        assert pods.states() == ["ACTIVE", "ACTIVE"]
+
+
+async def test_with_leases_the_rollout_operator_takes_a_pod_out_and_its_partitions_stay_active(tmp_path):
+    async with Pods(tmp_path, 2, numbered=False) as pods:
+        await pods.register("ingester-0", owns=(0,))
+        await pods.register("ingester-1", owns=(1,))
+        await pods.register("ingester-9", owns=(0, 1), zone="b")
+        assert (await pods.ask(0, "DELETE", PARTITION)).json()["timestamp"] == 0
+        first = (await pods.ask(1, "POST", PARTITION)).json()
+        assert first == {
+            "timestamp": 1_700_000_000,
+            "instance": "ingester-1",
+            "read_only": True,
+            "owned_partitions": {"1": "ACTIVE"},
+        }
+        await pods.watcher.change(lambda desc: edits.remove_owner(desc, "ingester-1", 1, NOW_MS))
+        pods.now_ms += 5_000
+        handed_over = (await pods.ask(1, "POST", PARTITION)).json()
+        assert (handed_over["timestamp"], handed_over["owned_partitions"]) == (1_700_000_000, {})
+        assert pods.states() == ["ACTIVE", "ACTIVE"]
+        assert (await pods.ask(1, "DELETE", PARTITION)).json()["read_only"] is False
+        assert (await pods.ask(1, "GET", PARTITION)).json()["timestamp"] == 0
+
+
+async def test_with_leases_what_nobody_could_take_is_refused_while_pending_or_locked(tmp_path):
+    async with Pods(tmp_path, 3, numbered=False) as pods:
+        await pods.register("ingester-0", owns=(0, 1))
+        await pods.watcher.change(lambda desc: edits.lock(desc, 1, True, NOW_MS))
+        refused = await pods.ask(0, "POST", PARTITION)
+        assert (refused.status_code, refused.text) == (409, "partition state change is locked\n")
+        assert pods.states() == ["ACTIVE"] * 3, "all of them or none"
+        await pods.watcher.change(lambda desc: edits.lock(desc, 1, False, NOW_MS))
+        assert (await pods.ask(0, "POST", PARTITION)).json()["timestamp"]
+        await pods.watcher.change(lambda desc: edits.lock(desc, 1, True, NOW_MS))
+        assert (await pods.ask(0, "DELETE", PARTITION)).json()["owned_partitions"] == {"0": "ACTIVE", "1": "INACTIVE"}
+        await pods.watcher.change(lambda desc: edits.create_partition(desc, 7, NOW_MS))
+        await pods.register("ingester-0", owns=(7,))
+        assert (await pods.ask(0, "POST", PARTITION)).status_code == 409
+
+
+async def test_a_partition_can_be_named_and_what_is_no_number_is_400(tmp_path):
+    async with Pods(tmp_path, 2, numbered=False) as pods:
         assert (await pods.ask(0, "POST", f"{PARTITION}?partition=1")).json()["timestamp"] == 1_700_000_000
         assert pods.states() == ["ACTIVE", "INACTIVE"]
         for text in ("x", "9" * 5000, "²"):

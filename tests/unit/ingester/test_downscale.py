@@ -6,8 +6,10 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from mimir_ingest.errors import StoreUnavailable
-from mimir_ingest.ingester.downscale import Downscale, DownscaleRefused
+from mimir_ingest.ingester.downscale import Downscale
 from mimir_ingest.ingester.drain import Drain
+from mimir_ingest.ingester.lease_downscale import DownscaleRefused
+from mimir_ingest.ingester.ownership_plan import OwnershipKnobs
 from mimir_ingest.ingester.shutdown_marker import ShutdownMarker
 from partitions import edits
 from partitions.errors import PartitionDoesNotExist, StateChangeLocked
@@ -47,7 +49,7 @@ class World:
             self.watcher,
             self.marker,
             self.probe,
-            own_partition=own_partition,
+            knobs=OwnershipKnobs("ingester-zone-a-13", own_partition),
             fenced=lambda _partition: self.fenced,
             unregister_by_default=unregister,
             requested=self.gauge,
@@ -135,11 +137,10 @@ async def test_a_bucket_that_does_not_answer_keeps_nobody_from_the_timestamp(wor
     assert (body["drained"], body["drain_error"]) == (False, "s3 is down")
 
 
-async def test_leased_partitions_have_to_be_named_and_unknown_ones_are_refused(world):
+async def test_leased_partitions_can_be_named_and_unknown_ones_are_refused(world):
     await world.set(PartitionState.ACTIVE)
     leased = world.endpoints(None)
-    with pytest.raises(DownscaleRefused, match="name one"):
-        await leased.prepare_partition_downscale()
+    assert (await leased.prepare_partition_downscale()).timestamp_s == 0, "it is not in the ring, and owns nothing"
     assert (await leased.prepare_partition_downscale(13)).timestamp_s
     with pytest.raises(PartitionDoesNotExist):
         await leased.prepare_partition_downscale(14)
