@@ -20,9 +20,6 @@ from tests.support.protobuf_schema import WriteRequest
 from tests.support.push_rules import RULES, Rule
 from tests.support.write_requests import many
 
-PATIENCE_S = 150
-"""why: the first native histogram compiles kernels, unless a run before has left them in the cache."""
-
 FLAGS = [
     "-runtime-config.file=runtime.yaml",
     "-runtime-config.reload-period=500ms",
@@ -51,7 +48,7 @@ def write_runtime(folder: Path, more: Mapping[str, object]) -> None:
 def send(program: Program, tenant: str, body: WriteRequest, **headers: str) -> httpx.Response:
     sent = {"X-Scope-OrgID": tenant, "Content-Type": "application/x-protobuf", **headers}
     content = bytes(cramjam.snappy.compress_raw(body.SerializeToString()))
-    return program.http.post("/api/v1/push", content=content, headers=sent, timeout=PATIENCE_S)
+    return program.http.post("/api/v1/push", content=content, headers=sent)
 
 
 def count(program: Program, tenant: str, query: str) -> int:
@@ -60,7 +57,6 @@ def count(program: Program, tenant: str, query: str) -> int:
         "/prometheus/api/v1/query",
         params={"query": query, "time": time.time() + 1},
         headers={"X-Scope-OrgID": tenant, "X-Read-Consistency": "strong"},
-        timeout=PATIENCE_S,
     )
     assert answer.status_code == 200, answer.text
     return len(answer.json()["data"]["result"])

@@ -90,7 +90,7 @@ class Cluster:
         for program in programs:
             program.start(wait=False)
         for program in programs:
-            program.wait_ready(timeout_s=300)
+            program.wait_ready()
 
     def lose_disk(self, name: str) -> None:
         """Remove everything that a process, which does not run, has on its disk."""
@@ -101,7 +101,7 @@ class Cluster:
 
     def flush(self, name: str) -> None:
         """Have a process's partitions cut; return once all of it is in blocks."""
-        answer = self.programs[name].http.post("/ingester/flush", params={"wait": "true"}, timeout=120)
+        answer = self.programs[name].http.post("/ingester/flush", params={"wait": "true"}, timeout=240)
         assert answer.status_code == 204, answer.text
 
     def partition_ring(self) -> dict[int, dict]:
@@ -112,7 +112,7 @@ class Cluster:
         assert answer.status_code == 200, answer.text
         return {row["id"]: row for row in answer.json()["partitions"]}
 
-    def wait_active(self, partitions: Iterable[int], timeout_s: float = 60) -> None:
+    def wait_active(self, partitions: Iterable[int], timeout_s: float = 120) -> None:
         """Return once exactly these partitions are in the ring, all of them ACTIVE."""
         wanted = dict.fromkeys(partitions, PartitionState.ACTIVE)
         wait_until(
@@ -231,7 +231,7 @@ class Load(threading.Thread):
     def finish(self) -> None:
         """Stop after the round that is under way is acknowledged or given up."""
         self._stopping.set()
-        self.join(30)
+        self.join(120)
         assert not self.is_alive()
         assert not self.refused, self.refused
 
@@ -339,6 +339,6 @@ class Checker(threading.Thread):
     def finish(self) -> None:
         """Stop; every answer was right."""
         self._stopping.set()
-        self.join(40)
+        self.join(240)
         assert not self.is_alive()
         assert not self.wrong, self.wrong

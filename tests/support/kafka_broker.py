@@ -22,7 +22,7 @@ from tests.support.certificates import write_authority
 from tests.support.peers import pick_free_port, require
 
 LIBS = Path(__file__).parent.parent / "kafka" / "libs"
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 300.0
 PASSWORDS = {"plain": "plain-secret", "scram256": "scram256-secret", "scram512": "scram512-secret"}
 """User name to password. `plain` may use PLAIN; the other two the SCRAM mechanism that they are named after."""
 
@@ -125,7 +125,7 @@ class KafkaBroker:
         process, self._process = self._process, None
         process.send_signal(number)
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -5,12 +5,18 @@ A missing peer skips the test, with the reason; with CI set it fails, so that a 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 from pathlib import Path
 
 import pytest
+
+_PORTS = range(10_000, 32_000)
+"""why: the system gives those from 32,768 on to connections, which could take one before its listener does."""
+_given: set[int] = set()
 
 
 def require(reason: str) -> None:
@@ -32,10 +38,15 @@ def find_peer(name: str) -> Path:
 
 
 def pick_free_port() -> int:
-    """Return a loopback port that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a loopback port that nobody uses; never the same one twice, and each process of the suite has its own."""
+    own, of_all = os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:], int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    while True:
+        port = random.SystemRandom().choice(_PORTS[int(own) % of_all :: of_all])
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 @pytest.fixture(scope="session")
@@ -51,8 +62,3 @@ def promtool_bin() -> Path:
 @pytest.fixture(scope="session")
 def victoria_metrics_bin() -> Path:
     return find_peer("victoria-metrics")
-
-
-@pytest.fixture
-def free_port() -> int:
-    return pick_free_port()

@@ -13,6 +13,9 @@ import httpx
 
 from tests.support.peers import pick_free_port
 
+PATIENCE_S = 150.0
+"""why: the first native histogram compiles kernels unless the cache has them, and a machine may be ten times slower."""
+
 
 class Program:
     """One process in its own working directory. `start`, then `push`, `query` …; `kill` is kill -9."""
@@ -37,9 +40,9 @@ class Program:
         self.command = [str(Path(sys.executable).parent / "mimir-ingest")]
         self.log_path = self.directory / "program.log"
         self.process: subprocess.Popen | None = None
-        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_S)
 
-    def start(self, *, wait: bool = True, timeout_s: float = 150) -> Program:
+    def start(self, *, wait: bool = True, timeout_s: float = 2 * PATIENCE_S) -> Program:
         """Run it; return once `/ready` is 200, unless told not to wait."""
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
@@ -53,7 +56,7 @@ class Program:
             self.wait_ready(timeout_s)
         return self
 
-    def wait_ready(self, timeout_s: float = 150) -> None:
+    def wait_ready(self, timeout_s: float = 2 * PATIENCE_S) -> None:
         """Return once `/ready` is 200; fail with the log's end."""
         deadline = time.monotonic() + timeout_s
         answer = ""
@@ -77,7 +80,7 @@ class Program:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def stop(self, timeout_s: float = 60) -> int:
+    def stop(self, timeout_s: float = PATIENCE_S) -> int:
         """SIGTERM; return the exit code."""
         if self.process is None:
             return 0
@@ -99,7 +102,7 @@ class Program:
             self.process.wait()
         self.http.close()
 
-    def push(self, body: bytes, *, tenant: str | None = None, timeout_s: float = 30) -> httpx.Response:
+    def push(self, body: bytes, *, tenant: str | None = None, timeout_s: float = PATIENCE_S) -> httpx.Response:
         """POST a compressed remote write 1.0 body."""
         headers = {
             "Content-Encoding": "snappy",

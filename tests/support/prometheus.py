@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.support.peers import pick_free_port
+from tests.support.program import PATIENCE_S
 
 EVERY_PROMQL_OPTION = (
     "promql-experimental-functions,promql-extended-range-selectors,promql-binop-fill-modifiers,promql-per-step-stats"
@@ -34,16 +35,16 @@ def run_prometheus(
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
                 _wait_ready(client, process, folder / "log")
                 yield client
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE_S)
 
 
 def _wait_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if client.get("/-/ready").status_code == 200:

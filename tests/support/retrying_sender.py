@@ -7,6 +7,7 @@ import time
 
 import httpx
 
+from tests.support.observe import wait_until
 from tests.support.program import Program
 from tests.support.remote_write import body
 
@@ -55,7 +56,7 @@ class Sender(threading.Thread):
                 time.sleep(0.02)
             self.rounds += 1
 
-    def finish(self, timeout_s: float = 60) -> None:
+    def finish(self, timeout_s: float = 120) -> None:
         """Stop after the present round is acknowledged."""
         self.stopping.set()
         self.join(timeout_s)
@@ -70,18 +71,17 @@ def stored(program: Program, sender: Sender) -> dict[str, list[tuple[int, float]
     return {r["metric"]["instance"]: [(round(t * 1000), float(v)) for t, v in r["values"]] for r in result}
 
 
-def wait_stored(program: Program, sender: Sender, timeout_s: float = 60) -> None:
+def wait_stored(program: Program, sender: Sender, timeout_s: float = 120) -> None:
     """Return once exactly what was acknowledged is found, each sample once."""
     expected = {
         labels(i)["instance"]: [(sender.start_ms + n * STEP_MS, float(n * SERIES + i)) for n in range(sender.rounds)]
         for i in range(SERIES)
     }
-    deadline = time.monotonic() + timeout_s
-    while True:
+
+    def all_of_it() -> bool:
         got = stored(program, sender)
-        if got == expected:
-            return
-        if time.monotonic() > deadline:
-            counts = {len(v) for v in got.values()}
-            raise AssertionError(f"{len(got)} series, sample counts {counts}, acknowledged rounds {sender.rounds}")
-        time.sleep(0.2)
+        counts = {len(samples) for samples in got.values()}
+        assert got == expected, f"{len(got)} series, sample counts {counts}, acknowledged rounds {sender.rounds}"
+        return True
+
+    wait_until(all_of_it, "exactly what was acknowledged", timeout_s)
