@@ -1,7 +1,8 @@
 """Native histograms of deltas to running totals, and the empty histograms in front of a series' first observation.
 
 A total has the coarsest resolution of its deltas, and at most MAX_SPAN buckets from the first to the last of a side, as
-OpenTelemetry's SDKs have it. Deltas of another zero bucket or other custom bounds begin a new total, with a hint.
+OpenTelemetry's SDKs have it. Deltas of another zero bucket or other custom bounds begin a new total, with a hint. Empty
+buckets that a delta lists are room in its sender's memory: no total lists them, and none gets coarser for them.
 Twin: tests/reference/histogram_totals.py.
 """
 
@@ -31,8 +32,12 @@ def _lowered(index, shift):
 
 @inline
 def _span(h, row, side, shift):
-    """Return (first, last) bucket of a side at a coarser resolution; (1, 0) without any."""
+    """Return (first, last) filled bucket of a side at a coarser resolution; (1, 0) without any."""
     low, high = h.bucket_offsets[2 * row + side], h.bucket_offsets[2 * row + side + 1]
+    while low < high and h.bucket_count[high - 1] == 0:
+        high -= 1
+    while low < high and h.bucket_count[low] == 0:
+        low += 1
     if low == high:
         return np.int64(1), np.int64(0)
     return _lowered(h.bucket_index[low], shift), _lowered(h.bucket_index[high - 1], shift)
@@ -103,7 +108,9 @@ def _put_empty(h, row, out, to, schema):
 
 @inline
 def _put_bucket(out, first, at, index, count):
-    """Add a bucket behind those in `[first:at]`; return the new end."""
+    """Add a bucket behind those in `[first:at]`, unless it is empty; return the new end."""
+    if count == 0:
+        return at
     if at > first and out.bucket_index[at - 1] == index:
         out.bucket_count[at - 1] += count
         return at
@@ -112,8 +119,21 @@ def _put_bucket(out, first, at, index, count):
 
 
 @inline
+def _put_as_it_is(h, row, out, to):
+    """Write `h[row]` with all buckets that it lists."""
+    _put_layout(h, row, out, to, np.int64(h.schema[row]), h.reset_hint[row])
+    out.zero_count[to], out.count[to], out.sum[to] = h.zero_count[row], h.count[row], h.sum[row]
+    at = out.bucket_offsets[2 * to]
+    for side in range(2):
+        for i in range(h.bucket_offsets[2 * row + side], h.bucket_offsets[2 * row + side + 1]):
+            out.bucket_index[at], out.bucket_count[at] = h.bucket_index[i], h.bucket_count[i]
+            at += 1
+        out.bucket_offsets[2 * to + side + 1] = at
+
+
+@inline
 def _put_copy(h, row, out, to, schema, hint):
-    """Write `h[row]` at the resolution `schema`."""
+    """Write what `h[row]` holds at the resolution `schema`."""
     _put_layout(h, row, out, to, schema, hint)
     out.zero_count[to], out.count[to], out.sum[to] = h.zero_count[row], h.count[row], h.sum[row]
     shift = np.int64(h.schema[row]) - schema
@@ -212,7 +232,7 @@ def fold_histograms(h, rows, slots, newest, first, out):
         elif in_front:
             _put_empty(h, row, out, to, h.schema[row])
         elif slots[i] < 0 or is_stale(h.sum[row]):
-            _put_copy(h, row, out, to, np.int64(h.schema[row]), h.reset_hint[row])
+            _put_as_it_is(h, row, out, to)
         else:
             if at >= 0:
                 _add_delta(out, at, h, row, to)

@@ -28,7 +28,7 @@ from mimir_ingest.wire.histograms import HistogramFacts
 ZERO_THRESHOLD = 1e-128
 """Of every histogram that comes from an exponential one."""
 _FILLED_GAP = 2
-"""Empty buckets between two others that are sent along; more of them begin a new span."""
+"""Empty buckets in a gap that are listed; of a longer gap none is."""
 
 
 _NO_BUCKETS = (np.empty(0, np.int64), np.empty(0, np.float64))
@@ -48,7 +48,7 @@ class NativeHistogram:
     count: float
     sum: float
     negative: tuple[np.ndarray, np.ndarray]
-    """Numbers (int64) and counts (float64) of the buckets that hold anything, ascending."""
+    """Numbers (int64) and counts (float64) of the listed buckets, ascending; some are empty."""
     positive: tuple[np.ndarray, np.ndarray]
     custom_values: Sequence[float] = ()
     reset_hint: int = RESET_UNKNOWN
@@ -78,6 +78,7 @@ def from_explicit(point: HistogramDataPoint, *, gauge: bool, stale: bool) -> Nat
     """Return the native histogram with the bounds of an explicit-bounds one as custom buckets."""
     counts = np.array(point.bucket_counts, np.float64)
     filled = np.flatnonzero(counts)
+    first = filled[0] if len(filled) else len(counts)
     return NativeHistogram(
         CUSTOM_BUCKETS_SCHEMA,
         0.0,
@@ -85,7 +86,7 @@ def from_explicit(point: HistogramDataPoint, *, gauge: bool, stale: bool) -> Nat
         float(point.count),
         point.sum,
         _NO_BUCKETS,
-        (filled, counts[filled]),
+        _listed(filled, counts[filled], first, len(counts) - 1),
         tuple(point.explicit_bounds),
         reset_hint=GAUGE if gauge else RESET_UNKNOWN,
         stale=stale,
@@ -93,27 +94,42 @@ def from_explicit(point: HistogramDataPoint, *, gauge: bool, stale: bool) -> Nat
 
 
 def _buckets(bucket_counts: Sequence[int], offset: int, down: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return numbers and counts of the filled buckets at a schema that is `down` coarser. Raises UnusablePoint."""
+    """Return numbers and counts of the listed buckets at a schema that is `down` coarser. Raises UnusablePoint."""
     if not bucket_counts:
         return _NO_BUCKETS
     counts = np.array(bucket_counts, np.float64)
     filled = np.flatnonzero(counts)
     # OTLP numbers a bucket by its lower bound, Prometheus by its upper one.
-    numbers = ((filled + offset) >> down) + 1
-    if not len(filled):
-        return numbers, counts[filled]
-    if not -(1 << 31) <= numbers[0] <= numbers[-1] < 1 << 31:
+    numbers, counts = ((filled + offset) >> down) + 1, counts[filled]
+    if len(numbers) and not -(1 << 31) <= numbers[0] <= numbers[-1] < 1 << 31:
         raise UnusablePoint(f"cannot convert exponential to native histogram. No bucket has the number {numbers[-1]}")
-    if down:
+    if down and len(numbers):
         numbers, first = np.unique(numbers, return_index=True)
-        return numbers, np.add.reduceat(counts[filled], first)
-    return numbers, counts[filled]
+        counts = np.add.reduceat(counts, first)
+    last = ((offset + len(bucket_counts) - 1) >> down) + 1
+    return _listed(numbers, counts, (offset >> down) + 1, min(last, (1 << 31) - 1))
 
 
-def _sent(numbers: np.ndarray) -> int:
-    """Return how many buckets a histogram with these filled ones has on the wire."""
-    gaps = np.diff(numbers) - 1
-    return len(numbers) + int(gaps[gaps <= _FILLED_GAP].sum())
+def _listed(numbers: np.ndarray, counts: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return numbers and counts of the buckets that Prometheus lists for these filled ones, of `first` to `last`.
+
+    The last one is listed, filled or not, and so are empty ones in short gaps, that before the first filled one too.
+    """
+    if first > last:
+        return numbers, counts
+    if not len(numbers) or numbers[-1] < last:
+        numbers, counts = np.append(numbers, last), np.append(counts, 0.0)
+    gaps = np.diff(numbers, prepend=first - 1) - 1
+    if not gaps.any():
+        return numbers, counts
+    before = np.where(gaps <= _FILLED_GAP, gaps, 0)
+    places = np.arange(len(numbers)) + np.cumsum(before)
+    listed = np.repeat(numbers, before + 1)
+    # What stands in the places before a filled one counts down from it.
+    listed -= np.repeat(places, before + 1) - np.arange(len(listed))
+    filled = np.zeros(len(listed), np.float64)
+    filled[places] = counts
+    return listed, filled
 
 
 @dataclass(slots=True)
@@ -267,7 +283,7 @@ class Rows:
         m = len(self.histograms)
         return HistogramFacts(
             np.array([one.schema for one in self.histograms], np.int64),
-            np.array([_sent(one.negative[0]) + _sent(one.positive[0]) for one in self.histograms], np.int64),
+            np.array([len(one.negative[0]) + len(one.positive[0]) for one in self.histograms], np.int64),
             np.zeros(m, np.int64),
             np.zeros((m, 3), np.int64),
         )

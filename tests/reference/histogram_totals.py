@@ -15,6 +15,12 @@ def empty(row: Row) -> Row:
     return row._replace(reset_hint=1, zero_count=0.0, count=0.0, sum_bits=0, negative=(), positive=())
 
 
+def filled(row: Row) -> Row:
+    """Return a histogram without the empty buckets that it lists."""
+    sides = {side: tuple(one for one in getattr(row, side) if one[1]) for side in ("negative", "positive")}
+    return row._replace(**sides)
+
+
 def lowered(row: Row, schema: int) -> Row:
     """Return the same observations at a coarser resolution."""
     if schema == row.schema:
@@ -41,12 +47,14 @@ def fitting(rows: list[Row]) -> int | None:
 
 def first(row: Row, hint: int = 0) -> Row:
     """Return the total of one delta."""
+    row = filled(row)
     schema = row.schema if row.custom or row.schema == -53 else fitting([row])
     return lowered(row, row.schema if schema is None else schema)._replace(reset_hint=hint)
 
 
 def add(total: Row, row: Row) -> Row:
     """Return the total with one delta more."""
+    row = filled(row)
     custom = row.schema == -53
     same = (total.schema == -53) == custom and (total.zero_threshold, total.custom) == (row.zero_threshold, row.custom)
     schema = None

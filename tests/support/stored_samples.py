@@ -68,4 +68,4 @@ def _side(spans, deltas, floats) -> tuple[tuple[int, float], ...]:
         at += span.offset
         indexes += range(at, at + span.length)
         at += span.length
-    return tuple((i, float(c)) for i, c in zip(indexes, counts, strict=True) if c)
+    return tuple((i, float(c)) for i, c in zip(indexes, counts, strict=True))

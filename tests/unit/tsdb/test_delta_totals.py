@@ -21,8 +21,15 @@ def spread(low: int, high: int, schema: int = 8) -> Row:
     return Row(schema, 0, False, 0.0, 0.0, 2.0, bits(1.0), (), ((low, 1.0), (high, 1.0)))
 
 
+def padded(row: Row, empty: set[int]) -> Row:
+    """Return a histogram that lists these buckets, too, empty ones where it has none."""
+    listed = dict.fromkeys((i for i in empty if row.schema != -53 or 0 <= i <= len(row.custom)), 0.0)
+    return row._replace(reset_hint=0, positive=tuple(sorted((listed | dict(row.positive)).items())))
+
+
 ROWS = st.one_of(
     histogram_rows().map(lambda row: row._replace(reset_hint=0)),
+    st.builds(padded, histogram_rows(), st.sets(st.integers(-200, 200), max_size=4)),
     st.builds(spread, st.integers(-300, 0), st.integers(1, 300), st.integers(-4, 8)),
     st.sampled_from(
         [
@@ -106,3 +113,36 @@ def test_other_bounds_begin_a_new_total_with_a_reset():
         (2, 0, (1.0,)),
         (1, 1, (2.0,)),
     ]
+
+
+def test_a_total_has_the_resolution_that_its_filled_buckets_need_and_lists_these_alone():
+    # As the SDK sends them: 160 buckets from the first filled one on, the last of them empty.
+    deltas = [
+        Row(
+            3,
+            0,
+            False,
+            0.0,
+            0.0,
+            3.0,
+            bits(1.0),
+            ((1, 0.0),),
+            tuple((first + i, float(i in (0, 7, 150))) for i in range(160)),
+        )
+        for first in (-40, -48, -41)
+    ]
+    series, first = np.zeros(3, np.int32), np.arange(3)
+    samples = HistogramSamples(np.array([0, 3]), first, of_rows(deltas))
+    stored = as_rows(DeltaTotals().stored(samples, np.ones(1, bool), series, first))
+    plain: dict[int, float] = {}
+    for delta, total in zip(deltas, stored, strict=True):
+        for bucket, count in delta.positive:
+            if count:
+                plain[bucket] = plain.get(bucket, 0.0) + count
+        assert (total.schema, total.negative, total.positive) == (3, (), tuple(sorted(plain.items())))
+    (kept,) = as_rows(
+        DeltaTotals().stored(
+            HistogramSamples(np.array([0, 1]), first[:1], of_rows(deltas[:1])), np.zeros(1, bool), series[:1], first[:1]
+        )
+    )
+    assert kept == deltas[0]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.proto.metrics.v1.metrics_pb2 import ExponentialHistogramDataPoint
+from opentelemetry.proto.metrics.v1.metrics_pb2 import ExponentialHistogramDataPoint, HistogramDataPoint
 
 from mimir_ingest.model.labels import decode_label_bytes
 from mimir_ingest.wire import otlp
 from mimir_ingest.wire.otlp_labels import OtlpSettings
-from mimir_ingest.wire.otlp_rows import UnusablePoint, from_exponential
+from mimir_ingest.wire.otlp_rows import UnusablePoint, from_explicit, from_exponential
 from tests.support.otlp_corpus import NOW_MS, attributes, gauge, histogram, point, request, total
 
 COUNTS = st.lists(st.sampled_from([0, 0, 1, 2, 1 << 40]), max_size=40)
@@ -33,7 +33,9 @@ def test_a_bucket_holds_what_lies_within_its_bounds_at_any_resolution(scale, off
         if count:
             expected[number] = expected.get(number, 0) + count
     assert made.schema == min(scale, 8)
-    assert dict(zip(*(column.tolist() for column in made.positive), strict=True)) == expected
+    numbers, held = (column.tolist() for column in made.positive)
+    assert numbers == sorted(set(numbers))
+    assert {number: count for number, count in zip(numbers, held, strict=True) if count} == expected
 
 
 @pytest.mark.parametrize("offset", [(1 << 31) - 1, -(1 << 31)])
@@ -45,7 +47,38 @@ def test_a_bucket_number_that_does_not_fit_is_refused(offset):
         with pytest.raises(UnusablePoint, match="No bucket has the number 2147483649"):
             from_exponential(message, gauge=False, stale=False)
     else:
-        assert from_exponential(message, gauge=False, stale=False).positive[0].tolist() == [offset + 2]
+        assert from_exponential(message, gauge=False, stale=False).positive[0].tolist() == [offset + 1, offset + 2]
+
+
+@pytest.mark.parametrize(
+    ("counts", "offset", "down", "listed"),
+    [
+        ([1, 0, 0, 1, 0, 0, 0, 1, 0], -3, 0, [-2, -1, 0, 1, 5, 6]),
+        ([0, 0, 1, 0, 0, 0, 0], 0, 0, [1, 2, 3, 7]),
+        ([0, 0, 0, 1], 0, 0, [4]),
+        ([0, 0, 0], 5, 0, [6, 7, 8]),
+        ([0, 0, 0, 0], 5, 0, [9]),
+        ([0, 1, 0, 0, 1, 0, 0], 0, 1, [1, 2, 3, 4]),
+        ([0, 1, 0, 0], (1 << 31) - 3, 0, [(1 << 31) - 2, (1 << 31) - 1]),
+    ],
+)
+def test_the_last_bucket_is_listed_and_so_are_short_gaps(counts, offset, down, listed):
+    message = ExponentialHistogramDataPoint(scale=8 + down)
+    message.negative.offset = offset
+    message.negative.bucket_counts.extend(counts)
+    numbers, held = from_exponential(message, gauge=False, stale=False).negative
+    assert numbers.tolist() == listed
+    assert held.sum() == sum(counts)
+
+
+def test_custom_buckets_are_listed_from_the_first_filled_one_to_the_last_of_all():
+    def listed(counts):
+        message = HistogramDataPoint(bucket_counts=counts, explicit_bounds=range(len(counts) - 1))
+        return from_explicit(message, gauge=False, stale=False).positive[0].tolist()
+
+    assert listed([0, 0, 1, 0, 2, 0]) == [2, 3, 4, 5]
+    assert listed([0, 1, 0, 0, 0, 1, 0, 0, 0]) == [1, 5, 6, 7, 8]
+    assert listed([0, 0, 0]) == []
 
 
 def test_buckets_are_counted_as_they_are_sent():
