@@ -31,7 +31,8 @@ _MOST_REMEMBERED = 256
 def strictest(several: Sequence[Limits]) -> Limits:
     """Return the smallest of every limit of requests that is set; of what may be allowed, what all may.
 
-    A query that one of the tenants may not ask is blocked, and reads are strong if one of them wants that.
+    A query that one of the tenants may not ask is blocked, and reads are strong if one of them wants that. Names are
+    dropped at the end of a query if all of them want that.
     """
     changed: dict[str, Any] = {}
     for name in _SMALLEST:
@@ -45,6 +46,7 @@ def strictest(several: Sequence[Limits]) -> Limits:
     changed["blocked_queries"] = [rule for limits in several for rule in limits.blocked_queries or ()]
     if any(limits.ingest_storage_read_consistency == "strong" for limits in several):
         changed["ingest_storage_read_consistency"] = "strong"
+    changed["enable_delayed_name_removal"] = all(limits.enable_delayed_name_removal for limits in several)
     return replace(several[0], **changed)
 
 

@@ -104,7 +104,11 @@ def _bounds(limits: Limits) -> _Bounds:
     if known is None or known.limits is not limits:
         if len(_known_bounds) >= _MOST_KNOWN:
             _known_bounds.clear()
-        reads = TenantQueryLimits(fetch=fetch_limits(limits), max_partial_length_ms=limits.max_partial_query_length.ms)
+        reads = TenantQueryLimits(
+            fetch=fetch_limits(limits),
+            max_partial_length_ms=limits.max_partial_query_length.ms,
+            delayed_name_removal=limits.enable_delayed_name_removal,
+        )
         known = _Bounds(limits, limits.max_total_query_length.ms, _periods_ms(limits), reads)
         _known_bounds[id(limits)] = known
     return known

@@ -162,6 +162,8 @@ class Limits:
     """Experimental PromQL functions that may be used, comma-separated."""
     enabled_promql_extended_range_selectors: str
     """Extended range selectors that may be used, comma-separated."""
+    enable_delayed_name_removal: bool
+    """Whether metric names are dropped at the end of a query and not in each function."""
     active_series_custom_trackers: Mapping[str, str]
     """Name to selector: active series of the tenant that are counted apart, in metrics of that name."""
     active_series_additional_custom_trackers: Mapping[str, str]

@@ -17,11 +17,13 @@ from mimir_ingest.promql.plan_nodes import Select
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantQueryLimits:
-    """One tenant's bounds of a query."""
+    """What one tenant's limits say of reading and evaluating a query."""
 
     fetch: FetchLimits = field(default_factory=FetchLimits)
     max_partial_length_ms: int = 0
     """Longest time range of one selector, windows and look-back included."""
+    delayed_name_removal: bool = False
+    """Whether metric names are dropped at the end of the query and not in each function."""
 
 
 UNLIMITED = TenantQueryLimits()

@@ -174,6 +174,7 @@ class Querier:
                 data,
                 max_samples=self.limits.max_samples,
                 deadline=deadline,
+                delayed_name_removal=tenant_limits.delayed_name_removal,
                 per_step_stats=per_step_stats,
             )
             if is_small(expression, plan, data):

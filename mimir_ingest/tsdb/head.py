@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -50,6 +51,7 @@ from mimir_ingest.tsdb.segment import (
 )
 from mimir_ingest.tsdb.series_limits import SeriesLimits
 from mimir_ingest.tsdb.series_table import SeriesTable
+from mimir_ingest.tsdb.turns import in_turns
 
 MERGE_SEGMENTS = 8
 """why: eight segments of 15 samples a series fill a chunk of 120."""
@@ -179,6 +181,32 @@ class Head:
         counts = np.zeros(OUTCOME_COLUMNS, np.int64)
         counts[MIN_ACCEPTED], counts[MAX_ACCEPTED] = MAX_MS, MIN_MS
         counts[INVALID_HISTOGRAM] = invalid
+        turns = None if histograms is None else in_turns(refs, batch.sample_offsets, histograms.offsets)
+        if turns is None:
+            times = self._stage(batch, histograms, refs, bounds, counts)
+        else:
+            order, begins = turns
+            parts = [order[low:high] for low, high in pairwise(begins.tolist())]
+            times = [
+                t
+                for rows in parts
+                for t in self._stage(batch.take(rows), histograms.take(rows), refs[rows], bounds, counts)
+            ]
+        if counts[ACCEPTED]:
+            self.max_ts = max(self.max_ts, int(counts[MAX_ACCEPTED]))
+            all_times = times[0] if len(times) == 1 else np.concatenate(times)
+            count_held(self.held, all_times, counts[MIN_ACCEPTED : MAX_ACCEPTED + 1], range_ms, offset)
+        return counts
+
+    def _stage(
+        self,
+        batch: WriteBatch,
+        histograms: HistogramSamples | None,
+        refs: np.ndarray,
+        bounds: np.ndarray,
+        counts: np.ndarray,
+    ) -> list[np.ndarray]:
+        """Decide the samples of some rows, floats first; return the timestamps of those accepted."""
         at = self._staged_count
         starts = _NO_STARTS if batch.starts is None else batch.starts
         deltas = _NO_DELTAS if batch.deltas is None else batch.deltas
@@ -208,11 +236,7 @@ class Head:
         self.activity.note(staged.refs[at : at + accepted])
         if histograms is not None and histograms.sample_count:
             times.append(self._stage_histograms(histograms, deltas, refs, bounds, counts))
-        if counts[ACCEPTED]:
-            self.max_ts = max(self.max_ts, int(counts[MAX_ACCEPTED]))
-            all_times = times[0] if len(times) == 1 else np.concatenate(times)
-            count_held(self.held, all_times, counts[MIN_ACCEPTED : MAX_ACCEPTED + 1], range_ms, offset)
-        return counts
+        return times
 
     def _stage_histograms(
         self,
@@ -222,7 +246,7 @@ class Head:
         bounds: np.ndarray,
         counts: np.ndarray,
     ) -> np.ndarray:
-        """Decide a record's histograms, after its floats; return the timestamps of those accepted."""
+        """Decide the histograms of some rows; return the timestamps of those accepted."""
         starts = _NO_STARTS if histograms.starts is None else histograms.starts
         m = histograms.sample_count + len(starts)
         refs_out, ts_out, rows = np.empty(m, np.int32), np.empty(m, np.int64), np.empty(m, np.int64)

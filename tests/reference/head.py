@@ -78,9 +78,9 @@ class PlainHead:
                 continue
             over_any.discard(key)
             self.last[key] = (-math.inf, 0.0)
-        # Floats of the whole record come before its histograms.
-        for kind in (float, Row):
-            for labels, samples, *delta in rows:
+        # Of a row, floats come before histograms.
+        for labels, samples, *delta in rows:
+            for kind in (float, Row):
                 key = tuple(sorted(labels.items()))
                 passing = any(consistent(v) and self._passes(-math.inf, t, *judge) for t, v, *_ in samples)
                 # A row without a sample that passes by time does not look for a series that other rows made.

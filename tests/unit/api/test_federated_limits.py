@@ -43,3 +43,9 @@ def test_limits_of_several_are_made_once_until_one_of_them_changes():
     assert limits_for("a|b") is first
     known["a"] = of(max_query_lookback=DAY)
     assert limits_for("a|b").max_query_lookback.ms == DAY.ms
+
+
+def test_names_are_dropped_at_the_end_if_all_tenants_want_that():
+    name = "enable_delayed_name_removal"
+    found = [getattr(strictest([of(**{name: one}), of(**{name: True})]), name) for one in (False, True)]
+    assert found == [False, True]

@@ -189,6 +189,19 @@ async def test_a_selector_over_the_partial_length_is_refused_before_anything_is_
         await querier.query("team-a", parse_expr("rate(a[11m])"), **AT, tenant_limits=limits)
 
 
+async def test_a_tenant_may_have_names_dropped_at_the_end_of_a_query(bucket):
+    publish(bucket, 1.0)
+    querier = make_querier(BlockCatalog(bucket))
+    expression = parse_expr('label_replace(last_over_time(a[5m]) * 2, "kept", "$1", "__name__", "(.*)")')
+
+    async def labels(**limits: bool) -> list[dict[str, str]]:
+        answer = await querier.query("team-a", expression, **AT, tenant_limits=TenantQueryLimits(**limits))
+        return answer.result.value.labels.to_dicts()
+
+    assert [row.get("kept") for row in await labels()] == [None]
+    assert [row.get("kept") for row in await labels(delayed_name_removal=True)] == ["a"]
+
+
 async def test_a_cancelled_query_gives_its_slot_back_when_its_evaluation_has_stopped(bucket, monkeypatch):
     began, stopped = threading.Event(), threading.Event()
 
@@ -255,7 +268,7 @@ async def test_a_read_for_a_query_whose_time_is_over_stops_at_its_next_samples(b
     querier = make_querier(BlockCatalog(bucket), heads=SlowHeads())
     at = {"start_ms": 0, "end_ms_incl": 0, "step_ms": 0}
     with pytest.raises(QueryError, match=r"^query timed out in query execution$") as raised:
-        await querier.query("team-a", parse_expr("sum(a)"), **at, timeout_s=0.05)
+        await querier.query("team-a", parse_expr("sum(a)"), **at, timeout_s=2.0)
     assert (raised.value.error_type, raised.value.http_status) == ("timeout", 503)
     turn.set()
     assert await asyncio.to_thread(stopped.wait, 60)
