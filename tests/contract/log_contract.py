@@ -62,7 +62,7 @@ class LogPlace(ABC):
 
 async def put(log: PartitionLog, partition: int, *values: bytes, version: int = 0) -> list[int]:
     """Append values one after the other; return their offsets."""
-    return [await log.append(partition, b"tenant", value, version, timeout_s=10) for value in values]
+    return [await log.append(partition, b"tenant", value, version, timeout_s=60) for value in values]
 
 
 async def read_all(
@@ -72,7 +72,7 @@ async def read_all(
     end = await log.end_offset(partition)
     records: list[Record] = []
     while next_offset < end:
-        got = await log.read(partition, next_offset, max_bytes=max_bytes, max_wait_s=10)
+        got = await log.read(partition, next_offset, max_bytes=max_bytes, max_wait_s=60)
         assert got, f"nothing at {next_offset}, although the end is {end}"
         assert [record.offset for record in got] == list(range(next_offset, next_offset + len(got)))
         assert {record.partition for record in got} == {partition}
@@ -89,7 +89,7 @@ class LogContract:
         versions = [0, 1, 2, VERSION_COLUMNAR, VERSION_CONTROL, 0xFFFFFFFF]
         for number, version in enumerate(versions):
             key, value = bytes([0, 255, number]), bytes(range(256)) * number
-            assert await log.append(1, key, value, version, timeout_s=10) == number
+            assert await log.append(1, key, value, version, timeout_s=60) == number
         records = await read_all(log, 1)
         assert [record.version for record in records] == versions
         assert [record.key for record in records] == [bytes([0, 255, n]) for n in range(6)]
@@ -119,7 +119,7 @@ class LogContract:
             assert await one.partitions() == list(range(PARTITIONS + 2))
         waiting = asyncio.create_task(log.read(PARTITIONS + 1, 0, max_bytes=MANY, max_wait_s=30))
         assert await put(other, PARTITIONS + 1, b"b", b"c") == [0, 1]
-        assert (await asyncio.wait_for(waiting, 20))[0].value == b"b"
+        assert (await asyncio.wait_for(waiting, 60))[0].value == b"b"
         assert [record.value for record in await read_all(other, PARTITIONS + 1)] == [b"b", b"c"]
         assert [await other.end_offset(partition) for partition in range(PARTITIONS + 2)] == [1, 0, 0, 0, 2]
         await log.add_partitions(1)
@@ -147,7 +147,7 @@ class LogContract:
         log, other = await place.open(), await place.open()
         values = [f"{number}".encode() * 50 for number in range(200)]
         appends = [
-            (log if number % 2 else other).append(0, b"tenant", value, 1, timeout_s=20)
+            (log if number % 2 else other).append(0, b"tenant", value, 1, timeout_s=60)
             for number, value in enumerate(values)
         ]
         offsets = await asyncio.gather(*appends)
@@ -159,10 +159,10 @@ class LogContract:
         log, other = await place.open(), await place.open()
         await put(log, 0, b"a" * 1000, b"b" * 1000, b"c" * 900_000, b"d" * 1000, b"e" * 1000)
         for reader in (log, other):
-            assert [len(r.value) for r in await reader.read(0, 0, max_bytes=1, max_wait_s=10)] == [1000]
-            assert [len(r.value) for r in await reader.read(0, 0, max_bytes=2500, max_wait_s=10)] == [1000, 1000]
-            assert [len(r.value) for r in await reader.read(0, 2, max_bytes=5000, max_wait_s=10)] == [900_000]
-            assert [len(r.value) for r in await reader.read(0, 3, max_bytes=MANY, max_wait_s=10)] == [1000, 1000]
+            assert [len(r.value) for r in await reader.read(0, 0, max_bytes=1, max_wait_s=60)] == [1000]
+            assert [len(r.value) for r in await reader.read(0, 0, max_bytes=2500, max_wait_s=60)] == [1000, 1000]
+            assert [len(r.value) for r in await reader.read(0, 2, max_bytes=5000, max_wait_s=60)] == [900_000]
+            assert [len(r.value) for r in await reader.read(0, 3, max_bytes=MANY, max_wait_s=60)] == [1000, 1000]
             assert len(await read_all(reader, 0, max_bytes=1)) == 5
 
     async def test_a_read_at_the_end_returns_nothing_after_its_wait(self, place):
@@ -188,7 +188,7 @@ class LogContract:
         async def follow(first: int) -> list[bytes]:
             seen, next_offset = [], first
             while next_offset < 60:
-                for record in await log.read(0, next_offset, max_bytes=2000, max_wait_s=10):
+                for record in await log.read(0, next_offset, max_bytes=2000, max_wait_s=60):
                     seen.append(record.value)
                     next_offset = record.offset + 1
             return seen
@@ -203,7 +203,7 @@ class LogContract:
         await put(log, 0, b"a", b"b")
         for offset in (3, 1000):
             with pytest.raises(OffsetOutOfRange) as caught:
-                await log.read(0, offset, max_bytes=MANY, max_wait_s=5)
+                await log.read(0, offset, max_bytes=MANY, max_wait_s=60)
             assert (caught.value.start_offset, caught.value.end_offset) == (0, 2)
 
     async def test_a_read_below_the_start_is_out_of_range_and_the_rest_stays(self, place):
@@ -213,7 +213,7 @@ class LogContract:
         for reader in (log, other):
             assert (await reader.start_offset(0), await reader.end_offset(0)) == (6, 10)
             with pytest.raises(OffsetOutOfRange) as caught:
-                await reader.read(0, 5, max_bytes=MANY, max_wait_s=5)
+                await reader.read(0, 5, max_bytes=MANY, max_wait_s=60)
             assert (caught.value.start_offset, caught.value.end_offset) == (6, 10)
             assert [record.value for record in await read_all(reader, 0, 6)] == [b"6", b"7", b"8", b"9"]
             assert await reader.offset_for_timestamp(0, 0) == 6
@@ -275,7 +275,7 @@ class LogContract:
     async def test_a_cancelled_append_is_stored_at_most_once_and_later_ones_work(self, place):
         log = await place.open()
         for number in range(20):
-            appending = asyncio.create_task(log.append(0, b"tenant", b"cancelled-%d" % number, 0, timeout_s=10))
+            appending = asyncio.create_task(log.append(0, b"tenant", b"cancelled-%d" % number, 0, timeout_s=60))
             await asyncio.sleep(number * 0.0004)
             appending.cancel()
             await asyncio.gather(appending, return_exceptions=True)
@@ -310,7 +310,7 @@ class LogContract:
         assert log.max_record_bytes == 15_983_616
         largest = random.Random(1).randbytes(log.max_record_bytes)
         with pytest.raises(RecordTooLarge, match="15983617"):
-            await log.append(0, b"tenant", largest + b"x", 0, timeout_s=10)
+            await log.append(0, b"tenant", largest + b"x", 0, timeout_s=60)
         assert await log.end_offset(0) == 0
         assert await log.append(0, b"tenant", largest, VERSION_COLUMNAR, timeout_s=60) == 0
         other = await place.open()
@@ -331,7 +331,7 @@ class LogContract:
 
     async def test_closing_keeps_what_was_accepted(self, place):
         log = await place.open()
-        appends = [asyncio.create_task(log.append(0, b"t", b"%d" % number, 0, timeout_s=20)) for number in range(30)]
+        appends = [asyncio.create_task(log.append(0, b"t", b"%d" % number, 0, timeout_s=60)) for number in range(30)]
         await asyncio.sleep(0.05)
         await log.close()
         outcomes = await asyncio.gather(*appends, return_exceptions=True)

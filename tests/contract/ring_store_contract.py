@@ -83,7 +83,7 @@ class RingStoreContract:
             appended = await store.append([record(number), record(number, key="partition/2")])
             seen: list[RingRecord] = []
             while position < appended:
-                found, position = await other.read(position, max_wait_s=5)
+                found, position = await other.read(position, max_wait_s=60)
                 seen += found
             assert seen == [record(number), record(number, key="partition/2")]
 
@@ -163,7 +163,7 @@ class RingStoreContract:
         store = await place.open()
         end = await store.append([record(0)])
         with pytest.raises(RingPositionLost) as caught:
-            await store.read(end + 5, max_wait_s=5)
+            await store.read(end + 5, max_wait_s=60)
         assert (caught.value.position, caught.value.end) == (end + 5, end)
         assert caught.value.retriable
         assert await read_all(store) == [record(0)]

@@ -134,14 +134,14 @@ async def test_a_full_disk_fails_appends_with_advice_and_they_work_again_with_sp
     log = await place.open()
     big = b"".join(n.to_bytes(4, "big") for n in range(500_000))
     with pytest.raises(LogUnavailable, match="free some space") as caught:
-        await log.append(0, b"t", big, 0, timeout_s=10)
+        await log.append(0, b"t", big, 0, timeout_s=60)
     assert caught.value.retriable
     assert limited
     assert await put(log, 0, b"small") == [1]
     monkeypatch.setattr(sqlite_store, "connect", real)
     with pytest.raises(LogUnavailable):
-        await log.append(0, b"t", big, 0, timeout_s=10)
-    assert await log.append(0, b"t", big, 0, timeout_s=10) == 2
+        await log.append(0, b"t", big, 0, timeout_s=60)
+    assert await log.append(0, b"t", big, 0, timeout_s=60) == 2
     assert [len(record.value) for record in await read_all(log, 0)] == [6, 5, len(big)]
 
 
@@ -152,7 +152,7 @@ async def test_an_append_that_waits_for_a_lock_in_vain_is_withdrawn(place):
     with pytest.raises(LogUnavailable, match=r"within 1\.5 s: another process holds its lock"):
         await log.append(0, b"t", b"late", 0, timeout_s=1.5)
     assert await log.read(0, 0, max_bytes=MANY, max_wait_s=0.1) == []
-    waiting = asyncio.create_task(log.append(0, b"t", b"patient", 0, timeout_s=20))
+    waiting = asyncio.create_task(log.append(0, b"t", b"patient", 0, timeout_s=60))
     await asyncio.sleep(0.2)
     connection.execute("ROLLBACK")
     connection.close()
@@ -165,14 +165,14 @@ async def test_more_than_may_wait_is_refused_at_once(place):
     await log.start()
     connection = connect(place)
     connection.execute("BEGIN IMMEDIATE")
-    waiting = asyncio.create_task(log.append(0, b"t", b"x" * 900, 0, timeout_s=20))
+    waiting = asyncio.create_task(log.append(0, b"t", b"x" * 900, 0, timeout_s=60))
     await asyncio.sleep(0.05)
     with pytest.raises(LogUnavailable, match="900 bytes already wait"):
-        await log.append(0, b"t", b"x" * 101, 0, timeout_s=20)
+        await log.append(0, b"t", b"x" * 101, 0, timeout_s=60)
     connection.execute("ROLLBACK")
     connection.close()
     assert await waiting == 0
-    assert await log.append(0, b"t", b"x" * 1000, 0, timeout_s=20) == 1
+    assert await log.append(0, b"t", b"x" * 1000, 0, timeout_s=60) == 1
     await log.close()
 
 
@@ -227,7 +227,7 @@ async def test_a_bug_while_writing_fails_that_group_and_the_writer_goes_on(place
     with monkeypatch.context() as patch:
         patch.setattr(sqlite_store, "insert_records", broken)
         with pytest.raises(LogUnavailable, match="a bug"):
-            await log.append(0, b"t", b"lost", 0, timeout_s=20)
+            await log.append(0, b"t", b"lost", 0, timeout_s=60)
     assert await put(log, 0, b"after") == [1]
     assert [record.value for record in await read_all(log, 0)] == [b"before", b"after"]
 
@@ -245,7 +245,7 @@ async def test_a_commit_that_fails_acknowledges_nothing_and_gives_its_offsets_ag
     with monkeypatch.context() as patch:
         patch.setattr(sqlite_store, "insert_records", fails_at_its_commit)
         results = await asyncio.gather(
-            *(log.append(0, b"t", b"lost", 0, timeout_s=20) for _ in range(5)), return_exceptions=True
+            *(log.append(0, b"t", b"lost", 0, timeout_s=60) for _ in range(5)), return_exceptions=True
         )
     assert all(isinstance(result, LogUnavailable) for result in results)
     assert await put(log, 0, b"after") == [1]

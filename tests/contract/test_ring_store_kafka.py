@@ -231,7 +231,7 @@ async def test_an_outage_fails_in_time_and_ends_by_itself(new_kafka_broker):
     again = await eventually(place.open)
     assert await again.end() == 0
     with pytest.raises(RingPositionLost):
-        await again.read(after, max_wait_s=5)
+        await again.read(after, max_wait_s=60)
     await place.close()
 
 

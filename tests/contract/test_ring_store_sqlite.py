@@ -83,7 +83,7 @@ async def test_ring_and_embedded_log_share_a_file_whoever_makes_it(place, ring_f
         store = await place.open()
 
     async def produce():
-        return [await log.append(n % 2, b"t", b"x" * 3000, 0, timeout_s=10) for n in range(60)]
+        return [await log.append(n % 2, b"t", b"x" * 3000, 0, timeout_s=60) for n in range(60)]
 
     async def heartbeat():
         return [await store.append([record(n)]) for n in range(60)]

@@ -52,7 +52,7 @@ class Place:
             for tenant in (b"a", b"b"):
                 rows = [({"__name__": "m", "i": str(i)}, [(AT_MS + 1000 * cut, float(i))]) for i in range(5)]
                 await log.append(
-                    1, tenant, encode_columnar(write_batch(rows), NO_LIMITS), VERSION_COLUMNAR, timeout_s=10
+                    1, tenant, encode_columnar(write_batch(rows), NO_LIMITS), VERSION_COLUMNAR, timeout_s=60
                 )
             if cut < CUTS:
                 await ingester.flush(None, wait=True)

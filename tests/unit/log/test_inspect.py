@@ -19,9 +19,9 @@ async def folder(tmp_path):
         encode_columnar(write_batch(ROWS), RecordSettings(max_series=0, out_of_order_window_ms=0, creation_grace_ms=1))
     )
     for tenant in (b"team-a", b"team-b"):
-        await log.append(1, tenant, value, VERSION_COLUMNAR, timeout_s=10)
-    await log.append(1, b"team-c", b"\xff\xff", VERSION_V0, timeout_s=10)
-    await log.append(1, b"team-d", b"x", 77, timeout_s=10)
+        await log.append(1, tenant, value, VERSION_COLUMNAR, timeout_s=60)
+    await log.append(1, b"team-c", b"\xff\xff", VERSION_V0, timeout_s=60)
+    await log.append(1, b"team-d", b"x", 77, timeout_s=60)
     await log.commit("group", 1, 3)
     await log.close()
     return tmp_path

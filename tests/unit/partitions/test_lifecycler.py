@@ -107,7 +107,7 @@ async def test_heartbeats_renew_the_time_and_keep_the_rest(cluster):
     await instance.start(InstanceState.ACTIVE)
     await instance.set_read_only(True)
     cluster.now_ms += 15_000
-    await watcher.wait_for(lambda desc: desc.instances("ingester")[ME.id].heartbeat_ms == cluster.now_ms, 5)
+    await watcher.wait_for(lambda desc: desc.instances("ingester")[ME.id].heartbeat_ms == cluster.now_ms, 60)
     assert instance.registered.state is InstanceState.ACTIVE
     assert (instance.registered.read_only, instance.registered.read_only_updated_ms) == (True, START_MS)
     await until(lambda: len(beats) >= 2)
@@ -133,7 +133,7 @@ async def test_an_instance_that_is_forgotten_while_alive_registers_again_at_once
     await instance.start(InstanceState.ACTIVE)
     cluster.now_ms += 5000
     await other.change(lambda desc: edits.forget_instance(desc, "ingester", ME.id, cluster.now_ms))
-    again = await other.wait_for(lambda desc: ME.id in desc.instances("ingester"), 5)
+    again = await other.wait_for(lambda desc: ME.id in desc.instances("ingester"), 60)
     assert again.instances("ingester")[ME.id].state is InstanceState.ACTIVE
     assert again.instances("ingester")[ME.id].registered_ms == START_MS + 5000
 
@@ -179,7 +179,7 @@ async def test_heartbeats_go_on_after_an_outage_and_a_start_waits_for_its_end(cl
     await until(lambda: False in beats)
     assert not starting.done()
     store.down = False
-    await asyncio.wait_for(starting, 10)
+    await asyncio.wait_for(starting, 60)
     store.down = True
     with pytest.raises(RingUnavailable):
         await instance.switch(InstanceState.LEAVING)
@@ -187,7 +187,7 @@ async def test_heartbeats_go_on_after_an_outage_and_a_start_waits_for_its_end(cl
     await until(lambda: len(beats) >= 2)
     assert beats[:2] == [False, False]
     store.down = False
-    await watcher.wait_for(lambda desc: desc.instances("ingester")[ME.id].state is InstanceState.LEAVING, 10)
+    await watcher.wait_for(lambda desc: desc.instances("ingester")[ME.id].state is InstanceState.LEAVING, 60)
 
 
 async def test_closing_in_an_outage_ends(cluster):
@@ -197,10 +197,10 @@ async def test_closing_in_an_outage_ends(cluster):
     await instance.start()
     partitions.start()
     partitions.remove_owner_on_shutdown = True
-    await watcher.wait_for(lambda desc: desc.owned_by(ME.id), 5)
+    await watcher.wait_for(lambda desc: desc.owned_by(ME.id), 60)
     store.down = True
-    await asyncio.wait_for(instance.close(unregister=True), 5)
-    await asyncio.wait_for(partitions.close(), 5)
+    await asyncio.wait_for(instance.close(unregister=True), 60)
+    await asyncio.wait_for(partitions.close(), 60)
 
 
 # Partitions
@@ -210,14 +210,14 @@ async def test_an_own_partition_is_created_owned_and_active_after_its_time(clust
     watcher, _ = await cluster.watch("i")
     partitions = cluster.partitions(watcher, {1})
     partitions.start()
-    desc = await watcher.wait_for(lambda desc: 1 in desc.partitions, 5)
+    desc = await watcher.wait_for(lambda desc: 1 in desc.partitions, 60)
     assert desc.partitions[1].state is PENDING
     assert [(o.instance, o.state) for o in desc.owners_of(1)] == [(ME.id, OwnerState.ACTIVE)]
     cluster.now_ms += 10_000
     assert await partitions.reconcile()
     assert watcher.desc.partitions[1].state is PENDING, "the owner must be older than the duration"
     cluster.now_ms += 1
-    await watcher.wait_for(lambda desc: desc.partitions[1].state is ACTIVE, 5)
+    await watcher.wait_for(lambda desc: desc.partitions[1].state is ACTIVE, 60)
     assert watcher.ring.active_partitions == (1,)
 
 
@@ -227,13 +227,13 @@ async def test_a_step_is_made_at_once_when_the_ring_changes_or_when_poked(cluste
     own = {1}
     partitions = cluster.partitions(watcher, own, poll_s=600)
     partitions.start()
-    await watcher.wait_for(lambda desc: desc.owned_by(ME.id) == (1,), 5)
+    await watcher.wait_for(lambda desc: desc.owned_by(ME.id) == (1,), 60)
     await other.change(lambda desc: edits.remove_partition(desc, 1, cluster.now_ms))
-    await watcher.wait_for(lambda desc: 1 not in desc.partitions, 5)
-    await watcher.wait_for(lambda desc: 1 in desc.partitions, 5)
+    await watcher.wait_for(lambda desc: 1 not in desc.partitions, 60)
+    await watcher.wait_for(lambda desc: 1 in desc.partitions, 60)
     own.add(4)
     partitions.poke()
-    await watcher.wait_for(lambda desc: desc.owned_by(ME.id) == (1, 4), 5)
+    await watcher.wait_for(lambda desc: desc.owned_by(ME.id) == (1, 4), 60)
 
 
 async def test_with_the_shutdown_marker_a_partition_is_waited_for_and_not_created(cluster):
@@ -245,7 +245,7 @@ async def test_with_the_shutdown_marker_a_partition_is_waited_for_and_not_create
     assert await partitions.reconcile()
     assert watcher.desc.entries == {}
     await other.change(lambda desc: edits.create_partition(desc, 1, cluster.now_ms))
-    await watcher.wait_for(lambda desc: desc.owned_by(ME.id) == (1,), 5)
+    await watcher.wait_for(lambda desc: desc.owned_by(ME.id) == (1,), 60)
 
 
 async def test_others_old_partitions_without_owners_are_removed_unless_needed(cluster):
@@ -256,7 +256,7 @@ async def test_others_old_partitions_without_owners_are_removed_unless_needed(cl
     partitions = cluster.partitions(watcher, {1}, needed=lambda: {6})
     cluster.now_ms += 13 * HOUR_MS + 1
     partitions.start()
-    await watcher.wait_for(lambda desc: set(desc.partitions) == {1, 6}, 5)
+    await watcher.wait_for(lambda desc: set(desc.partitions) == {1, 6}, 60)
 
 
 async def test_closing_keeps_the_owner_or_removes_it(cluster):
@@ -264,7 +264,7 @@ async def test_closing_keeps_the_owner_or_removes_it(cluster):
     for removed in (False, True):
         partitions = cluster.partitions(watcher, {1, 2})
         partitions.start()
-        await watcher.wait_for(lambda desc: desc.owned_by(ME.id) == (1, 2), 5)
+        await watcher.wait_for(lambda desc: desc.owned_by(ME.id) == (1, 2), 60)
         partitions.remove_owner_on_shutdown = removed
         await partitions.close()
         await partitions.close()
@@ -284,7 +284,7 @@ async def test_reconciles_are_counted_by_kind_and_outcome_and_go_on_after_an_out
     assert set(counted) == {(OWNED_PARTITION, False), (OTHER_PARTITIONS, True)}
     store.down = False
     counted.clear()
-    await watcher.wait_for(lambda desc: 1 in desc.partitions, 10)
+    await watcher.wait_for(lambda desc: 1 in desc.partitions, 60)
     await until(lambda: (OWNED_PARTITION, True) in counted)
 
 
@@ -308,9 +308,9 @@ async def test_two_owners_of_a_partition_agree(cluster):
     for made in lifecyclers:
         made.knobs = replace(made.knobs, min_partition_owners_count=2)
         made.start()
-    await one.wait_for(lambda desc: len(desc.owners_of(1)) == 2, 5)
+    await one.wait_for(lambda desc: len(desc.owners_of(1)) == 2, 60)
     cluster.now_ms += 10_001
-    await one.wait_for(lambda desc: desc.partitions[1].state is ACTIVE, 5)
+    await one.wait_for(lambda desc: desc.partitions[1].state is ACTIVE, 60)
     for made in lifecyclers:
         await made.close()
     assert await one.refresh() == await other.refresh()

@@ -42,7 +42,7 @@ async def test_who_gives_up_waiting_takes_no_slot_and_holds_up_nobody():
         assert first.cancelled()
         if not granted:
             slots.give_back()
-        await asyncio.wait_for(second, 20)
+        await asyncio.wait_for(second, 60)
         assert not slots.take()
         slots.give_back()
         assert slots.take()

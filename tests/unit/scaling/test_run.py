@@ -103,7 +103,7 @@ async def test_nothing_is_judged_before_the_fence():
 async def test_an_interrupted_run_is_taken_up_where_the_ring_stands():
     async with World() as world:
         task = asyncio.create_task(world.downscale())
-        await world.watcher.wait_for(lambda desc: desc.partitions[1].state is PartitionState.INACTIVE, 20)
+        await world.watcher.wait_for(lambda desc: desc.partitions[1].state is PartitionState.INACTIVE, 60)
         task.cancel()
         await asyncio.wait([task])
         assert world.state(1) is PartitionState.INACTIVE
@@ -149,9 +149,9 @@ async def test_what_somebody_takes_back_meanwhile_stays():
 async def test_scaling_out_adds_to_log_and_ring_and_waits_for_owners():
     async with World() as world:
         task = asyncio.create_task(
-            run_upscale(world.cluster, 4, tell=world.told.append, now_ms=lambda: NOW_MS, look_s=0, timeout_s=20)
+            run_upscale(world.cluster, 4, tell=world.told.append, now_ms=lambda: NOW_MS, look_s=0, timeout_s=60)
         )
-        await world.watcher.wait_for(lambda desc: len(desc.partitions) == 4, 20)
+        await world.watcher.wait_for(lambda desc: len(desc.partitions) == 4, 60)
         assert len(world.log.records) == 4
         for number in (2, 3):
             assert world.state(number) is PartitionState.PENDING
@@ -164,4 +164,4 @@ async def test_scaling_out_adds_to_log_and_ring_and_waits_for_owners():
 async def test_scaling_out_takes_back_what_was_on_its_way_out():
     async with World() as world:
         await world.watcher.change(lambda desc: edits.change_state(desc, 1, PartitionState.INACTIVE, NOW_MS))
-        assert await run_upscale(world.cluster, 2, look_s=0, timeout_s=20) == "partitions 0 to 1 are ACTIVE"
+        assert await run_upscale(world.cluster, 2, look_s=0, timeout_s=60) == "partitions 0 to 1 are ACTIVE"
