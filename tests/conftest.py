@@ -6,8 +6,9 @@ from numba import config as numba_config
 
 pytest_plugins = ["tests.support.peers", "tests.support.kafka_broker"]
 
-# How long an example takes depends on who else uses the machine.
-hypothesis.settings.register_profile("untimed", deadline=None)
+# How long an example takes, or its making, depends on who else uses the machine. With CI set, hypothesis's own profile
+# lies below this one: the same examples in every run.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("untimed")
 
 
