@@ -123,8 +123,11 @@ def build_applications(parts: Endpoints) -> Applications:
     )
     prometheus = "/" + settings.api.prometheus_http_prefix.strip("/")
     is_tenant_path = tenant_paths(prometheus)
-    routes = _bare_routes(parts, tenants, prometheus)
-    routers = _routers(parts, tenants, prometheus)
+    queried = None
+    if parts.querier is not None:
+        queried = QueryMetrics.create(parts.registry, statistics=parts.settings.frontend.query_stats_enabled)
+    routes = _bare_routes(parts, tenants, prometheus, queried)
+    routers = _routers(parts, tenants, prometheus, queried)
     served: Application = Router(routes, fallback=Gzip(_pages(routers)))
     if parts.credentials is not None:
         served = Authenticate(served, parts.credentials.identify, tenants=tenants, is_tenant_path=is_tenant_path)
@@ -151,7 +154,9 @@ def build_applications(parts: Endpoints) -> Applications:
     )
 
 
-def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list[Route]:
+def _bare_routes(
+    parts: Endpoints, tenants: TenantResolver, prometheus: str, queried: QueryMetrics | None
+) -> list[Route]:
     """Return the routes that FastAPI would only slow down."""
     routes = []
     post = frozenset({"POST"})
@@ -177,17 +182,21 @@ def _bare_routes(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> 
             routes.append(Route(f"{PUSH_PATH}/influx/write", post, lines))
     if parts.ingester is not None:
         routes.append(Route(METRICS_PATH, frozenset({"GET"}), tsdb_metrics(parts.ingester, tenants=tenants)))
-    if parts.querier is not None:
+    if parts.querier is not None and queried is not None:
         limits_for, querier = limits_of_all(parts.runtime.for_tenant), parts.querier
         federated = FederatedQuerier(querier, max_concurrent=parts.settings.tenant_federation.max_concurrent)
         read = ReadApplication(
-            querier, tenants=tenants, limits_for=limits_for, now_ms=parts.now_ms, federated=federated
+            querier,
+            tenants=tenants,
+            limits_for=limits_for,
+            now_ms=parts.now_ms,
+            metrics=queried,
+            federated=federated,
         )
         routes.append(Route(f"{prometheus}/api/v1/read", post, read))
         api = QueryApi(querier, limits_for=limits_for, now_ms=parts.now_ms)
         of_many = QueryApi(federated, limits_for=limits_for, now_ms=parts.now_ms)
-        query_metrics = QueryMetrics.create(parts.registry, statistics=parts.settings.frontend.query_stats_enabled)
-        routes += query_routes(api, prefix=prometheus, tenants=tenants, metrics=query_metrics, federated=of_many)
+        routes += query_routes(api, prefix=prometheus, tenants=tenants, metrics=queried, federated=of_many)
     return routes
 
 
@@ -208,7 +217,9 @@ def _pages(routers: list[APIRouter]) -> FastAPI:
     return pages
 
 
-def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list[APIRouter]:
+def _routers(
+    parts: Endpoints, tenants: TenantResolver, prometheus: str, queried: QueryMetrics | None
+) -> list[APIRouter]:
     settings = parts.settings
     prefix = settings.server.http_path_prefix.rstrip("/")
     info = build_info(version=__version__, revision="", branch="")
@@ -237,13 +248,14 @@ def _routers(parts: Endpoints, tenants: TenantResolver, prometheus: str) -> list
         routers.append(tenants_router(parts.ingester, limits_for=parts.runtime.for_tenant, now_ms=parts.now_ms))
     if parts.all_ingesters is not None:
         routers.append(all_user_stats_router(parts.all_ingesters, now_ms=parts.now_ms))
-    if parts.querier is not None:
+    if parts.querier is not None and queried is not None:
         routers.append(
             cardinality_router(
                 parts.querier,
                 prefix=prometheus,
                 tenants=tenants,
                 limits_for=parts.runtime.for_tenant,
+                metrics=queried,
                 sharding=settings.frontend.shard_active_series_queries,
             )
         )

@@ -21,6 +21,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from mimir_ingest.api.consistency import ReadingOpener, answer_headers, read_level
 from mimir_ingest.api.params import Params, parse_limit
 from mimir_ingest.api.query_routes import read_params, unless_disconnected
+from mimir_ingest.api.query_statistics import STATISTICS_HEADER, server_timing, wants_statistics
 from mimir_ingest.api.render import JSON, clean, failure, page
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.config.limits import Limits
@@ -28,6 +29,7 @@ from mimir_ingest.errors import IngestError, QueryError
 from mimir_ingest.ingester.census import CensusAsk, CensusKind, CensusPart
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.spans import Check
+from mimir_ingest.obs.query_metrics import QueryMetrics
 from mimir_ingest.promql.parser import parse_metric_selector
 from mimir_ingest.querier.cardinality import (
     active_histograms,
@@ -149,6 +151,10 @@ class _Asked:
     headers: dict[str, str]
     came_s: float
     """When it came (monotonic clock)."""
+    samples_processed: int = 0
+    """Nothing is evaluated here."""
+    queue_s: float = 0.0
+    """Nothing waits for its turn here."""
 
 
 class CardinalityApi:
@@ -310,15 +316,38 @@ def cardinality_router(
     prefix: str,
     tenants: TenantResolver,
     limits_for: Callable[[str], Limits],
+    metrics: QueryMetrics,
     sharding: bool = False,
 ) -> APIRouter:
-    """Build the routes; `prefix` is `-http.prometheus-http-prefix`, `sharding` `shard_active_series_queries`."""
+    """Build the routes; `prefix` is `-http.prometheus-http-prefix`, `sharding` `shard_active_series_queries`.
+
+    `metrics` counts what Mimir's front end counts: all but `user_stats`.
+    """
     api = CardinalityApi(querier, sharding=sharding)
     readings = ReadingOpener(lambda tenant: read_level(limits_for(tenant)))
     router = APIRouter()
 
+    async def counted(asked: _Asked, kind: str, handling: Awaitable[Response]) -> Response:
+        counts, began = metrics.asked(asked.tenant, kind), time.perf_counter()
+        try:
+            response = await handling
+        finally:
+            response_s, reading = time.perf_counter() - began, asked.reading
+            counts.add(response_s, reading.fetched_series, reading.fetched_chunks, reading.fetched_chunk_bytes, 0)
+        extended = wants_statistics(asked.headers.get(STATISTICS_HEADER.decode(), ""))
+        size = None if isinstance(response, StreamingResponse) else len(response.body)
+        told = server_timing(asked, response_s, brief=metrics.statistics, extended=extended, size_bytes=size)
+        if told:
+            response.headers["Server-Timing"] = told
+        return response
+
     def route(
-        path: str, handler: Callable[[_Asked], Awaitable[Response]], methods: list[str], *, several_status: int = 400
+        path: str,
+        handler: Callable[[_Asked], Awaitable[Response]],
+        methods: list[str],
+        *,
+        kind: str | None = None,
+        several_status: int = 400,
     ) -> None:
         async def endpoint(request: Request) -> Response:
             came_s = time.monotonic()
@@ -328,7 +357,8 @@ def cardinality_router(
                 reading = readings.open(tenant, request.scope["headers"])
                 headers = {name.lower(): value for name, value in request.headers.items()}
                 asked = _Asked(tenant, limits_for(tenant), params, reading, headers, came_s)
-                response = await unless_disconnected(request.receive, handler(asked))
+                handling = unless_disconnected(request.receive, handler(asked))
+                response = await (handling if kind is None else counted(asked, kind, handling))
                 response.headers.update(answer_headers(reading))
                 return response
             except _FrontEndError as refused:
@@ -340,9 +370,12 @@ def cardinality_router(
 
     base = f"{prefix.rstrip('/')}/api/v1/cardinality"
     both = ["GET", "POST"]
-    route(f"{base}/label_names", api.label_names, both)
-    route(f"{base}/label_values", api.label_values, both)
-    route(f"{base}/active_series", api.active_series, both)
-    route(f"{base}/active_native_histogram_metrics", api.active_native_histogram_metrics, both)
+    route(f"{base}/label_names", api.label_names, both, kind="cardinality")
+    route(f"{base}/label_values", api.label_values, both, kind="cardinality")
+    for path, handler in (
+        ("active_series", api.active_series),
+        ("active_native_histogram_metrics", api.active_native_histogram_metrics),
+    ):
+        route(f"{base}/{path}", handler, both, kind=path)
     route("/api/v1/user_stats", api.user_stats, ["GET"], several_status=500)
     return router

@@ -17,8 +17,10 @@ be pointed at an ingester.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 
 import orjson
@@ -121,7 +123,10 @@ class _HeadSession:
         found = [samples for samples in answer.found if samples.series_count]
         return found[0] if len(found) == 1 else await asyncio.to_thread(merge_samples, found, budget)
 
-    def headers(self) -> dict[str, str]:
+    def counted(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def headers(self, size_bytes: int | None = None) -> dict[str, str]:
         return answer_headers(self._next_offsets, self._cut_offsets)
 
 

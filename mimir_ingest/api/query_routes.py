@@ -21,12 +21,7 @@ from mimir_ingest.api.middleware import Route, encoded
 from mimir_ingest.api.negotiate import wants_arrow
 from mimir_ingest.api.params import MAX_PARAMETERS, Params
 from mimir_ingest.api.query import ApiRequest, QueryApi
-from mimir_ingest.api.query_statistics import (
-    STATISTICS_HEADER,
-    extended_timing,
-    server_timing,
-    wants_statistics,
-)
+from mimir_ingest.api.query_statistics import STATISTICS_HEADER, server_timing, wants_statistics
 from mimir_ingest.api.render import failure
 from mimir_ingest.api.repeated_head import facts_of
 from mimir_ingest.api.tenant import TenantResolver
@@ -201,12 +196,10 @@ class QueryApplication:
 
     def _timing(self, sender: _Sender, asked: ApiRequest, answer: Answer, response_s: float, ended: float) -> str:
         """Return what `Server-Timing` says, empty if it is not told; `ended` is when the answer was there."""
-        told = server_timing(asked, response_s) if self._metrics.statistics else ""
-        if not sender.statistics:
-            return told
+        brief, extended = self._metrics.statistics, sender.statistics
         encode_s = ended - asked.evaluated_s if asked.evaluated_s else 0.0
-        extended = extended_timing(asked, response_s, encode_s, len(answer.body))
-        return f"{told}, {extended}" if told else extended
+        size = len(answer.body)
+        return server_timing(asked, response_s, brief=brief, extended=extended, encode_s=encode_s, size_bytes=size)
 
 
 def query_routes(

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import structlog
@@ -24,16 +26,19 @@ from mimir_ingest.api.errors import (
     Receive,
     Scope,
     Send,
+    first_header,
     text_answer,
 )
 from mimir_ingest.api.params import MAX_TIME_MS, MIN_TIME_MS
 from mimir_ingest.api.query_admission import admit_read, fetch_limits
+from mimir_ingest.api.query_statistics import STATISTICS_HEADER, server_timing, wants_statistics
 from mimir_ingest.api.render import failure
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.config.limits import Limits
 from mimir_ingest.errors import IngestError, QueryError, RequestTooLarge, TenantError
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
+from mimir_ingest.obs.query_metrics import QueryMetrics, TenantQueries
 from mimir_ingest.querier.federation import SEPARATOR, FederatedQuerier
 from mimir_ingest.querier.reading import Reading
 from mimir_ingest.querier.service import Querier
@@ -92,8 +97,11 @@ class ReadSession(Protocol):
     async def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
         """Return the distinct series with their samples in `[start_ms, end_ms)`."""
 
-    def headers(self) -> dict[str, str]:
-        """Return what the answer says besides the data."""
+    def counted(self) -> AbstractContextManager[None]:
+        """Return what is around the request from its body to its answer, to count what it costs."""
+
+    def headers(self, size_bytes: int | None = None) -> dict[str, str]:
+        """Return what the answer says besides the data; `size_bytes` of them, where that is known."""
 
 
 class ReadSource(Protocol):
@@ -114,9 +122,11 @@ class QuerierSource:
         querier: Querier,
         limits_for: Callable[[str], Limits],
         now_ms: Callable[[], int],
+        metrics: QueryMetrics,
         federated: FederatedQuerier | None,
     ) -> None:
         self._querier, self._limits_for, self._now_ms = querier, limits_for, now_ms
+        self._metrics = metrics
         self._federated = federated or querier
         self._readings = ReadingOpener(lambda tenant: read_level(limits_for(tenant)))
 
@@ -124,7 +134,9 @@ class QuerierSource:
         """See `ReadSource`."""
         reading = self._readings.open(tenant, scope["headers"])
         querier = self._federated if SEPARATOR in tenant else self._querier
-        return _QuerierSession(querier, tenant, reading, self._limits_for(tenant), self._now_ms())
+        extended = wants_statistics(first_header(scope["headers"], STATISTICS_HEADER))
+        cost = _Cost(reading, self._metrics, self._metrics.asked(tenant, "remote_read"), extended)
+        return _QuerierSession(querier, tenant, reading, self._limits_for(tenant), self._now_ms(), cost)
 
     def error_answer(self, error: IngestError | PartitionError) -> Answer:
         """Return the message as text."""
@@ -133,11 +145,44 @@ class QuerierSource:
         return text_answer(read_status(error), error.message)
 
 
+class _Cost:
+    """What one request cost its tenant; nothing waits for its turn or is evaluated here."""
+
+    samples_processed, queue_s = 0, 0.0
+
+    def __init__(self, reading: Reading, metrics: QueryMetrics, counts: TenantQueries, extended: bool) -> None:
+        self.reading = reading
+        self._metrics, self._counts, self._extended = metrics, counts, extended
+        self._began = time.perf_counter()
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """Add what was read to the tenant's counts at the end, whatever comes."""
+        try:
+            yield
+        finally:
+            read, seconds = self.reading, time.perf_counter() - self._began
+            self._counts.add(seconds, read.fetched_series, read.fetched_chunks, read.fetched_chunk_bytes, 0)
+
+    def headers(self, size_bytes: int | None) -> dict[str, str]:
+        """Return the header that tells what it has cost until now."""
+        seconds, brief = time.perf_counter() - self._began, self._metrics.statistics
+        told = server_timing(self, seconds, brief=brief, extended=self._extended, size_bytes=size_bytes)
+        return {"Server-Timing": told} if told else {}
+
+
 class _QuerierSession:
     def __init__(
-        self, querier: Querier | FederatedQuerier, tenant: str, reading: Reading, limits: Limits, now_ms: int
+        self,
+        querier: Querier | FederatedQuerier,
+        tenant: str,
+        reading: Reading,
+        limits: Limits,
+        now_ms: int,
+        cost: _Cost,
     ) -> None:
         self._querier, self._tenant, self._reading = querier, tenant, reading
+        self._cost = cost
         self._limits, self._now_ms, self._fetch = limits, now_ms, fetch_limits(limits)
         self.max_samples, self.timeout_s = querier.limits.max_samples, querier.limits.timeout_s
         self.headers_last = reading.consistency.report
@@ -157,8 +202,11 @@ class _QuerierSession:
             self._tenant, matchers, start_ms, end_ms, reading=self._reading, fetch=self._fetch
         )
 
-    def headers(self) -> dict[str, str]:
-        return answer_headers(self._reading)
+    def counted(self) -> AbstractContextManager[None]:
+        return self._cost.counted()
+
+    def headers(self, size_bytes: int | None = None) -> dict[str, str]:
+        return answer_headers(self._reading) | self._cost.headers(size_bytes)
 
 
 class _Stream:
@@ -198,9 +246,10 @@ class RemoteRead:
         try:
             tenant = SEPARATOR.join(self._tenants.resolve(scope["headers"]))
             session = self._source.open(tenant, scope)
-            body = await _read_body(receive)
-            request = await asyncio.to_thread(decode_body, body)
-            await unless_gone(receive, self._respond(session, request, stream))
+            with session.counted():
+                body = await _read_body(receive)
+                request = await asyncio.to_thread(decode_body, body)
+                await unless_gone(receive, self._respond(session, request, stream))
         except ClientGone:
             await stream.answer(text_answer(CLIENT_CLOSED_REQUEST, "context canceled"))
         except (IngestError, PartitionError) as error:
@@ -242,7 +291,7 @@ class RemoteRead:
             await stream.write(b"", more=False)
         else:
             body = await asyncio.to_thread(lambda: snappy.compress(b"".join(results)))
-            await stream.answer(Answer(200, body, (*_SAMPLES_HEADERS, *_encoded(session.headers()))))
+            await stream.answer(Answer(200, body, (*_SAMPLES_HEADERS, *_encoded(session.headers(len(body))))))
 
     async def _select_all(
         self, session: ReadSession, asked: Sequence[tuple[ReadQuery, tuple[int, int] | None]]
@@ -284,10 +333,14 @@ class ReadApplication(RemoteRead):
         tenants: TenantResolver,
         limits_for: Callable[[str], Limits],
         now_ms: Callable[[], int],
+        metrics: QueryMetrics,
         federated: FederatedQuerier | None = None,
     ) -> None:
-        """`limits_for` gives a tenant's limits, `now_ms` the wall clock (ms); `federated` reads for several tenants."""
-        super().__init__(QuerierSource(querier, limits_for, now_ms, federated), tenants=tenants)
+        """`limits_for` gives a tenant's limits, `now_ms` the wall clock (ms); `federated` reads for several tenants.
+
+        `metrics` counts requests, and what they cost.
+        """
+        super().__init__(QuerierSource(querier, limits_for, now_ms, metrics, federated), tenants=tenants)
 
 
 async def _again(answers: Sequence[SeriesSamples]) -> AsyncGenerator[SeriesSamples, None]:

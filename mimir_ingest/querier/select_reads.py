@@ -66,11 +66,8 @@ class SelectReads:
                     reads = (self._read(tenant, reading, distinct[i], budget, found[i]) for i in rest)
                     for i, samples in zip(rest, await run_all(reads), strict=True):
                         found[i] = samples
-        finally:  # a thread that still reads, for a query whose time is over, stops
-            budget.end()
-            _, chunks, chunk_bytes = budget.taken
-            reading.fetched_chunks += chunks
-            reading.fetched_chunk_bytes += chunk_bytes
+        finally:
+            _end(budget, reading)
         for samples in found:
             reading.fetched_series += samples.series_count
         if budget.limits_series:
@@ -105,7 +102,8 @@ class SelectReads:
         try:
             found = await self._read(tenant, reading, key, budget, in_label_order=True)
         finally:
-            budget.end()
+            _end(budget, reading)
+        reading.fetched_series += found.series_count
         budget.check_series(found.series_count)
         return found
 
@@ -136,6 +134,14 @@ class SelectReads:
         if len(sources) == 1 and not in_label_order:
             return sources[0]
         return await asyncio.to_thread(merge_samples, sources, budget)
+
+
+def _end(budget: SampleBudget, reading: Reading) -> None:
+    """Stop a thread that still reads, for a query whose time is over, and note what was read."""
+    budget.end()
+    _, chunks, chunk_bytes = budget.taken
+    reading.fetched_chunks += chunks
+    reading.fetched_chunk_bytes += chunk_bytes
 
 
 async def _check_distinct(found: Sequence[SeriesSamples], budget: SampleBudget) -> None:

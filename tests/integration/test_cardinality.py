@@ -19,6 +19,7 @@ from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.config.settings import load
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.obs.querier_metrics import IngesterClientMetrics
+from mimir_ingest.obs.query_metrics import QueryMetrics
 from mimir_ingest.querier.all_ingesters import AllIngesters
 from mimir_ingest.querier.ingester_client import IngesterClient
 from mimir_ingest.querier.owner import LocalOwner
@@ -72,6 +73,7 @@ async def asking(folder, *, local=True, sharding=False, **limits):
                 prefix="/prometheus",
                 tenants=TenantResolver(federation_enabled=True),
                 limits_for=lambda tenant: off if tenant == "off" else on,
+                metrics=QueryMetrics.create(registry := CollectorRegistry()),
                 sharding=sharding,
             )
         )
@@ -79,7 +81,7 @@ async def asking(folder, *, local=True, sharding=False, **limits):
         async with httpx.AsyncClient(
             transport=transport, base_url="http://q", headers={"X-Scope-OrgID": "a"}
         ) as client:
-            client.cluster = cluster
+            client.cluster, client.registry = cluster, registry
             yield client
 
 
@@ -145,6 +147,29 @@ async def test_label_names_and_values_are_counted_once_a_partition_in_the_orders
 
         other = await client.get(f"{BASE}/label_names", headers={"X-Scope-OrgID": "nobody"})
         assert other.json() == names_answer([])
+
+
+async def test_answers_say_what_they_cost_and_are_counted_as_mimirs_front_end_counts_them(tmp_path):
+    selector = {"selector": '{job="api"}'}
+    asked = {
+        "label_names": ({}, "cardinality"),
+        "label_values": ({"label_names[]": "job"}, "cardinality"),
+        "active_series": (selector, "active_series"),
+        "active_native_histogram_metrics": (selector, "active_native_histogram_metrics"),
+    }
+    async with asking(tmp_path) as client:
+        for path, (params, _) in asked.items():
+            answer = await client.get(f"{BASE}/{path}", params=params, headers={"X-Mimir-Response-Query-Stats": "true"})
+            assert answer.status_code == 200, answer.text
+            told = dict(item.split(";", 1) for item in answer.headers["server-timing"].split(", "))
+            assert told.keys() >= {"querier_wall_time", "response_time", "bytes_processed", "fetched_series_count"}
+            if path != "active_series":
+                assert told["response_size_bytes"] == f"val={len(answer.content)}"
+        assert (await client.get("/api/v1/user_stats")).headers.get("server-timing") is None
+        for kind, count in Counter(kind for _, kind in asked.values()).items():
+            labels = {"op": kind, "user": "a"}
+            assert client.registry.get_sample_value("cortex_query_frontend_queries_total", labels) == count
+        assert client.registry.get_sample_value("cortex_query_seconds_total", {"user": "a", "sharded": "false"}) > 0
 
 
 async def test_active_series_and_histograms_are_those_with_a_sample_within_the_idle_timeout(tmp_path):

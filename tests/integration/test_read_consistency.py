@@ -226,9 +226,11 @@ def edge(cluster, querier, **overrides) -> httpx.AsyncClient:
     application.include_router(
         ingestion_lag_router(querier, tenant_of=tenants.tenant_of, now_ms=lambda: cluster.now_ms)
     )
-    read = ReadApplication(querier, tenants=tenants, limits_for=lambda tenant: limits, now_ms=lambda: cluster.now_ms)
-    application.mount("/read", read)
     metrics = QueryMetrics.create(CollectorRegistry())
+    read = ReadApplication(
+        querier, tenants=tenants, limits_for=lambda tenant: limits, now_ms=lambda: cluster.now_ms, metrics=metrics
+    )
+    application.mount("/read", read)
     routed = Router(query_routes(api, prefix="/prometheus", tenants=tenants, metrics=metrics), fallback=application)
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(routed), base_url="http://test", headers={"X-Scope-OrgID": "a"}

@@ -7,6 +7,7 @@ import cramjam
 import httpx
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
 from mimir_ingest.api.read import MAX_REQUEST_BYTES, ReadApplication
 from mimir_ingest.api.tenant import TenantResolver
@@ -14,6 +15,7 @@ from mimir_ingest.config.durations import Duration
 from mimir_ingest.config.settings import load
 from mimir_ingest.errors import LimitExceeded, QueryError, StoreUnavailable
 from mimir_ingest.model.batch import STALE_NAN_BITS
+from mimir_ingest.obs.query_metrics import QueryMetrics
 from mimir_ingest.querier.service import QueryLimits
 from tests.support.blocks import make_samples, to_python
 from tests.support.remote_read import (
@@ -66,9 +68,15 @@ class KnownQuerier:
             self.running -= 1
 
 
-def application_of(querier, **overrides):
+def application_of(querier, *, registry=None, **overrides):
     limits = DEFAULTS.overridden(overrides)
-    return ReadApplication(querier, tenants=TenantResolver(), limits_for=lambda t: limits, now_ms=lambda: NOW_MS)
+    return ReadApplication(
+        querier,
+        tenants=TenantResolver(),
+        limits_for=lambda t: limits,
+        now_ms=lambda: NOW_MS,
+        metrics=QueryMetrics.create(registry or CollectorRegistry()),
+    )
 
 
 async def post(querier, body, *, headers=None, **overrides):
@@ -110,6 +118,28 @@ async def test_no_query_and_an_empty_range_give_empty_answers():
     response = await post(querier, compressed(read_request((20, 10, [UP]))))
     assert read_samples(bytes(cramjam.snappy.decompress_raw(response.content))) == [[]]
     assert querier.asked == []
+
+
+async def test_what_a_request_cost_is_told_by_a_whole_answer_and_counted_for_its_tenant():
+    registry = CollectorRegistry()
+
+    class Counting(KnownQuerier):
+        async def select(self, tenant, matchers, start_ms, end_ms, *, reading, fetch):
+            reading.fetched_series += 3
+            return await super().select(tenant, matchers, start_ms, end_ms, reading=reading, fetch=fetch)
+
+    querier = Counting()
+    one = compressed(read_request((0, 10, [UP])))
+    asked = {"X-Scope-OrgID": "team-a", "X-Mimir-Response-Query-Stats": "true"}
+    whole = await post(querier, one, headers=asked, registry=registry)
+    told = dict(item.split(";", 1) for item in whole.headers["server-timing"].split(", "))
+    assert (told["fetched_series_count"], told["samples_processed"]) == ("val=3", "val=0")
+    assert told["response_size_bytes"] == f"val={len(whole.content)}"
+    assert "fetched_series_count" not in (await post(querier, one)).headers["server-timing"]
+    labels = {"user": "team-a"}
+    assert registry.get_sample_value("cortex_query_frontend_queries_total", labels | {"op": "remote_read"}) == 1
+    assert registry.get_sample_value("cortex_query_fetched_series_total", labels) == 3
+    assert registry.get_sample_value("cortex_query_seconds_total", labels | {"sharded": "false"}) > 0
 
 
 async def test_the_widest_range_is_bounded_to_times_that_can_be():
