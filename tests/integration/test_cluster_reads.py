@@ -220,7 +220,7 @@ async def test_a_query_that_is_given_up_closes_its_requests(cluster):
     await two_zones(cluster, partitions=1)
     for node in cluster.nodes.values():
         node.listener.fault = "hang"
-    querier = await cluster.querier(hedge_s=0.02, limits=replace(QUERY_LIMITS, timeout_s=1.5))
+    querier = await cluster.querier(hedge_s=0.02, limits=replace(QUERY_LIMITS, timeout_s=4.0))
     with pytest.raises(QueryError, match="timed out"):
         await querier.query("a", parse_expr("m"), start_ms=NOW_MS, end_ms_incl=NOW_MS, step_ms=0)
     with pytest.raises(QueryError, match="timed out"):
@@ -307,7 +307,7 @@ async def test_a_hedged_read_does_not_settle_for_a_part(cluster):
     cluster.nodes["ingester-b"].listener.fault = "garble"
     slow = cluster.nodes["ingester-a"].listener
     slow.fault = "hang"
-    querier = await cluster.querier(zones=["a"], hedge_s=0.02, limits=replace(QUERY_LIMITS, timeout_s=0.5))
+    querier = await cluster.querier(zones=["a"], hedge_s=0.02, limits=replace(QUERY_LIMITS, timeout_s=2.0))
     with pytest.raises(QueryError, match="timed out"):
         await querier.query(
             "a", parse_expr("m"), start_ms=NOW_MS, end_ms_incl=NOW_MS, step_ms=0, reading=Reading(partial=True)

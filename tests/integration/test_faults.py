@@ -44,7 +44,7 @@ def test_a_broker_that_is_down_at_start_is_waited_for(tmp_path, new_kafka_broker
             "the state of the ring, which is kept beside the log, in /ready",
         )
         wait_until(lambda: broker.address in program.http.get("/ready").text, "the broker's address in /ready")
-        refused = program.push(one("late", 1.0, at), timeout_s=5)
+        refused = program.push(one("late", 1.0, at))
         assert refused.status_code == 500
         assert refused.text.strip() == "distributor is unavailable (current state: New)"
         assert program.http.get("/prometheus/api/v1/query", params={"query": "late"}).status_code >= 500
@@ -60,7 +60,7 @@ def test_sigterm_while_the_broker_is_waited_for_ends_the_process(tmp_path, new_k
     with kafka_program(tmp_path / "program", new_kafka_broker(), "never") as program:
         program.start(wait=False)
         wait_until(lambda: program.http.get("/ready").status_code == 503, "an answer")
-        assert program.stop(timeout_s=20) == 0
+        assert program.stop() == 0
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_a_broker_killed_and_frozen_under_load_costs_nothing_that_was_acknowledg
         thawed_at = time.monotonic() + FROZEN_S
         failed = len(sender.failed)
         while time.monotonic() < thawed_at:
-            answer = program.push(one("frozen", 1.0, now_ms()), timeout_s=10)
+            answer = program.push(one("frozen", 1.0, now_ms()))
             assert answer.status_code == 500
             assert answer.text.startswith("send data to partitions: ")
         assert program.http.get("/ready").status_code == 200
@@ -131,8 +131,8 @@ async def test_a_record_the_broker_refuses_is_split_at_the_next_try_and_stops_no
         assert first.status_code == 500, first.text
         assert first.text.startswith("send data to partitions: failed pushing to partition 0: ")
         # The partition's later writes work, and the sender's next tries go in, in smaller records.
-        push_until_taken(program, one("small", 2.0, at + 1000), timeout_s=20)
-        push_until_taken(program, large, timeout_s=20)
+        push_until_taken(program, one("small", 2.0, at + 1000))
+        push_until_taken(program, large)
         assert program.push(one("small", 3.0, at + 2000)).status_code == 200
         wait_until(lambda: values(program, "small", at + 2000) == [3.0], "the last sample")
         assert values(program, "count_over_time(small[1m])", at + 2000) == [3.0]

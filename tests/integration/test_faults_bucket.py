@@ -96,7 +96,7 @@ def log_start(directory):
 
 
 def flush(program, *, wait):
-    answer = program.http.post("/ingester/flush", params={"wait": "true"} if wait else {}, timeout=60)
+    answer = program.http.post("/ingester/flush", params={"wait": "true"} if wait else {})
     assert answer.status_code == 204
 
 
@@ -183,7 +183,7 @@ def test_sigterm_does_not_wait_for_an_s3_that_does_not_answer(tmp_path, s3):
         with s3.frozen():
             flush(program, wait=False)
             wait_until(lambda: metric(program, "cortex_ingester_tsdb_compactions_triggered_total") == 1, "a cut")
-            assert program.stop(timeout_s=60) == 0
+            assert program.stop() == 0
         assert "msg=stopped" in program.log_path.read_text()
         program.start()
         wait_until(lambda: metric(program, UPLOADS) == 1, "the block")

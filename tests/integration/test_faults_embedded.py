@@ -128,7 +128,7 @@ def flushing(program, period_s):
     stopping = threading.Event()
 
     def run():
-        with httpx.Client(base_url=program.url, timeout=10) as client:
+        with httpx.Client(base_url=program.url, timeout=60) as client:
             while not stopping.wait(period_s):
                 try:
                     client.post("/ingester/flush")
@@ -141,7 +141,7 @@ def flushing(program, period_s):
         yield
     finally:
         stopping.set()
-        thread.join(15)
+        thread.join(60)
 
 
 @pytest.mark.slow
@@ -271,7 +271,7 @@ def test_a_full_disk_fails_pushes_with_advice_and_they_work_again_once_there_is_
         assert program.http.get("/ready").status_code == 200
         filler.unlink()
         for number in range(2000, 2004):
-            push_until_taken(program, noise(number, at), timeout_s=30)
+            push_until_taken(program, noise(number, at))
             acknowledged.append(number)
         assert "the embedded log can be written again" in program.log_path.read_text()
         for _ in range(2):

@@ -21,7 +21,7 @@ FLAGS = (
     "-distributor.ha-tracker.enable-for-all-users=true",
     "-distributor.ha-tracker.update-timeout=1s",
     "-distributor.ha-tracker.update-timeout-jitter-max=500ms",
-    "-distributor.ha-tracker.failover-timeout=4s",
+    "-distributor.ha-tracker.failover-timeout=12s",
 )
 
 
@@ -88,7 +88,7 @@ class Replica(threading.Thread):
     def stop(self) -> None:
         """End after the request under way."""
         self._stopping.set()
-        self.join(30)
+        self.join(120)
         assert not self.is_alive()
         assert {status for _, status in self.answers} <= {200, 202}
 
@@ -126,7 +126,7 @@ def test_replicas_take_over_from_each_other_and_what_was_taken_is_stored_once(cl
     second.start()
     wait_until(lambda: len(r1.times(200)) > taken + 3, "pushes after the restart")
     # Until it has written down that it saw the elected one, the other distributor takes that one for silent.
-    wait_until(lambda: seen_for(first, 2.0), "both know that the elected one is back")
+    wait_until(lambda: seen_for(first, 9.0), "both know that the elected one is back")
     for program in (first, second):
         answer = program.push(sample_of("r0", r1.times(200)[-1], 0.0))
         assert (answer.status_code, answer.text) == (

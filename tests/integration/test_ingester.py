@@ -105,12 +105,13 @@ async def test_a_restart_goes_on_where_it_was(world, lost):
 
 
 async def test_record_time_cuts_by_itself_and_an_idle_partition_flushes(world):
-    async with world.ingester(idle_timeout_s=0.3) as ingester:
-        t = world.clock.now_ms
+    t = world.clock.now_ms
+    async with world.ingester():
         await world.push([row(0, t)])
         world.clock.now_ms += 120_000
         await world.push([row(1, t + 119_000)])
         await until(lambda: len(world.blocks()) == 1)
+    async with world.ingester(idle_timeout_s=0.3) as ingester:
         await until(lambda: len(world.blocks()) == 2)
         await until(lambda: not any(s["held_samples"] for s in ingester.partition_states()))
 
@@ -253,7 +254,7 @@ async def test_a_record_that_does_not_decode_is_counted_and_passed_over(world):
         t = world.clock.now_ms
         await world.log.append(0, b"a", b"\xff" * 3, VERSION_COLUMNAR, timeout_s=60)
         await world.log.append(
-            0, b"../x", encode_columnar(write_batch([row(0, t)]), LIMITS), VERSION_COLUMNAR, timeout_s=5
+            0, b"../x", encode_columnar(write_batch([row(0, t)]), LIMITS), VERSION_COLUMNAR, timeout_s=60
         )
         offset = await world.push([row(0, t), row(0, t - 1), row(0, t + 10**9)])
         await ingester.wait_consumed(0, offset + 1, 60)

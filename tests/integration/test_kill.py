@@ -5,9 +5,9 @@ import random
 import shutil
 import time
 
-import httpx
 import pytest
 
+from tests.support.observe import wait_until
 from tests.support.program import Program
 from tests.support.retrying_sender import SERIES, Sender, wait_stored
 
@@ -22,16 +22,16 @@ def scenario(tmp_path, flags, *, kills, lose_disk, seed):
         program.start()
         sender.start()
         for turn in range(kills):
-            time.sleep(random.uniform(0.2, 1.5))
+            wait_until(lambda before=sender.rounds: sender.rounds > before, "an acknowledged round")
+            time.sleep(random.uniform(0.0, 1.3))
             if turn % 2:
-                httpx.post(f"{program.url}/ingester/flush", timeout=30)
+                program.http.post("/ingester/flush")
                 time.sleep(random.uniform(0.0, 0.3))
             program.kill()
             if lose_disk:
                 for name in lose_disk:
                     shutil.rmtree(directory / name, ignore_errors=True)
             program.start()
-        time.sleep(0.5)
         sender.finish()
         assert sender.rounds > kills
         wait_stored(program, sender)

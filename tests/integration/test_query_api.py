@@ -51,7 +51,7 @@ def both(prometheus_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         assert answer.status_code == 204, answer.text
         answer = ours.push(sent)
         assert answer.status_code == 200, answer.text
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while not ours.query("requests_total", at_ms=END * 1000):
             assert time.monotonic() < deadline, ours.log_tail()
             time.sleep(0.05)
@@ -117,7 +117,7 @@ def test_metadata_that_was_pushed_is_listed_by_family(both: Both, params: dict, 
     metadata = [(1, "a", 'Help "a"\n.', "s"), (2, "a", "Other help.", ""), (3, "b", "", "")]
     answer = both.ours.push(body([], metadata))
     assert answer.status_code == 200, answer.text
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while len(both.ours.http.get(f"{PREFIX}metadata").json()["data"].get("a", [])) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -48,7 +48,7 @@ async def watch(recipe):
 
 async def until(holds):
     """Let others run until something holds."""
-    for _ in range(1200):
+    for _ in range(2400):
         if holds():
             return
         await asyncio.sleep(0.05)
@@ -115,7 +115,7 @@ async def test_a_ring_topic_that_is_deleted_is_made_again_with_everything_in_it(
     topic = f"ring-{uuid.uuid4().hex}"
     watchers = []
     for name in ("one", "other"):
-        store = KafkaRingStore(kafka_broker.address, topic, timeout_s=1)
+        store = KafkaRingStore(kafka_broker.address, topic, timeout_s=10)
         watchers.append(RingWatcher(store, writer=name))
         await watchers[-1].start()
     for number in range(5):

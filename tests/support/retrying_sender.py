@@ -42,7 +42,7 @@ class Sender(threading.Thread):
             payload = body([(labels(i), [(at, float(self.rounds * SERIES + i))]) for i in range(SERIES)])
             while True:
                 try:
-                    answer = self.program.push(payload, timeout_s=10)
+                    answer = self.program.push(payload, timeout_s=60)
                 except httpx.TransportError:
                     self.cut_off += 1
                     time.sleep(0.02)

@@ -11,7 +11,8 @@ from mimir_ingest.api.connection import MAX_HEAD_BYTES, MAX_HEADERS, ConnectionL
 from mimir_ingest.api.errors import Answer
 from mimir_ingest.api.server import HttpServer
 
-PATIENCE_S = 20
+PATIENCE_S = 60
+IDLE_S = 0.4
 
 
 class FastClock:
@@ -78,10 +79,21 @@ class Listening:
         async with self.connect() as (reader, writer):
             writer.write(data)
             answer = b""
-            with contextlib.suppress(TimeoutError, ConnectionError):
-                while piece := await asyncio.wait_for(reader.read(65536), 0.4 if answer else PATIENCE_S):
+            with contextlib.suppress(ConnectionError):
+                while piece := await self._piece(reader, IDLE_S if answer else PATIENCE_S):
                     answer += piece
             return answer
+
+    @staticmethod
+    async def _piece(reader: asyncio.StreamReader, patience_s: float) -> bytes:
+        """Return what comes next; nothing at the end, and when the listener, and not the machine, stood still."""
+        while True:
+            began = asyncio.get_running_loop().time()
+            try:
+                return await asyncio.wait_for(reader.read(65536), patience_s)
+            except TimeoutError:
+                if asyncio.get_running_loop().time() - began < patience_s + 0.1:
+                    return b""
 
 
 HOST = b"Host: x\r\n"

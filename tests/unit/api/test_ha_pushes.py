@@ -37,7 +37,7 @@ async def target(limits=LIMITS, *, tracked=True, **options):
         RingWatcher(store, writer="d"),
         limits_for=lambda _: limits.ha,
         metrics=HaTrackerMetrics.create(CollectorRegistry()),
-        timeout_s=0.2,
+        timeout_s=2.0,
         now_ms=lambda: NOW_MS,
     )
     async with PushTarget(limits, ha_tracker=tracker if tracked else None, **options) as running:

@@ -171,7 +171,7 @@ async def test_a_tenant_has_its_number_of_clusters_also_when_all_come_at_once():
 
 async def test_while_the_store_is_down_known_clusters_go_on_and_new_ones_fail():
     world = World()
-    async with world.tracker(timeout_s=0.1) as tracker:
+    async with world.tracker(timeout_s=2.0) as tracker:
         assert await world.push(tracker, "r0") == "taken"
         world.stores["a"].down = True
         world.now_ms += 60_000
