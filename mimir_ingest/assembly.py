@@ -41,7 +41,7 @@ from mimir_ingest.obs.metrics import (
     StrongReadMetrics,
     WriterMetrics,
 )
-from mimir_ingest.obs.querier_metrics import HeadReadMetrics, IngesterClientMetrics
+from mimir_ingest.obs.querier_metrics import HeadReadMetrics, IngesterClientMetrics, OffsetLookupMetrics
 from mimir_ingest.obs.ring_metrics import LifecyclerMetrics
 from mimir_ingest.obs.tenant_metrics import MetricGroups
 from mimir_ingest.querier.all_ingesters import AllIngesters
@@ -119,7 +119,8 @@ def assemble(
     )
     identity = ring_wiring.identity(settings, http_port)
     watcher = ring_wiring.make_watcher(settings, identity, now_ms=now_ms)
-    ring_wiring.watch_metrics(settings, watcher, registry, now_ms=now_ms)
+    own = {"distributor": identity.distributor, "ingester": identity.ingester}
+    ring_wiring.watch_metrics(settings, watcher, registry, own=own, now_ms=now_ms)
     bucket = wiring.make_bucket(settings.blocks_storage) if "bucket" in modules else None
     log = wiring.make_log(settings.ingest_storage) if "log" in modules else None
     builder = _Builder(settings, registry, runtime, watcher, identity)
@@ -348,13 +349,15 @@ class _Builder:
             now_ms=now_ms,
         )
         checkpoints = CheckpointCuts(storage.bucket, lambda: storage.log.topic_id)
+        topic = ring_wiring.topic(settings.ingest_storage)
         demands = Demands(
             ring,
             storage.log,
-            topic=ring_wiring.topic(settings.ingest_storage),
+            topic=topic,
             checkpoints=checkpoints,
             drains=storage.drains,
             metrics=self._strong_reads,
+            lookups=OffsetLookupMetrics.create(self._registry, topic=topic),
         )
         heads = PartitionOwners(
             ring,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,9 +212,14 @@ def healthy_distributors(settings: Settings, watcher: RingWatcher, *, now_ms: Ca
 
 
 def watch_metrics(
-    settings: Settings, watcher: RingWatcher, registry: CollectorRegistry, *, now_ms: Callable[[], int]
+    settings: Settings,
+    watcher: RingWatcher,
+    registry: CollectorRegistry,
+    *,
+    own: Mapping[str, str],
+    now_ms: Callable[[], int],
 ) -> None:
-    """Show what the rings hold in the process's metrics."""
+    """Show what the rings hold in the process's metrics; `own` has the process's instances by ring."""
     RingCollector(
         registry,
         view=lambda: watcher.desc,
@@ -222,6 +227,7 @@ def watch_metrics(
             "distributor": settings.distributor.ring.heartbeat_timeout.ms,
             "ingester": settings.ingester.ring.heartbeat_timeout.ms,
         },
+        own=own,
         confirmed_age_s=lambda: time.monotonic() - watcher.confirmed_s,
         now_ms=now_ms,
     )

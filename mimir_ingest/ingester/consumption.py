@@ -145,6 +145,7 @@ class ConsumptionMetrics:
     def cut_shipped(self, partition: int) -> None:
         """A cut is in the bucket."""
         took_s = self._wall_s() - self._cut_since_s[partition]
+        self._metrics.shipping.compactions.inc()
         self._metrics.shipping.compaction_duration.observe(max(0.0, took_s))
         self.cut_ended(partition)
 

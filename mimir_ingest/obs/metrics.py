@@ -18,6 +18,7 @@ from prometheus_client.process_collector import ProcessCollector
 from mimir_ingest.obs.active_series_metrics import ActiveSeriesMetrics
 from mimir_ingest.obs.exemplar_metrics import ExemplarMetrics
 from mimir_ingest.obs.histograms import Histogram
+from mimir_ingest.obs.memory_map_metrics import MemoryMapCollector
 from mimir_ingest.obs.shipping_metrics import ShippingMetrics
 from mimir_ingest.obs.tsdb_metrics import OutOfOrderDeltas
 
@@ -46,6 +47,7 @@ class ProcessMetrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
+        MemoryMapCollector(registry)
         build_info = Gauge(
             "cortex_build_info",
             "Constant 1, labelled by version, revision and branch of the build and by the runtime's version.",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 
 from mimir_ingest.obs.histograms import Histogram
 from mimir_ingest.obs.metrics import REQUEST_SECONDS_BUCKETS
@@ -36,6 +36,51 @@ class IngesterClientMetrics:
         """Count a request to a path; `status` is None when there was no whole answer (it failed or was given up)."""
         code = "error" if status is None else f"{status // 100}xx"
         self.request_duration_seconds.labels(operation, code).observe(seconds)
+
+
+@dataclass(frozen=True)
+class OffsetLookupMetrics:
+    """Requests to the log for where a partition ends, which strong reads wait for (spec: ingest storage, 5.10)."""
+
+    requests: Counter
+    failures: Counter
+    request_duration_seconds: Histogram
+    topic: str
+    """Value of the label `topic`."""
+
+    @classmethod
+    def create(cls, registry: CollectorRegistry, *, topic: str) -> OffsetLookupMetrics:
+        """Register the `cortex_ingest_storage_reader_last_produced_offset_*` family."""
+        prefix, labels = "cortex_ingest_storage_reader_last_produced_offset_", ["topic", "partition"]
+        return cls(
+            requests=Counter(
+                f"{prefix}requests",
+                "Total number of requests issued to get the last produced offset.",
+                labels,
+                registry=registry,
+            ),
+            failures=Counter(
+                f"{prefix}failures",
+                "Total number of failed requests to get the last produced offset.",
+                labels,
+                registry=registry,
+            ),
+            request_duration_seconds=Histogram(
+                f"{prefix}request_duration_seconds",
+                "The duration of requests to fetch the last produced offset of a given partition.",
+                labels,
+                buckets=REQUEST_SECONDS_BUCKETS,
+                registry=registry,
+            ),
+            topic=topic,
+        )
+
+    def looked_up(self, partition: int, seconds: float, succeeded: bool) -> None:
+        """Count a request, also one that failed."""
+        labels = self.topic, str(partition)
+        self.requests.labels(*labels).inc()
+        self.failures.labels(*labels).inc(0 if succeeded else 1)
+        self.request_duration_seconds.labels(*labels).observe(seconds)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class RingCollector(Collector):
     ----------
     view : the newest view of the ring
     heartbeat_timeouts_ms : by ring, silence after which a member counts as Unhealthy; these rings are shown
+    own : by ring, id of this process's instance in it
     confirmed_age_s : seconds since the view was last known to be the newest
     now_ms : wall clock (ms since the Unix epoch)
     """
@@ -39,11 +40,12 @@ class RingCollector(Collector):
         *,
         view: Callable[[], RingDesc],
         heartbeat_timeouts_ms: Mapping[str, int],
+        own: Mapping[str, str],
         confirmed_age_s: Callable[[], float],
         now_ms: Callable[[], int],
     ) -> None:
         self._view, self._timeouts_ms, self._now_ms = view, heartbeat_timeouts_ms, now_ms
-        self._confirmed_age_s = confirmed_age_s
+        self._own, self._confirmed_age_s = own, confirmed_age_s
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
@@ -67,6 +69,7 @@ class RingCollector(Collector):
                 oldest.add_metric([ring, state], min(beats) / 1000 if beats else 0)
         yield members
         yield oldest
+        yield self._read_only(desc)
         partitions = GaugeMetricFamily(
             "cortex_partition_ring_partitions", "Number of partitions by state.", labels=["name", "state"]
         )
@@ -82,6 +85,19 @@ class RingCollector(Collector):
         )
         age.add_metric([PARTITION_RING], self._confirmed_age_s())
         yield age
+
+    def _read_only(self, desc: RingDesc) -> Metric:
+        """Whether the own instances are to be given nothing more."""
+        family = GaugeMetricFamily(
+            "cortex_lifecycler_read_only",
+            "Set to 1 if this lifecycler's instance entry is in read-only state.",
+            labels=["name"],
+        )
+        for ring, instance in self._own.items():
+            member = desc.instances(ring).get(instance)
+            if member is not None:
+                family.add_metric([ring], int(member.read_only))
+        return family
 
 
 @dataclass(frozen=True)

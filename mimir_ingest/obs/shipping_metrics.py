@@ -17,6 +17,7 @@ class ShippingMetrics:
     """What an ingester makes durable."""
 
     compactions_triggered: Counter
+    compactions: Counter
     compactions_failed: Counter
     compaction_duration: Histogram
     uploads: Counter
@@ -38,6 +39,7 @@ class ShippingMetrics:
 
         return cls(
             compactions_triggered=counter("tsdb_compactions_triggered", "Cuts that were begun."),
+            compactions=counter("tsdb_compactions", "Cuts whose blocks are in the bucket."),
             compactions_failed=counter("tsdb_compactions_failed", "Attempts at a cut that failed."),
             compaction_duration=Histogram(
                 "cortex_ingester_tsdb_compaction_duration_seconds",

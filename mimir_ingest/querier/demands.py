@@ -14,6 +14,7 @@ from mimir_ingest.errors import IngestError, LogUnavailable, PartitionsUnreadabl
 from mimir_ingest.ingester.drain import DrainProbe
 from mimir_ingest.log.contract import PartitionLog
 from mimir_ingest.obs.metrics import StrongReadMetrics
+from mimir_ingest.obs.querier_metrics import OffsetLookupMetrics
 from mimir_ingest.querier.checkpoint_cuts import CheckpointCuts
 from mimir_ingest.querier.consistency import Level
 from mimir_ingest.querier.log_ends import LogEnds
@@ -43,9 +44,10 @@ class Demands:
         checkpoints: CheckpointCuts,
         drains: DrainProbe,
         metrics: StrongReadMetrics,
+        lookups: OffsetLookupMetrics,
     ) -> None:
         self._ring, self._log, self._topic = ring, partition_log, topic
-        self._ends = LogEnds(partition_log)
+        self._ends = LogEnds(partition_log, lookups.looked_up)
         self._checkpoints, self._drains = checkpoints, drains
         self._metrics = metrics
 

@@ -6,7 +6,8 @@ A lookup that was under way when a caller came may miss what the caller has to s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 
 from mimir_ingest.log.contract import PartitionLog
 
@@ -14,8 +15,11 @@ from mimir_ingest.log.contract import PartitionLog
 class LogEnds:
     """Coalesced lookups of end offsets. Used from one event loop."""
 
-    def __init__(self, partition_log: PartitionLog) -> None:
-        self._log = partition_log
+    def __init__(
+        self, partition_log: PartitionLog, on_lookup: Callable[[int, float, bool], None] = lambda *_: None
+    ) -> None:
+        """`on_lookup` is told of each request: the partition, how long it took (s), and whether it succeeded."""
+        self._log, self._on_lookup = partition_log, on_lookup
         self._known: dict[int, int] = {}
         self._running: dict[int, asyncio.Task[int]] = {}
         self._next: dict[int, asyncio.Task[int]] = {}
@@ -44,9 +48,12 @@ class LogEnds:
         if before is not None:
             await asyncio.wait([before])
         task = self._running[partition] = self._next.pop(partition)
+        began, succeeded = time.monotonic(), False
         try:
             end = await self._log.end_offset(partition)
+            succeeded = True
         finally:
+            self._on_lookup(partition, time.monotonic() - began, succeeded)
             if self._running.get(partition) is task:
                 del self._running[partition]
         self._known[partition] = max(end, self.known(partition))

@@ -22,7 +22,7 @@ from mimir_ingest.ingester.service import Ingester
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.log.embedded import EmbeddedLog
 from mimir_ingest.obs.metrics import IngesterMetrics, StrongReadMetrics
-from mimir_ingest.obs.querier_metrics import HeadReadMetrics, IngesterClientMetrics
+from mimir_ingest.obs.querier_metrics import HeadReadMetrics, IngesterClientMetrics, OffsetLookupMetrics
 from mimir_ingest.querier.checkpoint_cuts import CheckpointCuts
 from mimir_ingest.querier.demands import Demands
 from mimir_ingest.querier.ingester_client import IngesterClient
@@ -237,6 +237,7 @@ class Cluster:
             checkpoints=checkpoints,
             drains=drains,
             metrics=StrongReadMetrics.create(self.registry),
+            lookups=OffsetLookupMetrics.create(self.registry, topic="ingest"),
         )
         heads = PartitionOwners(
             ring,

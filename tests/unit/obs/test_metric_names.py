@@ -103,8 +103,7 @@ LEFT_OUT = {
         )
     },
     **{
-        f"cortex_ingest_storage_reader_{what}_offset_{name}": "offsets are asked for by the log's own poll"
-        for what in ("last_produced", "partition_start")
+        f"cortex_ingest_storage_reader_partition_start_offset_{name}": "asked for by the log's own reads"
         for name in ("requests_total", "failures_total", "request_duration_seconds")
     },
 }

@@ -1,7 +1,7 @@
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mimir_ingest.obs.querier_metrics import HeadReadMetrics, IngesterClientMetrics
+from mimir_ingest.obs.querier_metrics import HeadReadMetrics, IngesterClientMetrics, OffsetLookupMetrics
 
 
 def test_requests_are_counted_by_operation_and_class_of_status():
@@ -33,3 +33,15 @@ def test_reads_of_heads_are_counted_by_what_was_read_and_how_it_ended():
 
     assert [count("QueryStream", s) for s in ("200", "500")] == [2, None]
     assert [count("QueryExemplars", s) for s in ("200", "500")] == [1, 1]
+
+
+def test_lookups_of_ends_are_counted_with_their_failures():
+    registry = CollectorRegistry()
+    metrics = OffsetLookupMetrics.create(registry, topic="ingest")
+    metrics.looked_up(3, 0.5, True)
+    name, labels = "cortex_ingest_storage_reader_last_produced_offset", {"topic": "ingest", "partition": "3"}
+    value = registry.get_sample_value
+    assert [value(f"{name}_{kind}_total", labels) for kind in ("requests", "failures")] == [1, 0]
+    metrics.looked_up(3, 1.0, False)
+    assert [value(f"{name}_{kind}_total", labels) for kind in ("requests", "failures")] == [2, 1]
+    assert value(f"{name}_request_duration_seconds_sum", labels) == 1.5

@@ -25,6 +25,7 @@ def test_members_and_partitions_are_counted_by_state():
         registry,
         view=lambda: desc,
         heartbeat_timeouts_ms={"ingester": 60_000, "distributor": 60_000},
+        own={"ingester": "c-0", "distributor": "elsewhere"},
         confirmed_age_s=lambda: 0.5,
         now_ms=lambda: NOW_MS,
     )
@@ -43,6 +44,8 @@ def test_members_and_partitions_are_counted_by_state():
     }
     assert states == {"Pending": 0, "Active": 2, "Inactive": 1}
     assert value("cortex_partition_ring_confirmed_age_seconds", name="ingester-partitions") == 0.5
+    assert value("cortex_lifecycler_read_only", name="ingester") == 0
+    assert value("cortex_lifecycler_read_only", name="distributor") is None
 
 
 def test_reconciles_and_heartbeats_are_counted_with_their_failures():
