@@ -35,6 +35,10 @@ _LEAST_IDLE_S = 60.0
 _TIDY_S = 60.0
 """why: a pass over ten thousand tenants takes a millisecond."""
 
+_LOCKS = 256
+"""why: one a tenant would have to be kept for as long as anybody might wait for it. Tenants that share one wait for
+each other's list."""
+
 _FETCHES = 16
 """`meta.json` files read at a time. why: one takes a round trip, and there is no other cost."""
 
@@ -98,9 +102,12 @@ class BlockCatalog:
         self._list_idle_s, self._open_idle_s = list_idle_s, open_idle_s
         self._clock = clock
         self._listings: dict[str, _Listing] = {}
-        self._refreshing: dict[str, threading.Lock] = {}
+        self._refreshing = tuple(threading.Lock() for _ in range(_LOCKS))
         self._open = _ReaderCache(open_blocks_bytes, clock)
         self._tidy_s = clock() + _TIDY_S
+
+    def _lock_of(self, tenant: str) -> threading.Lock:
+        return self._refreshing[hash(tenant) % _LOCKS]
 
     def tenants(self) -> list[str]:
         """Return all tenants that have a folder in the bucket, ascending."""
@@ -112,7 +119,7 @@ class BlockCatalog:
         Raises `StoreUnavailable`, and then the old list stays.
         """
         self._forget_idle()
-        with self._refreshing.setdefault(tenant, threading.Lock()):
+        with self._lock_of(tenant):
             old = self._listings.get(tenant, _Listing({}, {}, 0.0))
             names = self._bucket.list(tenant_folder(tenant))
             ulids = [name[:-1] for name in names if name.endswith("/") and is_ulid(name[:-1])]
@@ -128,7 +135,7 @@ class BlockCatalog:
 
     def drop(self, block: BlockMeta) -> None:
         """Take a block that could not be read out of the list; a refresh puts it back if it is whole."""
-        with self._refreshing.setdefault(block.tenant, threading.Lock()):
+        with self._lock_of(block.tenant):
             listing = self._listings.get(block.tenant)
             if listing is not None:
                 rest = {ulid: meta for ulid, meta in listing.blocks.items() if ulid != block.ulid}
@@ -137,12 +144,11 @@ class BlockCatalog:
 
     def forget_empty(self, tenant: str) -> None:
         """Drop what is held of a tenant that has no blocks; its list stays the same, an empty one."""
-        with self._refreshing.setdefault(tenant, threading.Lock()):
+        with self._lock_of(tenant):
             listing = self._listings.get(tenant)
             if listing is None or listing.blocks or listing.corrupt:
                 return
             del self._listings[tenant]
-            self._refreshing.pop(tenant, None)
 
     def _forget_idle(self) -> None:
         """Drop the lists and open blocks that nobody has asked for, now and then."""
@@ -152,10 +158,9 @@ class BlockCatalog:
         self._tidy_s = now_s + _TIDY_S
         for tenant, listing in list(self._listings.items()):
             if now_s - listing.asked_s >= max(self._list_idle_s, _LEAST_IDLE_S):
-                with self._refreshing.setdefault(tenant, threading.Lock()):
+                with self._lock_of(tenant):
                     if self._listings.get(tenant) is listing:
                         del self._listings[tenant]
-                    self._refreshing.pop(tenant, None)
         if self._open_idle_s:
             self._open.drop_idle(self._open_idle_s)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import tracemalloc
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -229,3 +233,26 @@ def test_how_long_lists_and_readers_stay_can_be_set_and_readers_may_stay_for_eve
     catalog.refresh("team-b")
     assert not catalog.is_listed("team-a")
     assert catalog.open(block) is reader
+
+
+def test_tenants_without_blocks_leave_nothing_behind_however_they_are_forgotten(tmp_path: Path) -> None:
+    now = [0.0]
+    catalog = BlockCatalog(Bucket(str(tmp_path)), list_idle_s=1, clock=lambda: now[0])
+
+    def ask(names: Iterable[str]) -> None:
+        for tenant in names:
+            catalog.refresh(tenant)
+            now[0] += 1  # most lists are idle for long enough, and dropped, before they are forgotten
+        for tenant in names:
+            catalog.forget_empty(tenant)
+
+    ask([f"warm-{i}" for i in range(100)])
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        ask([f"tenant-{i}" for i in range(500)])
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 25_000
