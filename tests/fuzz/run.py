@@ -1,7 +1,8 @@
 """Damage to every decoder for hours: `python -m tests.fuzz.run --seconds 3600 --report FILE [--only TEXT] [--guided]`.
 
-The report has a line of JSON a minute (counts, slowest inputs, resident memory) and one for every error that a decoder
-does not name. What was being decoded when the process died is in FILE.last.
+The report has a line of JSON a minute and one for every error that a decoder does not name: counts, slowest inputs,
+processor time, and memory: resident, of that what malloc has given out, and Python's blocks. What was being decoded
+when the process died is in FILE.last.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 
 from mimir_ingest import kernels
 from tests.fuzz.decoder import Decoder
+from tests.soak.watched import native_memory
 from tests.support.mutations import mutations
 
 SLICE = 200
@@ -101,7 +103,10 @@ class Run:
         self._told = time.monotonic()
         self.write(
             at_s=round(self._told - self._begun),
+            cpu_s=round(time.process_time()),
             rss_kib=resident_kib(),
+            native_mib=native_memory().get("used", 0) >> 20,
+            blocks=sys.getallocatedblocks(),
             inputs=dict(self.inputs),
             refused=dict(self.refused),
             slowest={name: [round(took, 3), size] for name, (took, size) in self.slowest.items()},

@@ -4,7 +4,8 @@
 
 Cuts come every minute and idle tenants are forgotten after one, so that half an hour passes through what a week does:
 tenants and series that come and go, queries of all kinds, requests that fail, connections that break. A line a minute
-is printed; the slope of the second half is printed at the end. FILE gets what `tests.soak.watched` saw.
+is printed, as is every answer over 499; the slope of the second half is printed at the end. FILE gets what
+`tests.soak.watched` saw, FILE.log the program's log.
 """
 
 from __future__ import annotations
@@ -60,11 +61,19 @@ class Watched(Program):
         super().__init__(directory, *flags, multitenancy=True)
         watched = [str(report.resolve()), str(every_s), str(int(trace))]
         self.command = [sys.executable, str(Path(__file__).with_name("watched.py")), *watched]
+        self.log_path = Path(f"{report.resolve()}.log")
 
 
 def now_ms() -> int:
     """Return the wall clock."""
     return time.time_ns() // 1_000_000
+
+
+def show_failure(response: httpx.Response) -> None:
+    """Print an answer that says that the program failed."""
+    if response.status_code >= 500:
+        text, asked = response.read().decode("utf-8", "replace"), response.request
+        print(f"{time.ctime()} {response.status_code} to {asked.method} {asked.url}: {text[:2000]}", flush=True)
 
 
 class Load:
@@ -81,7 +90,9 @@ class Load:
 
         def run() -> None:
             turn = 0
-            with httpx.Client(base_url=self.program.url, timeout=60) as client:
+            with httpx.Client(
+                base_url=self.program.url, timeout=60, event_hooks={"response": [show_failure]}
+            ) as client:
                 while not self.stopping.wait(seconds):
                     try:
                         came = act(client, turn)
@@ -296,7 +307,7 @@ def soak(program: Program, report: Path, minutes: float) -> None:
         time.sleep(5)
         for line in report_lines(report)[shown:]:
             shown += 1
-            print({k: v for k, v in line.items() if k not in ("types", "grown")}, flush=True)
+            print({k: v for k, v in line.items() if k not in ("types", "grown", "owned")}, flush=True)
     load.stop()
     print(dict(sorted(load.answers.items())))
 
@@ -310,7 +321,8 @@ def main() -> None:
     parser.add_argument("--trace", action="store_true", help="also trace allocations; slow")
     parser.add_argument("--slow-cuts", action="store_true", help="keep the built-in cut settings")
     given = parser.parse_args()
-    given.report.unlink(missing_ok=True)
+    for stale in (given.report, Path(f"{given.report}.log")):
+        stale.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, contextlib.ExitStack() as stack:
         program = Watched(Path(folder), given.report, *FLAGS, every_s=given.every, trace=given.trace)
         stack.enter_context(program).start(timeout_s=600)

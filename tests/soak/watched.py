@@ -2,14 +2,19 @@
 
 `python tests/soak/watched.py FILE SECONDS TRACE -flags…`
 
-A line of JSON every so many seconds: resident memory, glibc's arenas and mapped blocks, Python's objects by type, and,
-where TRACE is 1 (slow), the places whose allocations have grown most.
+A line of JSON every so many seconds: resident memory, glibc's arenas and mapped blocks, SQLite's, Python's objects by
+type, what each attribute of the program's classes holds, how full each cache is, and, where TRACE is 1 (slow), the
+places whose allocations have grown most.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import ctypes.util
+import functools
 import gc
+import itertools
 import json
 import os
 import re
@@ -18,10 +23,15 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
 MIB = 1 << 20
+_OURS = "mimir_ingest", "partitions"
+_Cache = type(functools.lru_cache(lambda: None))
 
 
 class _MallInfo(ctypes.Structure):
@@ -65,6 +75,76 @@ def objects() -> Counter[str]:
     return Counter(f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
 
 
+def _attributes(one: object) -> Iterator[tuple[str, object]]:
+    yield from getattr(one, "__dict__", {}).items()
+    for kind in type(one).__mro__:
+        names = kind.__dict__.get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            with contextlib.suppress(AttributeError):
+                yield name, getattr(one, name)
+
+
+def _extent(value: object) -> tuple[int, int]:
+    """Return (items of a container, bytes of arrays and texts in it)."""
+    if isinstance(value, np.ndarray):
+        return 0, 0 if value.base is not None else value.nbytes
+    if isinstance(value, (bytes, bytearray, str)):
+        return 0, len(value)
+    if isinstance(value, Mapping):
+        inner = list(itertools.chain.from_iterable(list(value.items())))
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        inner = list(value)
+    else:
+        return 0, 0
+    flat = (part for one in inner for part in (one if isinstance(one, tuple) else (one,)))
+    held = (_extent(part)[1] for part in flat if isinstance(part, (np.ndarray, bytes, bytearray, str)))
+    return len(inner) // (2 if isinstance(value, Mapping) else 1), sum(held)
+
+
+def owned() -> dict[str, list[int]]:
+    """Return what attributes of our classes, globals of our modules and caches of our functions hold.
+
+    By name: [owners, items, bytes]; of a cache, [1, entries, how many there may be (-1 for any number)].
+    """
+    found: dict[str, list[int]] = {}
+
+    def add(name: str, value: object) -> None:
+        try:
+            items, size = _extent(value)
+        except RuntimeError:  # it changed meanwhile
+            return
+        if items or size:
+            row = found.setdefault(name, [0, 0, 0])
+            row[0], row[1], row[2] = row[0] + 1, row[1] + items, row[2] + size
+
+    for one in gc.get_objects():
+        kind = type(one)
+        if kind is _Cache:
+            if str(one.__module__).startswith(_OURS):
+                info = one.cache_info()
+                limit = -1 if info.maxsize is None else info.maxsize
+                found[f"{one.__module__}.{one.__qualname__}()"] = [1, info.currsize, limit]
+        elif str(kind.__module__).startswith(_OURS):
+            for name, value in _attributes(one):
+                add(f"{kind.__module__}.{kind.__qualname__}.{name}", value)
+    for name, module in list(sys.modules.items()):
+        if name.startswith(_OURS):
+            for attribute, value in list(vars(module).items()):
+                if not attribute.startswith("__"):
+                    add(f"{name}:{attribute}", value)
+    return found
+
+
+def sqlite_bytes() -> int:
+    """Return what SQLite has of malloc: page caches and statements."""
+    library = ctypes.util.find_library("sqlite3")
+    if library is None:
+        return 0
+    used = ctypes.CDLL(library).sqlite3_memory_used
+    used.restype = ctypes.c_int64
+    return used()
+
+
 def _grown(first: tracemalloc.Snapshot | None, now: tracemalloc.Snapshot) -> list[str]:
     if first is None:
         return []
@@ -90,7 +170,9 @@ def _watch(report: Path, seconds: float, trace: bool) -> None:
                 "objects": sum(found.values()),
                 "threads": threading.active_count(),
                 "files": len(os.listdir("/proc/self/fd")),
-                "types": dict(found.most_common(40)),
+                "sqlite": sqlite_bytes() // MIB,
+                "types": dict(found.most_common(80)),
+                "owned": owned(),
             }
             if trace:
                 snapshot = tracemalloc.take_snapshot()

@@ -1,4 +1,4 @@
-"""The HTTP API as an OpenAPI document, for requests made up from it. Routes that end or empty a process are LEFT_OUT.
+"""The HTTP API as OpenAPI documents, for requests made up from them. Routes that end or empty a process are LEFT_OUT.
 
 Parameters are texts with some values that go deep; what a text may contain is the generator's business.
 """
@@ -219,10 +219,41 @@ def _operators() -> dict[str, Any]:
     return paths
 
 
+def _described(paths: dict[str, Any]) -> dict[str, Any]:
+    return {"openapi": "3.0.3", "info": {"title": "mimir-ingest", "version": "0"}, "paths": paths}
+
+
 def document() -> dict[str, Any]:
-    """Return the document."""
-    return {
-        "openapi": "3.0.3",
-        "info": {"title": "mimir-ingest", "version": "0"},
-        "paths": _prometheus() | _writes() | _operators(),
-    }
+    """Return the document of the tenants' and operators' routes."""
+    return _described(_prometheus() | _writes() | _operators())
+
+
+def internal_document() -> dict[str, Any]:
+    """Return the document of what a cluster's processes ask each other."""
+    partitions = header("X-Mimir-Partitions", "0", "0,1", "0,", "9" * 30)
+    who = [TENANT, partitions, *READ[1:3]]
+    start, end, match = query("start", *TIMES), query("end", *TIMES), query("match[]", *SELECTORS, repeated=True)
+    names = {"name": "name", "in": "path", "required": True, "schema": text("job", "U__a_2e_b", "U___", "%ff")}
+    count = [
+        query("kind", "totals", "pairs", "series", "histograms", "x"), query("active", "true", "false"),
+        query("label_names[]", "job", repeated=True), query("max_bytes", *NUMBERS),
+    ]  # fmt: skip
+    paths: dict[str, Any] = {}
+    for path, path_parameters, parameters, kind in (
+        ("/series", [], [match, start, end], "application/json"),
+        ("/labels", [], [match, start, end], "application/json"),
+        ("/label/{name}/values", [names], [match, start, end], "application/json"),
+        ("/metadata", [], [], "application/json"),
+        ("/exemplars", [], [match, start, end], "application/json"),
+        ("/census", [], [match, start, end, *count], "application/octet-stream"),
+    ):
+        kinds = (kind, "application/json")
+        paths[f"/api/v1{path}"] = {
+            "get": operation(*who, *path_parameters, *parameters, kinds=kinds),
+            "post": operation(*who, *path_parameters, form=parameters, kinds=kinds),
+        }
+    for path in ("/tenants", "/ingestion_lag"):
+        paths[f"/api/v1{path}"] = {"get": operation(TENANT, kinds=("application/json",))}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    paths["/api/v1/read"] = {"post": operation(*who, body={"application/x-protobuf": binary})}
+    return _described(paths)
