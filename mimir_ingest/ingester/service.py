@@ -263,8 +263,9 @@ class Ingester:
         budget: SampleBudget | None = None,
         *,
         demand: Demand = ALL_OWNED,
+        newest_only: bool = False,
     ) -> HeadAnswer:
-        """Return a tenant's samples in `[start_ms, end_ms)`.
+        """Return a tenant's samples in `[start_ms, end_ms)`; with `newest_only` perhaps but the newest of each series.
 
         Raises LogUnavailable for a partition that cannot be read, ReadConsistencyUnmet, QueryError for more samples
         than the budget has.
@@ -276,7 +277,7 @@ class Ingester:
             view = state.view(tenant, matchers)
             # After the view: what was released before it is named here, what is released now is still in it.
             cut = released_cut(consumer, tenant)
-            return next_offset, view.select(matchers, start_ms, end_ms, budget), cut
+            return next_offset, view.select(matchers, start_ms, end_ms, budget, newest_only=newest_only), cut
 
         consumers = await self._admit(demand)
         few = self._select_few(consumers, tenant, matchers, (start_ms, end_ms), budget)

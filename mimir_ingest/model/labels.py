@@ -170,6 +170,10 @@ class LazyStrings(Sequence[str]):
         bounds = np.cumsum([len(p) for p in lazy])[:-1]
         return LazyStrings(refs, newest._string_of, newest._origin), np.split(at, bounds)
 
+    def unread(self) -> LazyStrings:
+        """Return the same strings, none of them made yet."""
+        return LazyStrings(self._refs, self._string_of, self._origin)
+
     def __len__(self) -> int:
         return len(self._refs)
 
@@ -322,6 +326,11 @@ class LabelFrame:
                 codes[row, end - len(own) : end] = own if place is None else np.append(place, -1)[own]
             dictionaries.append(dictionary)
         return cls(names, codes, tuple(dictionaries))
+
+    def unread(self) -> LabelFrame:
+        """Return the same label sets without the strings that were made of them, for who remembers them."""
+        values = tuple(v.unread() if isinstance(v, LazyStrings) else v for v in self.values)
+        return LabelFrame(self.names, self.codes, values)
 
     def column(self, name: str) -> tuple[np.ndarray, Sequence[str]] | None:
         """Return (int32[n] codes, dictionary) of a label name, or None if no series has it."""

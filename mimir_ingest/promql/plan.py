@@ -212,6 +212,7 @@ class _Planner:
         before_ms: int,
         after_ms: int = 0,
         range_ms: int = 0,
+        newest_only: bool = False,
     ) -> int:
         """Add a read of `(first - before_ms, last + after_ms]`; first and last are the outermost reference times."""
         if shift.at_ms is not None:
@@ -221,7 +222,8 @@ class _Planner:
             start -= context.offset_ms + context.range_ms
             end -= context.offset_ms
         step_ms = self._step_ms if context.step_ms is None else context.step_ms
-        hints = SelectHints(step_ms, range_ms, context.function, context.grouping, context.by)
+        newest_only &= start == end
+        hints = SelectHints(step_ms, range_ms, context.function, context.grouping, context.by, newest_only)
         first, last = start - shift.offset_ms - before_ms, end - shift.offset_ms + after_ms
         self.selects.append(Select(tuple(matchers), first + 1, last + 1, hints))
         self.stays.append(shift.at_ms is not None or context.at_ms is not None)
@@ -235,6 +237,7 @@ class _Planner:
             context,
             before_ms=self._lookback_ms,
             after_ms=self._lookback_ms if expr.smoothed else 0,
+            newest_only=not expr.smoothed,
         )
         statistics = context.statistics and not context.buckets
         return planned.InstantSelect(select, expr.matchers, shift, expr.smoothed, expr.pos, statistics)

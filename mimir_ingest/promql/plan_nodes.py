@@ -182,6 +182,8 @@ class SelectHints:
     grouping: tuple[str, ...] = ()
     """Labels of the aggregation directly around the selector."""
     by: bool = False
+    newest_only: bool = False
+    """Whether of each series only the newest sample matters: an instant selector that is evaluated at one time."""
 
 
 @frozen

@@ -48,8 +48,10 @@ class Heads(Protocol):
         start_ms: int,
         end_ms: int,
         budget: SampleBudget,
+        *,
+        newest_only: bool = False,
     ) -> HeadsAnswer[SeriesSamples]:
-        """Return the samples of the series that satisfy all matchers."""
+        """Return the samples of the series that satisfy all matchers; `newest_only` as in `HeadAsk`."""
 
     def select_now(
         self,

@@ -44,6 +44,8 @@ class HeadAsk:
     """Partition → first offset that need not be contained; the owner waits for the rest."""
     max_delay_s: float | None = None
     """Age (s) of the newest write that may be missing, where nothing is waited for."""
+    newest_only: bool = False
+    """Whether of each series only the newest sample is wanted; the others may be left out."""
 
     @property
     def demand(self) -> Demand:
@@ -142,7 +144,13 @@ class LocalOwner:
     async def select(self, ask: HeadAsk, budget: SampleBudget) -> OwnerAnswer[SeriesSamples]:
         """See `Owner`."""
         answer = await self._ingester.select(
-            ask.tenant, ask.matchers, ask.start_ms, ask.end_ms, budget, demand=ask.demand
+            ask.tenant,
+            ask.matchers,
+            ask.start_ms,
+            ask.end_ms,
+            budget,
+            demand=ask.demand,
+            newest_only=ask.newest_only,
         )
         return OwnerAnswer(answer.series, answer.next_offsets, answer.cuts)
 

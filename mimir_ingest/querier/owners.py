@@ -102,13 +102,15 @@ class PartitionOwners:
         start_ms: int,
         end_ms: int,
         budget: SampleBudget,
+        *,
+        newest_only: bool = False,
     ) -> HeadsAnswer[SeriesSamples]:
-        """Return the samples of the series that satisfy all matchers."""
+        """Return the samples of the series that satisfy all matchers; `newest_only` as in `HeadAsk`."""
 
         async def call(owner: Owner, ask: HeadAsk) -> OwnerAnswer[SeriesSamples]:
             attempt = budget.attempt()
             try:
-                return await owner.select(ask, attempt)
+                return await owner.select(replace(ask, newest_only=newest_only), attempt)
             except BaseException:
                 attempt.abandon()
                 raise

@@ -26,6 +26,8 @@ _FEW_SELECTS, _FEW_SAMPLES = 8, 1 << 14
 
 Key = tuple[Sequence[Matcher], int, int]
 """Matchers, and times in `[start_ms, end_ms)`."""
+_Read = tuple[Sequence[Matcher], int, int, bool]
+"""A key, and whether of each series only the newest sample is wanted."""
 _Found = SeriesSamples | HeadsAnswer[SeriesSamples] | None
 
 
@@ -52,7 +54,7 @@ class SelectReads:
         """
         budget = SampleBudget(max_samples, fetch)
         first_ms = _NO_TIME if earliest_ms is None else earliest_ms
-        keys: list[Key] = [(s.matchers, max(s.start_ms, first_ms), s.end_ms) for s in selects]
+        keys: list[_Read] = [(s.matchers, max(s.start_ms, first_ms), s.end_ms, s.hints.newest_only) for s in selects]
         distinct = keys if len(keys) < 2 else list(dict.fromkeys(keys))
         found: list[_Found] = [None] * len(distinct)
         try:
@@ -77,9 +79,9 @@ class SelectReads:
         by_key = dict(zip(distinct, found, strict=True))
         return [by_key[key] for key in keys]
 
-    def _read_now(self, tenant: str, reading: Reading, key: Key, budget: SampleBudget) -> _Found:
+    def _read_now(self, tenant: str, reading: Reading, key: _Read, budget: SampleBudget) -> _Found:
         """Return what can be had at once, or what only lacks blocks, or None."""
-        matchers, start_ms, end_ms = key
+        matchers, start_ms, end_ms, _ = key
         if start_ms >= end_ms:
             return SeriesSamples.empty()
         answer = self._heads.select_now(tenant, reading, matchers, start_ms, end_ms, budget)
@@ -100,7 +102,7 @@ class SelectReads:
         budget = SampleBudget(max_samples, fetch)
         await self._heads.prepare(tenant, reading)
         try:
-            found = await self._read(tenant, reading, key, budget, in_label_order=True)
+            found = await self._read(tenant, reading, (*key, False), budget, in_label_order=True)
         finally:
             _end(budget, reading)
         reading.fetched_series += found.series_count
@@ -111,18 +113,19 @@ class SelectReads:
         self,
         tenant: str,
         reading: Reading,
-        key: Key,
+        key: _Read,
         budget: SampleBudget,
         heads: HeadsAnswer[SeriesSamples] | None = None,
         *,
         in_label_order: bool = False,
     ) -> SeriesSamples:
         """Return the distinct series; a single source's series stay in its order unless told otherwise."""
-        matchers, start_ms, end_ms = key
+        matchers, start_ms, end_ms, newest_only = key
         if start_ms >= end_ms:
             return SeriesSamples.empty()
         if heads is None:
-            heads = await self._heads.select(tenant, reading, matchers, start_ms, end_ms, budget)
+            times = start_ms, end_ms
+            heads = await self._heads.select(tenant, reading, matchers, *times, budget, newest_only=newest_only)
 
         def read(reader: BlockReader) -> SeriesSamples:
             return reader.select(matchers, start_ms, end_ms - 1, budget)

@@ -11,8 +11,10 @@ from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.model.matchers import Matcher
 from mimir_ingest.model.samples import SampleBudget, SeriesSamples
 from mimir_ingest.model.spans import Check
+from mimir_ingest.tsdb.newest import holds_histograms, read_newest
 from mimir_ingest.tsdb.segment import Segment, Staged, read_series
 from mimir_ingest.tsdb.series_table import TableView
+from mimir_ingest.tsdb.small_reads import FEW_SERIES
 from mimir_ingest.tsdb.whole_ranges import as_read
 
 _FEW_STAGED = 1_000_000
@@ -46,10 +48,12 @@ class HeadView:
         budget: SampleBudget | None = None,
         *,
         found: Sequence[np.ndarray] | None = None,
+        newest_only: bool = False,
     ) -> list[SeriesSamples]:
         """Return the samples of matching series in `[start_ms, end_ms)`, in order of precedence; none empty.
 
-        `found` is what `find_few` said of these matchers. Raises QueryError if they are more than the budget has.
+        `found` is what `find_few` said of these matchers. `newest_only`: of each series only the newest sample is
+        wanted, and others may be left out. Raises QueryError if they are more than the budget has.
         """
         answers = []
         for i, (table, segments, staged, before_ms) in enumerate(self.parts):
@@ -60,13 +64,17 @@ class HeadView:
             refs = table.select(matchers, None if budget is None else budget.check) if found is None else found[i]
             if not len(refs):
                 continue
-            read = read_series(touched, staged, refs, table.series_count, start_ms, end, budget=budget)
-            read = as_read(read, segments, staged, refs, table.series_count, start_ms, end, before_ms)
+            source, times = (touched, staged, refs, table.series_count), (start_ms, end)
+            if newest_only and len(refs) > FEW_SERIES and not holds_histograms(*source):
+                read = read_newest(*source, *times, budget)
+            else:
+                read = read_series(*source, *times, budget=budget)
+                read = as_read(read, segments, staged, refs, table.series_count, *times, before_ms)
             filled = read.filled
             if len(filled) == len(refs):
-                answers.append(read.whole(table.frame(refs)))
+                answers.append(read.whole(table.frame_of(refs, filled)))
             elif len(filled):
-                answers.append(read.of(filled, table.frame(refs[filled])))
+                answers.append(read.of(filled, table.frame_of(refs, filled)))
         return answers
 
     def label_frames(

@@ -15,7 +15,7 @@ from mimir_ingest.errors import InvariantViolated
 from mimir_ingest.kernels.head import group_samples, pick_chunks, pick_staged, plan_chunks
 from mimir_ingest.kernels.histogram_plan import rank_among
 from mimir_ingest.kernels.small_reads import place_of
-from mimir_ingest.kernels.xor_chunk import count_xor, encode_xor, max_encoded_size
+from mimir_ingest.kernels.xor_chunk import count_xor, decode_xor, encode_xor, max_encoded_size
 from mimir_ingest.model.frozen import frozen
 from mimir_ingest.model.histogram_chunks import as_read
 from mimir_ingest.model.histograms import HistogramSamples
@@ -81,6 +81,8 @@ class Segment:
     level: int
     """How often its samples were merged."""
     histograms: HistogramSegment | None = None
+    newest: np.ndarray | None = None
+    """float64[c]: value of each chunk's last sample, which is at `max_ts`; None: it is read from the chunks."""
     span: tuple[int, int] = field(init=False, repr=False, compare=False)
     """First and last time (ms) of the samples of both kinds; the last before the first if there are none."""
     place: np.ndarray = field(init=False, repr=False, compare=False)
@@ -91,11 +93,13 @@ class Segment:
         first = min((int(k.min_ts.min()) for k in kinds), default=MAX_MS)
         object.__setattr__(self, "span", (first, max((int(k.max_ts.max()) for k in kinds), default=MIN_MS)))
         object.__setattr__(self, "place", place_of(self.refs, self.min_ts, self.max_ts, self.ends, self.data))
+        if self.newest is None:
+            object.__setattr__(self, "newest", _last_values(self.data, self.starts, self.ends))
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory taken."""
-        floats = sum(c.nbytes for c in (self.refs, self.ends, self.min_ts, self.max_ts, self.data))
+        floats = sum(c.nbytes for c in (self.refs, self.ends, self.min_ts, self.max_ts, self.data, self.newest))
         return floats + (0 if self.histograms is None else self.histograms.nbytes)
 
     @property
@@ -148,10 +152,22 @@ def build_segment(
     size = encode_xor(timestamps, values, starts, out, ends)
     if size < 0:
         raise InvariantViolated(f"encoding {len(timestamps)} samples in {chunks} chunks failed with status {size}")
-    data = out[:size].copy()
-    return Segment(
-        refs[series], ends, timestamps[starts[:-1]], timestamps[starts[1:] - 1], data, len(timestamps), level
-    )
+    data, times = out[:size].copy(), (timestamps[starts[:-1]], timestamps[starts[1:] - 1])
+    return Segment(refs[series], ends, *times, data, len(timestamps), level, newest=values[starts[1:] - 1])
+
+
+def _last_values(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return float64[c]: the value of the last sample of each chunk, decoding a bounded number at a time."""
+    counts = np.empty(len(ends), np.int64)
+    checked(count_xor(data, starts, counts))
+    running = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    found = np.empty(len(ends))
+    for first, last in bounded_spans(running, _SLICE_SAMPLES):
+        offsets = running[first : last + 1] - running[first]
+        ts, values = np.empty(offsets[-1], np.int64), np.empty(offsets[-1])
+        checked(decode_xor(data, starts[first:last], ends[first:last], offsets, ts, values))
+        found[first:last] = values[offsets[1:] - 1]
+    return found
 
 
 def seal(staged: Staged, series_count: int) -> Segment:
@@ -314,11 +330,17 @@ def _pick_staged(staged: Staged, refs: np.ndarray, series_count: int, start_ms: 
     m = len(staged.refs)
     if not m or not len(refs):
         return PickedSamples(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
-    position_of = np.full(series_count, -1, np.int32)
-    position_of[refs] = np.arange(len(refs), dtype=np.int32)
+    position_of = positions_of(refs, series_count)
     where, ts, values = np.empty(m, np.int64), np.empty(m, np.int64), np.empty(m, np.float64)
     found = pick_staged(staged.refs, staged.timestamps, staged.values, position_of, start_ms, end_ms, where, ts, values)
     return PickedSamples(where[:found], ts[:found], values[:found])
+
+
+def positions_of(refs: np.ndarray, series_count: int) -> np.ndarray:
+    """Return int32[series_count]: the place of each series in `refs`, -1 for those that are not there."""
+    position_of = np.full(series_count, -1, np.int32)
+    position_of[refs] = np.arange(len(refs), dtype=np.int32)
+    return position_of
 
 
 def present_refs(segments: Sequence[Segment], staged: Staged) -> np.ndarray:
@@ -364,4 +386,5 @@ def _concatenated(parts: Sequence[Segment], level: int) -> Segment:
         np.concatenate([p.data for p in parts]),
         sum(p.sample_count for p in parts),
         level,
+        newest=np.concatenate([p.newest for p in parts]),
     )

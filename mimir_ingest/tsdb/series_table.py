@@ -205,6 +205,8 @@ _FEW_PAIRS = 64
 """why: making columns of codes costs 0.1 ms before the first pair, and looking up a pair 2 microseconds."""
 _FEW_REFS, _MOST_FRAMES = 32, 128
 """why: panels ask for the same few series again and again; putting the labels of one together takes 0.05 ms."""
+_MOST_SELECTIONS, _MOST_CODES_A_PAIR = 16, 2
+"""why: as for views. With these a table's selections take no more than five times the memory of its pairs' numbers."""
 _DENSE_PAIRS = 32
 """why: sorting n numbers costs about 30 times as much as passing over them, measured at 10,000."""
 
@@ -224,6 +226,17 @@ def _find_text(table: ByteTable, key: bytes) -> int:
     return int(table.find(text, offsets, hashed)[0][0])
 
 
+@dataclass(slots=True)
+class _Selection:
+    """What matchers select of the first `series_count` series."""
+
+    series_count: int
+    refs: np.ndarray
+    """int32[n], not to be written to."""
+    frame: LabelFrame | None = None
+    """Their label sets, once somebody wants most of them."""
+
+
 class _ReaderCache:
     """What readers have worked out; changed by single assignments only, so that readers need no lock."""
 
@@ -232,6 +245,16 @@ class _ReaderCache:
         self.values: dict[int, tuple[int, np.ndarray, list[str]]] = {}
         self.frames: dict[tuple[int, ...], LabelFrame] = {}
         """Refs → their label sets, of a few small reads."""
+        self.selections: dict[tuple[Matcher, ...], _Selection] = {}
+        """Matchers → what they select, of a few large reads."""
+
+    def keep_selection(self, matchers: tuple[Matcher, ...], selection: _Selection, most_refs: int) -> None:
+        """Remember what matchers select, beside others if these are few and have no more refs than `most_refs`."""
+        others = {m: s for m, s in self.selections.items() if s.series_count == selection.series_count}
+        if len(others) >= _MOST_SELECTIONS or sum(len(s.refs) for s in others.values()) > most_refs:
+            others = {}
+        others[matchers] = selection
+        self.selections = others
 
     def keep_frame(self, refs: tuple[int, ...], frame: LabelFrame) -> None:
         """Remember the label sets of a few series; what was remembered goes when it is too much."""
@@ -266,7 +289,20 @@ class TableView:
     """Whether there are such pairs, and none is unknown."""
 
     def select(self, matchers: Sequence[Matcher], check: Check | None = None) -> np.ndarray:
-        """Return int32[n], ascending: the series that satisfy all matchers; `check` is called in between."""
+        """Return int32[n], ascending: the series that satisfy all matchers; `check` is called in between.
+
+        The array must not be written to.
+        """
+        key = tuple(matchers)
+        known = self.cache.selections.get(key)
+        if known is not None and known.series_count == self.series_count:
+            return known.refs
+        refs = self._select(key, check)
+        if len(refs) > _FEW_REFS:
+            self.cache.keep_selection(key, _Selection(self.series_count, refs), self.series_count)
+        return refs
+
+    def _select(self, matchers: Sequence[Matcher], check: Check | None) -> np.ndarray:
         sets: list[tuple[Matcher, int, np.ndarray]] = []
         for matcher in matchers:
             name = self.found_names[matcher.name]
@@ -382,6 +418,25 @@ class TableView:
         """Return a label name."""
         key = self.name_text[self.name_starts[name] : self.name_starts[name + 1]].tobytes()
         return key[get_uvarint(key, 0)[1] :].decode("utf-8", "replace")
+
+    def frame_of(self, refs: np.ndarray, filled: np.ndarray) -> LabelFrame:
+        """Return the label sets of `refs[filled]`; `refs` is what `select` gave, `filled` int64[n] ascending.
+
+        Where these are most of what was selected, all label sets are put together and remembered.
+        """
+        most = 2 * len(filled) > len(refs) > _FEW_REFS
+        known = next((s for s in self.cache.selections.values() if s.refs is refs), None) if most else None
+        if known is None:
+            return self.frame(refs if len(filled) == len(refs) else refs[filled])
+        frame = known.frame
+        if frame is None:
+            frame = self.frame(refs)
+            pairs = int((self.series_pair_starts[refs + 1] - self.series_pair_starts[refs]).sum())
+            if frame.codes.size <= _MOST_CODES_A_PAIR * pairs:
+                known.frame = frame.unread()
+        else:
+            frame = frame.unread()
+        return frame if len(filled) == len(refs) else frame.take(filled)
 
     def frame(self, refs: np.ndarray) -> LabelFrame:
         """Return the label sets of the series `refs` (int32[n])."""

@@ -6,11 +6,11 @@ Only an instant query has an order; in a range query these functions pass their 
 from __future__ import annotations
 
 import itertools
-import math
 import re
 
 import numpy as np
 
+from mimir_ingest.kernels.go_sort import go_sort_numbers
 from mimir_ingest.promql import annotations as texts
 from mimir_ingest.promql.operators.base import Evaluation, filled_rows
 from mimir_ingest.promql.operators.go_sort import go_sorted
@@ -45,14 +45,10 @@ def go_order(evaluation: Evaluation, values: np.ndarray, *, descending: bool) ->
     inorder = values[order]
     if not (np.isnan(inorder[-1:]).any() or (inorder[1:] == inorder[:-1]).any()):
         return order  # Nothing is equal: there is one order.
-    numbers = (-values if descending else values).tolist()
-    compared = evaluation.watched(itertools.repeat(None))
-
-    def before(a: int, b: int) -> bool:
-        next(compared)
-        return math.isnan(numbers[b]) or numbers[a] < numbers[b]
-
-    return go_sorted(len(numbers), before)
+    evaluation.check()
+    order = np.empty(len(values), np.int64)
+    go_sort_numbers(-values if descending else values.copy(), order)
+    return order
 
 
 def _label_order(evaluation: Evaluation, block: VectorBlock, labels: list[str], *, descending: bool) -> np.ndarray:

@@ -138,3 +138,26 @@ def test_a_plan_made_again_is_the_one_that_was_not_made_before(text, step_ms):
         for start_ms in (1_700_000_000_000, 1_700_000_015_000, -7):
             times = {"start_ms": start_ms, "end_ms": start_ms + span_ms, "step_ms": step_ms, "lookback_ms": lookback_ms}
             assert plan_query(expression, **times) == plan_query(parse_expr(text), **times)
+
+
+@pytest.mark.parametrize(
+    ("text", "newest_only"),
+    [
+        ("m", True),
+        ("sum(m offset 1m)", True),
+        ("rate(m[1m])", False),
+        ("max_over_time(m[5m:1m])", False),
+        ("max_over_time(m[5m:1m] @ 900)", False),
+        ("max_over_time((m @ 500)[5m:1m])", True),
+        ("m smoothed", False),
+    ],
+)
+def test_only_the_newest_samples_matter_to_an_instant_selector_that_is_evaluated_at_one_time(text, newest_only):
+    [select] = _plan(text, end_ms=START).selects
+    assert select.hints.newest_only is newest_only
+
+
+@pytest.mark.parametrize(("text", "newest_only"), [("m", False), ("m @ 500", True), ("m @ end()", True)])
+def test_at_many_times_only_the_newest_samples_matter_where_all_look_at_one(text, newest_only):
+    [select] = _plan(text).selects
+    assert select.hints.newest_only is newest_only

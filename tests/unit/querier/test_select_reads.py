@@ -41,7 +41,7 @@ class OneHead:
         name = matchers[0].value
         return self.answer(name, budget, now=True) if name in self.at_hand else None
 
-    async def select(self, tenant, reading, matchers, start_ms, end_ms, budget) -> HeadsAnswer:
+    async def select(self, tenant, reading, matchers, start_ms, end_ms, budget, *, newest_only=False) -> HeadsAnswer:
         await asyncio.sleep(0)
         return self.answer(matchers[0].value, budget, now=False)
 
@@ -107,7 +107,7 @@ async def test_a_strong_read_is_prepared_before_anything_is_read(bucket):
 
 async def test_what_is_not_at_hand_is_waited_for_as_long_as_there_is_time(bucket):
     class Silent(OneHead):
-        async def select(self, *asked: object) -> HeadsAnswer:
+        async def select(self, *asked: object, **also: object) -> HeadsAnswer:
             if asked[2][0].value == "b":
                 await asyncio.sleep(3600)
             return await super().select(*asked)

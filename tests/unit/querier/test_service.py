@@ -40,7 +40,7 @@ class NoHeads:
     def select_now(self, *_: object) -> None:
         return None
 
-    async def select(self, *_: object) -> HeadsAnswer:
+    async def select(self, *_: object, **also: object) -> HeadsAnswer:
         return HeadsAnswer([], [], self.listed_since_s)
 
     label_frame = label_names = label_values = select
@@ -252,7 +252,7 @@ async def test_a_read_for_a_query_whose_time_is_over_stops_at_its_next_samples(b
     stopped, turn, outcome = threading.Event(), threading.Event(), []
 
     class SlowHeads(NoHeads):
-        async def select(self, *asked: object) -> HeadsAnswer:
+        async def select(self, *asked: object, **also: object) -> HeadsAnswer:
             return await asyncio.to_thread(self.read, asked[-1])
 
         def read(self, budget: SampleBudget) -> HeadsAnswer:

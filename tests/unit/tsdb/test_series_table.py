@@ -58,3 +58,40 @@ def test_a_small_read_is_at_hand_again_once_any_read_has_indexed_the_series_that
     take(head, [({"__name__": "m", "i": "x"}, [(1, 0.0)])])
     newest = (Matcher(MatchType.EQUAL, "i", "x"),)
     assert head.table.view(newest).find_few(32).tolist() == [9000]
+
+
+def test_what_matchers_select_is_remembered_with_its_label_sets_until_a_series_comes():
+    head = Head("t")
+    rows = [({"__name__": "m", "i": str(i)}, [(1, 0.0)]) for i in range(100)]
+    matchers = (Matcher(MatchType.REGEXP, "i", ".*[02468]"),)
+    take(head, rows)
+    before = head.table.view(matchers)
+    refs = before.select(matchers)
+    assert before.select(list(matchers)) is refs
+    every, most, few = np.arange(50), np.arange(0, 40), np.arange(0, 50, 7)
+    for _ in range(2):
+        for filled in (every, most, few):
+            assert before.frame_of(refs, filled).to_dicts() == [rows[2 * i][0] for i in filled.tolist()]
+    assert before.frame_of(refs, every).codes is before.frame_of(refs, every).codes
+    take(head, [({"__name__": "m", "i": "100"}, [(1, 0.0)])])
+    after = head.table.view(matchers)
+    assert after.select(matchers).tolist() == [*range(0, 100, 2), 100]
+    assert before.select(matchers).tolist() == refs.tolist()
+    assert after.frame_of(after.select(matchers), np.arange(51)).to_dicts()[-1] == {"__name__": "m", "i": "100"}
+
+
+def test_what_is_remembered_of_selections_is_bounded_by_the_table():
+    head = Head("t")
+    take(head, [({"__name__": "m", "i": str(i)}, [(1, 0.0)]) for i in range(100)])
+    for number in range(60):
+        matchers = (Matcher(MatchType.REGEXP, "i", f".*|{number}"),)
+        view = head.table.view(matchers)
+        assert len(view.frame_of(view.select(matchers), np.arange(100))) == 100
+        kept = head.table._cache.selections.values()
+        assert sum(len(selection.refs) for selection in kept) <= 200
+    # Label sets with hardly a name in common are no table of codes to keep.
+    head = Head("t")
+    take(head, [({f"n{i}": "1"}, [(1, 0.0)]) for i in range(100)])
+    view = head.table.view(())
+    assert len(view.frame_of(view.select(()), np.arange(100))) == 100
+    assert [selection.frame for selection in head.table._cache.selections.values()] == [None]
