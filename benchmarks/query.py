@@ -1,10 +1,12 @@
 """Queries: latency over HTTP, one at a time and eight at once, beside the peers.
 
-    python -m benchmarks.query [--series 20000] [--repeat 9] [--only sum_by_rate]
+    python -m benchmarks.query [--series 20000] [--repeat 9] [--only sum_by_rate] [--new-connections]
     python -m benchmarks.query --scale 1000,10000,50000,200000 [--rounds 240]
 
-Every system holds the same hour of 15 s samples, 5,000 series a metric, and as many series of buckets; no result cache
-is used. A query's floor is decoding what it reads and one pass over it, in this process, in the same run.
+All systems run at the same time and are measured in turns, over connections that stay open unless
+`--new-connections`. Every system holds the same hour of 15 s samples, 5,000 series a metric, and as many series of
+buckets; no result cache is used. A query's floor is decoding what it reads and one pass over it, in this process, in
+the same run.
 
 `--scale` asks this project alone for a sum of rates over all series, of which there are more and more.
 """
@@ -12,18 +14,20 @@ is used. A query's floor is decoding what it reads and one pass over it, in this
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import math
 import statistics
 import time
 from typing import NamedTuple
 
+from benchmarks.client import Request, latencies_ms
 from benchmarks.floor import floor_ms, segments_of
 from benchmarks.ingest import send, wait_queryable
 from benchmarks.systems import System, installed, mimir_ingest
 from benchmarks.workload import METRICS, BucketWorkload, Workload
 
 _LOOKBACK_MS = 300_000
+_TURNS, _SECONDS = 4, 1.0
+"""How often a system is measured, and how long in all: short queries many times."""
 
 
 class Query(NamedTuple):
@@ -63,43 +67,46 @@ class Figures(NamedTuple):
     cpu_ms: float
 
 
-def ask(system: System, query: Query, load: Workload) -> float:
-    """Send one query; return its latency in ms."""
+def request_of(system: System, query: Query, load: Workload, *, fresh: bool = False) -> Request:
+    """Return the request that asks a system for the workload's hour, or its end."""
     start_s, end_s = load.start_ms // 1000, load.end_ms // 1000
-    began = time.perf_counter()
     if query.kind == "instant":
-        system.get("/api/v1/query", query=query.expression, time=end_s, nocache=1)
+        url = system.url("/api/v1/query", query=query.expression, time=end_s, nocache=1)
     else:
-        system.get("/api/v1/query_range", query=query.expression, start=start_s, end=end_s, step=15, nocache=1)
-    return (time.perf_counter() - began) * 1000
+        url = system.url("/api/v1/query_range", query=query.expression, start=start_s, end=end_s, step=15, nocache=1)
+    return Request(url, fresh=fresh)
 
 
-def repeated(system: System, query: Query, load: Workload, repeat: int) -> Figures:
-    """Return medians of a query alone and of eight at once, and the CPU of a request alone."""
-    ask(system, query, load)
-    cpu = system.cpu_seconds()
-    alone = [ask(system, query, load) for _ in range(repeat)]
-    cpu = (system.cpu_seconds() - cpu) / repeat * 1000
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda _: ask(system, query, load), range(16)))
-    return Figures(statistics.median(alone), statistics.median(together), cpu)
-
-
-def measure(
-    system: System, names: list[str], loads: list[tuple[Workload, list[bytes]]], repeat: int
-) -> tuple[dict[str, Figures], float]:
-    """Load a system, then return its figures a query, and the most memory that it had (MiB)."""
+def fill(system: System, loads: list[tuple[Workload, list[bytes]]]) -> None:
+    """Start a system and load it; it is to be stopped, whatever happens."""
     system.start()
-    try:
-        for load, bodies in loads:
-            # One connection: a peer refuses a round that overtakes the one before.
-            send(system, bodies, 1)
-            wait_queryable(system, load)
-        time.sleep(2)
-        figures = {name: repeated(system, QUERIES[name], loads[0][0], repeat) for name in names}
-        return figures, system.peak_memory_mib()
-    finally:
-        system.stop()
+    for load, bodies in loads:
+        # One connection: a peer refuses a round that overtakes the one before.
+        send(system, bodies, 1)
+        wait_queryable(system, load)
+
+
+def in_turns(systems: list[System], query: Query, load: Workload, options: argparse.Namespace) -> dict[str, Figures]:
+    """Return medians of a query alone and of eight at once, and the CPU of a request alone, by system.
+
+    All systems run, one is measured at a time, and each several times: what else the machine does hits all alike.
+    """
+    least, seconds = math.ceil(options.repeat / _TURNS), _SECONDS / _TURNS
+    requests = [(s, request_of(s, query, load, fresh=options.new_connections)) for s in systems]
+    alone: dict[str, list[float]] = {s.name: [] for s in systems}
+    together: dict[str, list[float]] = {s.name: [] for s in systems}
+    cpu_s = dict.fromkeys(alone, 0.0)
+    for _ in range(_TURNS):
+        for system, request in requests:
+            latencies_ms(request, at_once=1, least=1, seconds=0)
+            began_s = system.cpu_seconds()
+            alone[system.name] += latencies_ms(request, at_once=1, least=least, seconds=seconds)
+            cpu_s[system.name] += system.cpu_seconds() - began_s
+            together[system.name] += latencies_ms(request, at_once=8, least=2 * least, seconds=seconds)
+    return {
+        name: Figures(statistics.median(times), statistics.median(together[name]), cpu_s[name] / len(times) * 1000)
+        for name, times in alone.items()
+    }
 
 
 def floors(names: list[str], load: Workload, repeat: int) -> dict[str, float]:
@@ -120,7 +127,15 @@ def compare(names: list[str], options: argparse.Namespace) -> None:
     buckets = _workload(BucketWorkload, options.series // METRICS, options.rounds)
     loads = [(one, list(one.bodies())) for one in (load, buckets)]
     systems = installed()
-    measured = {s.name: measure(s, names, loads, options.repeat) for s in systems}
+    try:
+        for system in systems:
+            fill(system, loads)
+        time.sleep(2)
+        measured = {name: in_turns(systems, QUERIES[name], load, options) for name in names}
+        peaks = {system.name: system.peak_memory_mib() for system in systems}
+    finally:
+        for system in systems:
+            system.stop()
     floor = floors(names, load, options.repeat)
     print(
         f"{load.series} series and {buckets.series} buckets, {load.rounds} samples of 15 s each; "
@@ -132,17 +147,17 @@ def compare(names: list[str], options: argparse.Namespace) -> None:
         + f"{'alone':>9}{'eight':>8}{'floor ms':>10}{'x floor':>9}"
     )
     for name in names:
-        row = {system: figures[name] for system, (figures, _) in measured.items()}
+        row = measured[name]
         own = row.pop("mimir-ingest")
         alone = own.alone_ms / min((f.alone_ms for f in row.values()), default=math.nan)
         together = own.together_ms / min((f.together_ms for f in row.values()), default=math.nan)
         print(
             f"{name:24}"
-            + "".join(f"{f.alone_ms:>12.1f} /{f.together_ms:>7.1f} /{f.cpu_ms:>5.0f}" for f in (own, *row.values()))
+            + "".join(f"{f.alone_ms:>10.2f} /{f.together_ms:>8.2f} /{f.cpu_ms:>6.2f}" for f in (own, *row.values()))
             + f"{alone:>8.2f}x{together:>7.2f}x{floor[name]:>10.1f}{own.alone_ms / floor[name]:>9.1f}"
         )
     print("alone, eight: mimir-ingest's time / the faster peer's")
-    print("peak memory: " + ", ".join(f"{name} {peak:.0f} MiB" for name, (_, peak) in measured.items()))
+    print("peak memory: " + ", ".join(f"{name} {peak:.0f} MiB" for name, peak in peaks.items()))
 
 
 def scale(sizes: list[int], options: argparse.Namespace) -> None:
@@ -158,10 +173,10 @@ def scale(sizes: list[int], options: argparse.Namespace) -> None:
             wait_queryable(system, load)
             time.sleep(2)
             loaded = system.peak_memory_mib()
-            query = Query("range", _SCALED, "all")
-            ask(system, query, load)
+            request = request_of(system, Query("range", _SCALED, "all"), load)
+            latencies_ms(request, at_once=1, least=1, seconds=0)
             cpu = system.cpu_seconds()
-            times = [ask(system, query, load) for _ in range(options.repeat)]
+            times = latencies_ms(request, at_once=1, least=options.repeat, seconds=0)
             cpu = (system.cpu_seconds() - cpu) / options.repeat
             print(
                 f"{size:>9}{load.samples:>12}{statistics.median(times):>11.1f}{cpu * 1000:>9.0f}"
@@ -184,6 +199,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=240)
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--only", action="append", choices=sorted(QUERIES))
+    parser.add_argument("--new-connections", action="store_true", help="one for each request")
     parser.add_argument("--scale", help="numbers of series, comma-separated")
     options = parser.parse_args()
     if options.scale:
