@@ -6,7 +6,7 @@ A tenant's heads of all partitions consumed here count as one. Source: spec http
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mimir_ingest.bucket.layout import meta_file
@@ -42,8 +42,25 @@ class TenantFacts:
 
 def describe_tenant(states: Mapping[int, PartitionState], tenant: str) -> TenantFacts | None:
     """Return what these partitions have of a tenant, None if nothing. Any thread."""
+    return _describe(states, tenant, [block for block in _recent_blocks(states) if block.tenant == tenant])
+
+
+def describe_tenants(states: Mapping[int, PartitionState]) -> list[TenantFacts]:
+    """Return every tenant with a head or recent blocks, ascending. Any thread."""
+    blocks: dict[str, list[BlockRef]] = {}
+    for block in _recent_blocks(states):
+        blocks.setdefault(block.tenant, []).append(block)
+    tenants = blocks.keys() | {tenant for state in states.values() for tenant in list(state.heads)}
+    found = (_describe(states, tenant, blocks.get(tenant, ())) for tenant in sorted(tenants))
+    return [facts for facts in found if facts is not None]
+
+
+def _recent_blocks(states: Mapping[int, PartitionState]) -> Iterator[BlockRef]:
+    return (block for state in states.values() for cut in state.cuts for block in cut.blocks)
+
+
+def _describe(states: Mapping[int, PartitionState], tenant: str, blocks: Sequence[BlockRef]) -> TenantFacts | None:
     heads = [(state, state.heads[tenant]) for state in states.values() if tenant in state.heads]
-    blocks = [b for state in states.values() for cut in state.cuts for b in cut.blocks if b.tenant == tenant]
     if not heads and not blocks:
         return None
     extremes = [_extremes(head) for _, head in heads]
@@ -61,14 +78,6 @@ def describe_tenant(states: Mapping[int, PartitionState], tenant: str) -> Tenant
         max(floors, default=None),
         tuple(sorted(blocks, key=lambda b: (b.min_time_ms, b.ulid))),
     )
-
-
-def describe_tenants(states: Mapping[int, PartitionState]) -> list[TenantFacts]:
-    """Return every tenant with a head or recent blocks, ascending. Any thread."""
-    tenants = {tenant for state in states.values() for tenant in list(state.heads)}
-    tenants |= {block.tenant for state in states.values() for cut in state.cuts for block in cut.blocks}
-    found = (describe_tenant(states, tenant) for tenant in sorted(tenants))
-    return [facts for facts in found if facts is not None]
 
 
 def read_published(bucket: Bucket, blocks: Sequence[BlockRef]) -> list[tuple[MetaFile, int]]:
