@@ -126,6 +126,8 @@ def _prometheus() -> dict[str, Any]:
     for path, parameters in only_get.items():
         names = [{"name": "name", "in": "path", "required": True, "schema": text("job", "U__a_2e_b", "U___", "%ff")}]
         more = names if "{name}" in path else []
+        if path == "/cardinality/active_series":
+            more = [header("Sharding-Control", "4", "0", "-1", "x", "9" * 5000)]
         paths[PROMETHEUS + path] = {"get": operation(TENANT, *READ, *more, *parameters, kinds=kinds)}
         if path.startswith("/cardinality/"):
             post = operation(TENANT, *READ, form=parameters, kinds=kinds)

@@ -1,13 +1,21 @@
 """The description that requests are made up from names every route that the program serves."""
 
+import itertools
+from types import SimpleNamespace
+
 from mimir_ingest.api import application
+from mimir_ingest.api.internal import build_internal_application
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.app import Process
 from mimir_ingest.assembly import assemble
 from mimir_ingest.config.settings import load
-from tests.support.openapi import LEFT_OUT, document
+from tests.support.openapi import LEFT_OUT, document, internal_document
 
 ANY_METHOD = {"/metrics", "/ready"}
+
+
+def operations(described):
+    return {(path, method.upper()) for path, methods in described["paths"].items() for method in methods}
 
 
 async def test_every_route_that_the_program_serves_is_described(tmp_path):
@@ -27,7 +35,14 @@ async def test_every_route_that_the_program_serves_is_described(tmp_path):
     routes = application._bare_routes(endpoints, tenants, "/prometheus")
     routes += [route for router in application._routers(endpoints, tenants, "/prometheus") for route in router.routes]
     served = {(r.path, "GET") if r.path in ANY_METHOD else (r.path, method) for r in routes for method in r.methods}
-    described = {(path, method.upper()) for path, methods in document()["paths"].items() for method in methods}
+    described = operations(document())
     assert len(served) > 50
     assert served - LEFT_OUT == described
     assert served > LEFT_OUT
+
+
+def test_every_route_of_the_internal_listener_is_described():
+    router = build_internal_application(SimpleNamespace(), max_samples=0, timeout_s=1)._application
+    routes = [*itertools.chain(*router._exact.values()), *router._fallback.routes]
+    served = {(route.path, method) for route in routes for method in route.methods}
+    assert served == operations(internal_document())
