@@ -52,9 +52,8 @@ tenants:
   operator: ["*"]
 """
 AUTHORIZATIONS = [
-    "Bearer root",
-    "Bearer root",
-    "Bearer token",
+    *["Bearer root"] * 10,
+    *["Bearer token"] * 4,
     "Basic cHJvbWV0aGV1czpzZWNyZXQ=",
     "Basic cHJvbWV0aGV1czo=",
     "Basic !",
@@ -62,6 +61,8 @@ AUTHORIZATIONS = [
     "\xff",
     None,
 ]
+TENANT_PATHS = "/api/", "/otlp/", "/prometheus/", "/ready"
+"""Beginnings of what the tenants' listener has where operators have one of their own."""
 
 
 @schemathesis.serializer("application/x-protobuf", "application/x-protobuf;proto=io.prometheus.write.v2.Request")
@@ -110,6 +111,7 @@ class Listener:
     url: str
     operations: list
     asks_who: bool
+    wants_tenant: bool
 
 
 class Run:
@@ -130,6 +132,8 @@ class Run:
         """Send one request and judge its answer."""
         if listener.asks_who and (who := self._chance.choice(AUTHORIZATIONS)) is not None:
             case.headers["Authorization"] = who
+        if listener.wants_tenant and self._chance.random() < 0.9:
+            case.headers["X-Scope-OrgID"] = "anonymous"
         place, begun = f"{listener.name} {case.method} {case.path}", time.monotonic()
         try:
             response = case.call(base_url=listener.url, timeout=TIMEOUT_S)
@@ -204,12 +208,15 @@ def start(folder: Path, report: Path, *, closed: bool) -> tuple[Program, list[Li
     program.log_path.unlink(missing_ok=True)
     program.start(timeout_s=600)
     push_samples(program, **({"Authorization": "Bearer token", "X-Scope-OrgID": "anonymous"} if closed else {}))
-    everything = operations_of(document())
-    inside = operations_of(internal_document())
-    found = [Listener(name, program, program.url, everything, closed)]
+    everything, inside = operations_of(document()), operations_of(internal_document())
+    found = [Listener(f"{name}, internal", program, f"http://127.0.0.1:{internal}", inside, False, True)]
     if closed:
-        found.append(Listener("closed, operators", program, f"http://127.0.0.1:{admin}", everything, True))
-    found.append(Listener(f"{name}, internal", program, f"http://127.0.0.1:{internal}", inside, False))
+        tenants = [one for one in everything if one.path.startswith(TENANT_PATHS)]
+        others = [one for one in everything if one not in tenants]
+        found.append(Listener("closed", program, program.url, tenants, True, True))
+        found.append(Listener("closed, operators", program, f"http://127.0.0.1:{admin}", others, True, False))
+    else:
+        found.append(Listener("open", program, program.url, everything, False, False))
     return program, found
 
 
