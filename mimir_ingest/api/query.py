@@ -115,9 +115,12 @@ def _question(params: Params) -> Question:
     return _parse_again(text) if len(text) <= _REMEMBERED_CHARS else Question.parse(text)
 
 
-def parse_selector(text: str) -> tuple[Matcher, ...]:
-    """Return the matchers of a series selector. Raises QueryError unless one of them excludes the empty string."""
-    return check_matchers(parse_metric_selector(text))
+def parse_selectors(params: Params) -> list[tuple[Matcher, ...]]:
+    """Return the matchers of each `match[]`.
+
+    Raises QueryError of the first that is no selector, else of the first that only asks for what may be empty.
+    """
+    return [check_matchers(matchers) for matchers in [parse_metric_selector(text) for text in params.all("match[]")]]
 
 
 def check_matchers(matchers: Sequence[Matcher]) -> tuple[Matcher, ...]:
@@ -159,6 +162,13 @@ class _Options:
     lookback_ms: int | None
     """How far instant selectors look back; None if the request does not say."""
 
+    @classmethod
+    def of(cls, params: Params, limit: int) -> _Options:
+        """Read time-out and look-back, which few requests have. Raises QueryError."""
+        if params.values.keys().isdisjoint(("timeout", "lookback_delta")):
+            return cls(limit, None, None)
+        return cls(limit, _timeout_s(params), _lookback_ms(params))
+
 
 class QueryApi:
     """Handlers of the query API; the router maps paths to them."""
@@ -176,7 +186,7 @@ class QueryApi:
             at_ms = params.time_ms("time", self._now_ms())
         except QueryError as error:
             raise bad_parameter("time", error.message) from error
-        options = _Options(limit, _timeout_s(params), _lookback_ms(params))
+        options = _Options.of(params, limit)
         return await self._evaluate(asked, await read_query(params), RangeParams(at_ms, at_ms, 0), options)
 
     async def query_range(self, asked: ApiRequest) -> Answer:
@@ -184,7 +194,7 @@ class QueryApi:
         params = asked.params
         limit = params.limit()
         window = range_params(params)
-        options = _Options(limit, _timeout_s(params), _lookback_ms(params))
+        options = _Options.of(params, limit)
         question = await read_query(params)
         kind = question.expression.type
         if kind not in (ValueType.VECTOR, ValueType.SCALAR):
@@ -240,7 +250,7 @@ class QueryApi:
         limits = self.limits_for(asked.tenant)
         listing = self._listing(asked, limits, limits.max_series_query_limit, "max-series-query-limit")
         try:
-            selectors = [parse_selector(text) for text in params.all("match[]")]
+            selectors = parse_selectors(params)
         except QueryError as error:
             raise bad_parameter("match[]", error.message) from error
         if listing.times is None:
@@ -268,7 +278,7 @@ class QueryApi:
         params = asked.params
         limits = self.limits_for(asked.tenant)
         listing = self._listing(asked, limits, limits.max_label_names_limit, "max-label-names-limit")
-        selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
+        selectors = parse_selectors(params) or [()]
         if listing.times is None:
             return success(b"[]")
         deadline = self._deadline()
@@ -283,7 +293,7 @@ class QueryApi:
         name = path_label_name(asked.scope)
         limits = self.limits_for(asked.tenant)
         listing = self._listing(asked, limits, limits.max_label_values_limit, "max-label-values-limit")
-        selectors = [parse_selector(text) for text in params.all("match[]")] or [()]
+        selectors = parse_selectors(params) or [()]
         if listing.times is None:
             return success(b"[]")
         deadline = self._deadline()
