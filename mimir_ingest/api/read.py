@@ -198,6 +198,8 @@ class _QuerierSession:
             raise RefusedRead(text, error_type="bad_data") from error
 
     async def select(self, matchers: Sequence[Matcher], start_ms: int, end_ms: int) -> SeriesSamples:
+        if not matchers:  # nothing is selected, as by Prometheus
+            return SeriesSamples.empty()
         return await self._querier.select(
             self._tenant, matchers, start_ms, end_ms, reading=self._reading, fetch=self._fetch
         )

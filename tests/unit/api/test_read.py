@@ -120,6 +120,13 @@ async def test_no_query_and_an_empty_range_give_empty_answers():
     assert querier.asked == []
 
 
+async def test_a_query_without_matchers_selects_nothing():
+    querier = KnownQuerier()
+    response = await post(querier, compressed(read_request((0, 10, []), (0, 10, [UP]))))
+    assert read_samples(bytes(cramjam.snappy.decompress_raw(response.content))) == [[], to_python(DATA)]
+    assert len(querier.asked) == 1
+
+
 async def test_what_a_request_cost_is_told_by_a_whole_answer_and_counted_for_its_tenant():
     registry = CollectorRegistry()
 
