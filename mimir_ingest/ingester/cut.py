@@ -6,7 +6,7 @@ the partition that goes on being filled, so they may run in another thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,27 @@ class CutSummary:
     """First offset that did not contribute."""
     record_time_ms: int
     blocks: tuple[BlockRef, ...]
+
+
+class ReleasedCuts:
+    """Cuts whose samples are no longer served from memory. Never changes.
+
+    Blocks are found by tenant: every query asks, and the blocks of two days may be a quarter of a million.
+    """
+
+    def __init__(self, cuts: Sequence[CutSummary]) -> None:
+        """`cuts` are recent ones, oldest first."""
+        self.cut_offset = cuts[-1].cut_offset if cuts else -1
+        """Everything below it that was cut is in the blocks; -1 without a cut."""
+        found: dict[str, list[BlockRef]] = {}
+        for cut in cuts:
+            for block in cut.blocks:
+                found.setdefault(block.tenant, []).append(block)
+        self._blocks = {tenant: tuple(blocks) for tenant, blocks in found.items()}
+
+    def blocks_of(self, tenant: str) -> tuple[BlockRef, ...]:
+        """Return a tenant's blocks, those of the oldest cut first."""
+        return self._blocks.get(tenant, ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,10 +43,9 @@ def state_of(consumer: PartitionConsumer) -> PartitionState:
 def released_cut(consumer: PartitionConsumer, tenant: str) -> PartitionCut | None:
     """Return what a partition no longer serves of a tenant. Raises LogUnavailable."""
     released = state_of(consumer).released
-    if not released:
+    if released.cut_offset < 0:
         return None
-    blocks = tuple(block for cut in released for block in cut.blocks if block.tenant == tenant)
-    return PartitionCut(consumer.partition, released[-1].cut_offset, blocks)
+    return PartitionCut(consumer.partition, released.cut_offset, released.blocks_of(tenant))
 
 
 def describe(consumer: PartitionConsumer) -> dict[str, int | str | list | None]:

@@ -25,7 +25,7 @@ import numpy as np
 from mimir_ingest.bucket.layout import CLUSTER_FOLDER
 from mimir_ingest.errors import InvariantViolated, RecordCorrupt, RecordVersionUnsupported
 from mimir_ingest.ingester.checkpoint import PartitionFacts
-from mimir_ingest.ingester.cut import CutRequest, CutSummary
+from mimir_ingest.ingester.cut import CutRequest, CutSummary, ReleasedCuts
 from mimir_ingest.ingester.settings import PartitionSettings
 from mimir_ingest.kernels.head import ACCEPTED, OUTCOME_COLUMNS, REJECTED
 from mimir_ingest.log.contract import Record
@@ -127,7 +127,7 @@ class PartitionState:
         self.heads: dict[str, Head] = {}
         self.cuts: tuple[CutSummary, ...] = ()
         """Recent cuts whose checkpoint exists, oldest first."""
-        self.released: tuple[CutSummary, ...] = ()
+        self.released = ReleasedCuts(())
         """Those among them whose samples are no longer served from here."""
         self.in_flight: CutRequest | None = None
         self.maintenance_due = False
@@ -159,7 +159,7 @@ class PartitionState:
             seal_samples=seal_samples,
         )
         state.record_time_ms, state.boundary_ms = facts.record_time_ms, facts.boundary_ms
-        state.heads, state.cuts, state.released = heads, facts.cuts, facts.cuts
+        state.heads, state.cuts, state.released = heads, facts.cuts, ReleasedCuts(facts.cuts)
         state._applied_since_cut = applied_since_cut
         state._cut_point = facts.cuts[-1].cut_offset if facts.cuts else -1
         state._held_count = sum(head.held_count for head in heads.values())
@@ -397,7 +397,7 @@ class PartitionState:
     def release(self, cut_offset: int) -> None:
         """Serve no longer what the cuts up to `cut_offset` have shipped."""
         # The list first: a reader takes samples, then the list, and must not miss both.
-        self.released = tuple(cut for cut in self.cuts if cut.cut_offset <= cut_offset)
+        self.released = ReleasedCuts([cut for cut in self.cuts if cut.cut_offset <= cut_offset])
         for head in list(self.heads.values()):
             head.release(cut_offset)
 
