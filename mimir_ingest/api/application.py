@@ -36,6 +36,7 @@ from mimir_ingest.api.metrics import metrics_router
 from mimir_ingest.api.middleware import CleanPath, Gzip, Route, Router, StripPrefix, plain_routing
 from mimir_ingest.api.otlp import OtlpEdge
 from mimir_ingest.api.partition_ring import partition_ring_router
+from mimir_ingest.api.profiles import Profiles, profiles_router
 from mimir_ingest.api.push import PushApplication
 from mimir_ingest.api.query import QueryApi
 from mimir_ingest.api.query_routes import query_routes
@@ -260,6 +261,8 @@ def _routers(
             )
         )
         routers.append(ingestion_lag_router(parts.querier, tenant_of=tenants.tenant_of, now_ms=parts.now_ms))
+    profiles = Profiles(max_seconds=settings.server.http_server_write_timeout.seconds)
+    routers.append(profiles_router(profiles, instrumented=settings.server.register_instrumentation))
     if settings.server.register_instrumentation:
         routers.append(metrics_router(parts.registry))
     return routers

@@ -38,7 +38,10 @@ class RouteNames:
         self._exact: dict[bytes, str] = {}
         self._patterns: list[tuple[re.Pattern[bytes], str]] = []
         for template in templates:
-            if "{" in template:
+            prefix, below, _ = template.partition("{profile:path}")
+            if below:  # all below a prefix is one route, as in Mimir
+                self._patterns.append((re.compile(re.escape(prefix.encode()) + b".*"), route_name(prefix)))
+            elif "{" in template:
                 parts = re.split(r"\{\w+(?::\w+)?\}", template)
                 text = "[^/]+".join(map(re.escape, parts))
                 self._patterns.append((re.compile(text.encode()), route_name(template)))

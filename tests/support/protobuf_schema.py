@@ -54,6 +54,14 @@ message ReadResponse: repeated QueryResult results = 1
 message Chunk: int64 min_time_ms = 1; int64 max_time_ms = 2; int32 type = 3; bytes data = 4
 message ChunkedSeries: repeated Label labels = 1; repeated Chunk chunks = 2
 message ChunkedReadResponse: repeated ChunkedSeries chunked_series = 1; int64 query_index = 2
+message ValueType: int64 type = 1; int64 unit = 2
+message ProfileSample: repeated uint64 location_id = 1; repeated int64 value = 2
+message ProfileLine: uint64 function_id = 1; int64 line = 2
+message Location: uint64 id = 1; uint64 mapping_id = 2; uint64 address = 3; repeated ProfileLine line = 4
+message Function: uint64 id = 1; int64 name = 2; int64 system_name = 3; int64 filename = 4; int64 start_line = 5
+message Profile: repeated ValueType sample_type = 1; repeated ProfileSample sample = 2; repeated Location location = 4;
+  repeated Function function = 5; repeated string string_table = 6; int64 time_nanos = 9; int64 duration_nanos = 10;
+  ValueType period_type = 11; int64 period = 12
 """
 
 
@@ -86,3 +94,4 @@ WriteRequest = _CLASSES["WriteRequest"]
 ReadRequest = _CLASSES["ReadRequest"]
 ReadResponse = _CLASSES["ReadResponse"]
 ChunkedReadResponse = _CLASSES["ChunkedReadResponse"]
+Profile = _CLASSES["Profile"]
