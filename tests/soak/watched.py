@@ -22,9 +22,10 @@ import resource
 import sys
 import threading
 import time
+import traceback
 import tracemalloc
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -154,25 +155,50 @@ def _grown(first: tracemalloc.Snapshot | None, now: tracemalloc.Snapshot) -> lis
     ]
 
 
+def in_a_copy(look: Callable[[], dict[str, object]]) -> dict[str, object]:
+    """Return what a look at all objects finds in a copy of the process, made for that.
+
+    why: `gc.get_objects` holds all there is, also tuples that other threads have begun. CPython cannot finish those:
+    "SystemError: bad argument to internal function", which the program answers with a 500.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with open(writing, "w", encoding="utf-8") as out:
+                json.dump(look(), out)
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as found:
+        text = found.read()
+    os.waitpid(child, 0)
+    return json.loads(text)
+
+
+def _census() -> dict[str, object]:
+    found = objects()
+    return {"objects": sum(found.values()), "types": dict(found.most_common(80)), "owned": owned()}
+
+
 def _watch(report: Path, seconds: float, trace: bool) -> None:
     began, first = time.monotonic(), None
     with report.open("a", encoding="utf-8") as out:
         while True:
             time.sleep(seconds)
             gc.collect()
-            found = objects()
             line = {
                 "at_s": round(time.monotonic() - began),
                 "rss": resident_bytes() // MIB,
                 "anonymous": anonymous_bytes() // MIB,
                 **{name: size if name == "arenas" else size // MIB for name, size in native_memory().items()},
                 "blocks": sys.getallocatedblocks(),
-                "objects": sum(found.values()),
+                "sqlite": sqlite_bytes() // MIB,
                 "threads": threading.active_count(),
                 "files": len(os.listdir("/proc/self/fd")),
-                "sqlite": sqlite_bytes() // MIB,
-                "types": dict(found.most_common(80)),
-                "owned": owned(),
+                **in_a_copy(_census),
             }
             if trace:
                 snapshot = tracemalloc.take_snapshot()
