@@ -77,6 +77,12 @@ def metric_name(name: str, unit: str, kind: MetricKind, strategy: str) -> str:
     return _kept_metric_name(name, unit, kind, strategy)
 
 
+def unit_name(unit: str) -> str:
+    """Return the unit that a metric's metadata tells: in the words of Prometheus, without what is in braces."""
+    suffixes = map(_clean_unit, _unit_suffixes(unit))
+    return "_".join(filter(None, suffixes)).removeprefix("_").removesuffix("_")
+
+
 def label_name(name: str, *, escape: bool, prefix_underscore: bool, keep_underscores: bool) -> str:
     """Return the Prometheus name of an attribute.
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2 as pb
 from mimir_ingest.model.labels import encode_label_bytes
 from mimir_ingest.model.numbers import format_plain
 from mimir_ingest.wire.otlp_labels import OtlpSettings, PointLabels, label_pair, name_pair
-from mimir_ingest.wire.otlp_names import UnusableName
+from mimir_ingest.wire.otlp_names import UnusableName, unit_name
 from mimir_ingest.wire.otlp_rows import Rows, UnusablePoint, from_explicit, from_exponential
 from mimir_ingest.wire.otlp_text import value_text
 
@@ -82,7 +82,7 @@ def convert_metric(into: Conversion, metric: pb.Metric, kind: str | None, points
         into.unconverted += len(points)
         into.fail(error)
         return
-    into.metadata.setdefault((metadata_type, name, metric.description, metric.unit))
+    into.metadata.setdefault((metadata_type, name, metric.description, unit_name(metric.unit)))
     series = _Series(into, labels, name, temporality)
     convert = _converter(into.settings, metric, kind)
     failed = None

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from mimir_ingest.model.batch import METRIC_TYPES
 from mimir_ingest.model.labels import decode_label_bytes
 from mimir_ingest.wire import otlp
 from mimir_ingest.wire.otlp_labels import OtlpSettings
@@ -137,6 +138,42 @@ def test_every_request_becomes_the_series_that_prometheus_makes_of_it(
     }
     assert exemplars
     assert exemplars == found
+
+
+def test_metadata_has_the_types_and_units_that_prometheus_labels_series_with(
+    prometheus_bin: Path, tmp_path: Path
+) -> None:
+    settings, requests = OtlpSettings(), list(corpus.names())
+    for unit in ("By", "{x}", "a-b/s", "s/ü", "m/_x_", "_/_", "a//b", "% /%", "d/d", "1/1", "é", "a b/c d"):
+        measured = {"count": 1, "sum": 1}
+        requests.append(
+            corpus.request(
+                corpus.histogram("c", corpus.point(**measured, bucketCounts=[1], explicitBounds=[]), unit=unit),
+                corpus.histogram("e", corpus.point(**measured, zeroCount=1), unit=unit, kind="exponentialHistogram"),
+                corpus.summary("s", corpus.point(**measured)) | {"unit": unit},
+                corpus.gauge("g", unit=unit),
+            )
+        )
+    flags = (
+        "--web.enable-otlp-receiver",
+        "--enable-feature=type-and-unit-labels",
+        "--storage.tsdb.retention.time=100y",
+    )
+    with run_prometheus(prometheus_bin, tmp_path, *flags, config=_configuration(settings)) as client:
+        # Messages one behind another are one.
+        body = b"".join(request.SerializeToString() for request in requests)
+        headers = {"Content-Type": "application/x-protobuf"}
+        assert client.post("/api/v1/otlp/v1/metrics", content=body, headers=headers).status_code == 200
+        span = {"start": corpus.NOW_MS / 1000 - 60, "end": corpus.NOW_MS / 1000 + 60}
+        series = client.get("/api/v1/series", params={"match[]": '{__type__!=""}', **span}).json()["data"]
+    told = otlp.decode(body, settings, json=False).batch.metadata
+    texts = [told.text[a:b].tobytes().decode() for a, b in itertools.pairwise(told.offsets.tolist())]
+    kinds = [METRIC_TYPES[kind] for kind in told.types.tolist()]
+    families = {
+        (re.sub("_(count|sum|bucket)$", "", one["__name__"]), one["__type__"], one.get("__unit__", ""))
+        for one in series
+    }
+    assert families == set(zip(texts[::3], kinds, texts[2::3], strict=True))
 
 
 def _samples(batch) -> list[object]:

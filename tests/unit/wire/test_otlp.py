@@ -116,7 +116,7 @@ def test_metadata_is_told_once_with_the_name_of_the_series():
     settings = OtlpSettings(strategy="UnderscoreEscapingWithSuffixes", native_delta_ingestion=True)
     metadata = otlp.decode(body, settings, json=False).batch.metadata
     assert metadata.types.tolist() == [1, 0]
-    assert metadata.text.tobytes() == b"a_b_seconds_totals" * 2
+    assert metadata.text.tobytes() == b"a_b_seconds_totalseconds" * 2
 
 
 def test_a_stale_histogram_has_its_marker():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mimir_ingest.wire.otlp_names import STRATEGIES, UnusableName, label_name, metric_name, strategy_of
+from mimir_ingest.wire.otlp_names import STRATEGIES, UnusableName, label_name, metric_name, strategy_of, unit_name
 
 WITH, WITHOUT = "UnderscoreEscapingWithSuffixes", "UnderscoreEscapingWithoutSuffixes"
 UTF8_WITH, UTF8 = "NoUTF8EscapingWithSuffixes", "NoTranslation"
@@ -83,3 +83,15 @@ def test_each_pair_of_the_two_settings_has_its_strategy():
         STRATEGIES
     )
     assert strategy_of("legacy", False) == WITHOUT
+
+
+@pytest.mark.parametrize(
+    ("unit", "told"),
+    [
+        *(("", ""), ("1", ""), ("s", "seconds"), (" By ", "bytes"), ("By/s", "bytes_per_second"), ("µs", "s")),
+        *(("{req}", ""), ("{req}/s", "per_second"), ("m/{x}", "meters"), ("s/", "seconds"), ("/s", "per_second")),
+        *(("%", "percent"), ("widgets", "widgets"), ("a-b", "a_b"), ("_u_", "u"), ("a/b/c", "a_per_b_c"), ("é", "")),
+    ],
+)
+def test_metadata_tells_the_unit_in_the_words_of_prometheus(unit, told):
+    assert unit_name(unit) == told
