@@ -3,6 +3,9 @@
 The report has a line of JSON a minute and one for every error that a decoder does not name: counts, slowest inputs,
 processor time, and memory: resident, of that what malloc has given out, and Python's blocks. What was being decoded
 when the process died is in FILE.last.
+
+Memory stays the same, but for `--guided`: atheris 3.0 never lets go of what an instrumented comparison of numpy arrays
+gave, some 1.5 MB a minute. Its corpus (FILE's name with .corpus) decoded again without it shows that.
 """
 
 from __future__ import annotations
