@@ -55,7 +55,8 @@ def _line(name: bytes, value: bytes) -> tuple[bytes, str]:
 
 
 _line_again = functools.lru_cache(512)(_line)
-_LENGTH = b"content-length"
+_ITS_OWN = frozenset((b"content-length", b"server-timing"))
+"""Headers that differ from answer to answer, so that none is worth remembering."""
 
 
 class Traffic:
@@ -240,8 +241,7 @@ class Exchange:
         lines = [_STATUS_LINES[status], self._carrier.date_line()]
         framed = closes = False
         for name, value in headers:
-            # why: lengths differ from answer to answer, so that none is worth remembering.
-            again = name != _LENGTH and len(value) <= _REMEMBERED_BYTES
+            again = name not in _ITS_OWN and len(value) <= _REMEMBERED_BYTES
             line, says = _line_again(name, value) if again else _line(name, value)
             lines.append(line)
             if not says:

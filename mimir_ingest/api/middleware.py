@@ -197,8 +197,8 @@ def _varying(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, byt
 
 
 async def encoded(answer: Answer, scope: Scope, more_headers: Headers) -> Answer:
-    """Return a whole answer, with more headers, as `Gzip` sends it."""
-    headers = _varying((*answer.headers, *more_headers))
+    """Return a whole answer, with more headers of its own, as `Gzip` sends it."""
+    headers = (*_varying(answer.headers), *more_headers)
     facts = facts_of(scope)
     least = facts.get(_least_bytes, -1)
     if least == -1:

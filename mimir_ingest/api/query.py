@@ -96,22 +96,18 @@ _INLINE_CHARS = 1 << 16
 
 
 async def read_query(params: Params) -> Question:
-    """Return `parse_query`, which others need not wait for where it takes long. Raises QueryError."""
-    if len(params.get("query")) <= _INLINE_CHARS:
-        return parse_query(params)
-    return await asyncio.to_thread(parse_query, params)
-
-
-def parse_query(params: Params) -> Question:
-    """Return what the parameter `query` asks. Raises QueryError with the parser's position."""
+    """Return what the parameter `query` asks; others need not wait where it takes long. Raises QueryError."""
+    text = params.get("query")
     try:
-        return _question(params)
+        if len(text) <= _INLINE_CHARS:
+            return parse_question(text)
+        return await asyncio.to_thread(parse_question, text)
     except QueryError as error:
         raise bad_parameter("query", error.message) from error
 
 
-def _question(params: Params) -> Question:
-    text = params.get("query")
+def parse_question(text: str) -> Question:
+    """Return what an expression asks. Raises QueryError with the parser's position."""
     return _parse_again(text) if len(text) <= _REMEMBERED_CHARS else Question.parse(text)
 
 
@@ -308,7 +304,7 @@ class QueryApi:
     async def query_exemplars(self, asked: ApiRequest) -> Answer:
         """`/query_exemplars`: exemplars of the expression's selectors; 204 when it has none."""
         start, end = exemplar_range(asked.params)
-        selectors = selectors_of(_question(asked.params).expression)
+        selectors = selectors_of(parse_question(asked.params.get("query")).expression)
         if not selectors:
             return Answer(204)
         deadline = self._deadline()

@@ -28,6 +28,8 @@ JSON = "application/json"
 JSON_HEADERS = ((b"content-type", JSON.encode()),)
 _NO_TEXTS = np.empty(0, np.uint8), np.zeros(1, np.int64)
 _BUCKETS = '"buckets"'
+_KEPT_BYTES = 1 << 13
+"""Of the texts of a frame's label sets that are kept with it."""
 
 
 def clean(text: str) -> str:
@@ -100,7 +102,9 @@ def _samples(vector: Vector) -> str:
         rendered = _histograms(vector.histograms.rows, vector.histograms.index[at])
         for i, histogram in zip(at.tolist(), rendered, strict=True):
             samples[i] = f'"histogram":[{time},{histogram}]'
-    return ",".join(f'{{"metric":{m},{s}}}' for m, s in zip(_metrics(vector.labels), samples, strict=True))
+    labels = vector.labels
+    metrics = labels.once(("metrics",), lambda: _metrics(labels), lambda texts: sum(map(len, texts)) <= _KEPT_BYTES)
+    return ",".join([f'{{"metric":{m},{s}}}' for m, s in zip(metrics, samples, strict=True)])
 
 
 def _times(timestamps: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -121,13 +125,21 @@ def _numbers(matrix: Matrix) -> bytes:
     """Return the series of a matrix without histograms."""
     digits, others = print_values(matrix.values)
     specials = [format_value(value).encode() for value in matrix.values[others].tolist()] if len(others) else []
-    heads = [f'{{"metric":{metric},"values":['.encode() for metric in _metrics(matrix.labels)]
     special, special_bounds = _joined(specials)
-    head, head_bounds = _joined(heads)
+    head, head_bounds = _heads(matrix.labels)
     texts = len(digits) + len(special) + len(head)
-    out = np.empty(texts + ROOM * len(matrix.values) + 3 * len(heads) + 16, np.uint8)
+    out = np.empty(texts + ROOM * len(matrix.values) + 3 * len(head_bounds) + 16, np.uint8)
     parts = np.frombuffer(digits, np.uint8), others, special, special_bounds, matrix.timestamps, head, head_bounds
     return out[: write_series(*parts, matrix.offsets, out)].tobytes()
+
+
+def _heads(labels: LabelFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return, as `_joined` does, what stands before the points of each series; of few it is kept."""
+
+    def make() -> tuple[np.ndarray, np.ndarray]:
+        return _joined([f'{{"metric":{metric},"values":['.encode() for metric in _metrics(labels)])
+
+    return labels.once(("heads",), make, lambda heads: len(heads[0]) <= _KEPT_BYTES)
 
 
 def _joined(texts: list[bytes]) -> tuple[np.ndarray, np.ndarray]:

@@ -345,16 +345,21 @@ class LabelFrame:
     def _made(self) -> dict[tuple, Any]:
         return {}
 
-    def _once(self, what: tuple, make: Callable[[], _Made]) -> _Made:
-        """Return what `make` gives. Of few series it is made once: heads keep their frames from query to query."""
+    def once(self, what: tuple, make: Callable[[], _Made], is_small: Callable[[_Made], bool] | None = None) -> _Made:
+        """Return what `make` gives. Of few series it is made once: heads keep their frames from query to query.
+
+        `what` names it; what is not `is_small` is not kept.
+        """
         if self.n > _FEW_SERIES:
             return make()
         made = self._made
         found = made.get(what)
         if found is None:
-            if len(made) >= _MOST_MADE:
-                made.clear()
-            found = made[what] = make()
+            found = make()
+            if is_small is None or is_small(found):
+                if len(made) >= _MOST_MADE:
+                    made.clear()
+                made[what] = found
         return found
 
     def take(self, index: np.ndarray | slice) -> LabelFrame:
@@ -365,19 +370,19 @@ class LabelFrame:
 
         if isinstance(index, slice) or len(index) > _FEW_SERIES:
             return make()
-        return self._once(("take", index.dtype, index.tobytes()), make)
+        return self.once(("take", index.dtype, index.tobytes()), make)
 
     def keep(self, names: Iterable[str]) -> LabelFrame:
         """Return the same series with only these labels."""
         wanted = frozenset(names)
-        return self._once(
+        return self.once(
             ("keep", wanted), lambda: self._select([i for i, name in enumerate(self.names) if name in wanted])
         )
 
     def drop(self, names: Iterable[str]) -> LabelFrame:
         """Return the same series without these labels."""
         unwanted = frozenset(names)
-        return self._once(
+        return self.once(
             ("drop", unwanted), lambda: self._select([i for i, name in enumerate(self.names) if name not in unwanted])
         )
 
@@ -414,7 +419,7 @@ class LabelFrame:
         first : int64[groups]
             The first series of each group.
         """
-        return self._once(("groups",), self._group_ids)
+        return self.once(("groups",), self._group_ids)
 
     def _group_ids(self) -> tuple[np.ndarray, np.ndarray]:
         ids, first = np.empty(self.n, np.int64), np.empty(self.n, np.int64)
@@ -431,7 +436,7 @@ class LabelFrame:
         Label sets compare as the sequence of their (name, value) pairs; a prefix comes first. Source: Prometheus
         `labels.Compare`.
         """
-        return self._once(("order",), self._sort_order)
+        return self.once(("order",), self._sort_order)
 
     def _sort_order(self) -> np.ndarray:
         if self.n < 2:

@@ -21,11 +21,14 @@ def is_small(expression: Expr, plan: Plan, data: Sequence[SeriesSamples]) -> boo
     Subqueries, whose steps are their own, and native histograms are never small; nor are mathematical functions, whose
     kernels are made at their first call.
     """
-    nodes = 0
-    for node in walk(expression):
-        nodes += 1
-        if nodes > SMALL_NODES or isinstance(node, SubqueryExpr) or _needs_go_math(node):
-            return False
+    known = _known_nodes.get(id(expression))
+    if known is None or known[0] is not expression:
+        if len(_known_nodes) >= _MOST_KNOWN:
+            _known_nodes.clear()
+        known = _known_nodes[id(expression)] = expression, _small_nodes(expression)
+    nodes = known[1]
+    if nodes is None:
+        return False
     steps = plan.steps.count
     values = nodes * steps
     for select, samples in zip(plan.selects, data, strict=True):
@@ -38,6 +41,21 @@ def is_small(expression: Expr, plan: Plan, data: Sequence[SeriesSamples]) -> boo
             span_ms = max(1, select.end_ms - select.start_ms)
             values += steps * (held * min(select.hints.range_ms, span_ms) // span_ms)
     return values <= SMALL_VALUES
+
+
+_known_nodes: dict[int, tuple[Expr, int | None]] = {}
+"""Operators of expressions, by identity: what is asked again has one tree (`promql.plan`)."""
+_MOST_KNOWN = 256
+
+
+def _small_nodes(expression: Expr) -> int | None:
+    """Return how many operators there are, None if they are too many or one of them is never small."""
+    nodes = 0
+    for node in walk(expression):
+        nodes += 1
+        if nodes > SMALL_NODES or isinstance(node, SubqueryExpr) or _needs_go_math(node):
+            return None
+    return nodes
 
 
 def _needs_go_math(node: Expr) -> bool:

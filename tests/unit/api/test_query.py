@@ -15,11 +15,11 @@ def threads():
     """The threads that parse."""
     found: list[int] = []
 
-    def spied(params: Params, parse=query.parse_query) -> query.Question:
+    def spied(text: str, parse=query.parse_question) -> query.Question:
         found.append(threading.get_ident())
-        return parse(params)
+        return parse(text)
 
-    with mock.patch.object(query, "parse_query", spied):
+    with mock.patch.object(query, "parse_question", spied):
         yield found
 
 

@@ -12,7 +12,7 @@ from mimir_ingest.api.render import result_json, result_pieces
 from mimir_ingest.errors import QueryError
 from mimir_ingest.model.labels import LabelFrame
 from mimir_ingest.promql import values
-from mimir_ingest.promql.values import Vector
+from mimir_ingest.promql.values import Matrix, Vector
 from tests.support.engine_target import EngineTarget
 from tests.support.promqltest import Sample
 from tests.support.series_notation import HistogramValue
@@ -34,6 +34,18 @@ def test_one_series_is_written_as_it_is_among_others(labels):
     cleaned = {k: v.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for k, v in labels.items()}
     assert metrics(labels) == [cleaned]
     assert metrics(labels, {"other": "x"}) == [cleaned, {"other": "x"}]
+
+
+@pytest.mark.parametrize("size", [1, 20_000])
+def test_texts_of_label_sets_are_kept_with_them_unless_they_are_long_and_written_again_alike(size):
+    labels = LabelFrame.from_dicts([{"job": "a" * size}, {"job": "b" * size}])
+    matrix = Matrix(labels, np.array([0, 1, 2]), np.array([1000, 2000]), np.ones(2))
+    first = [result_json(value) for value in (Vector(labels, 1000, np.ones(2)), matrix)]
+    assert [result_json(value) for value in (Vector(labels, 1000, np.ones(2)), matrix)] == first
+    for text in first:
+        assert [s["metric"] for s in orjson.loads(f"{{{text}}}")["result"]] == labels.to_dicts()
+    kept = [texts for what in ("metrics", "heads") for texts in [labels.once((what,), lambda: None)]]
+    assert [texts is not None for texts in kept] == [size == 1, size == 1]
 
 
 @pytest.fixture(scope="module")
