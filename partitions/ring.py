@@ -112,20 +112,3 @@ class PartitionRing:
         ends = self.tokens.astype(np.int64)
         sizes = np.diff(ends, prepend=ends[-1:] - _RING)
         return MappingProxyType({number: int(sizes[rows].sum()) for number, rows in self._rows.items()})
-
-    def owned_ranges(self, partition: int) -> np.ndarray:
-        """Return the int64[k, 2] first and last key of each range that a partition owns, ascending, states aside.
-
-        A token and its predecessor p own [p, token - 1]; the ring's smallest token owns what is left at both ends.
-        Ranges that touch are one.
-        """
-        at = self._rows.get(partition, np.empty(0, np.int64))
-        tokens = self.tokens.astype(np.int64)
-        firsts, lasts = tokens[at - 1], tokens[at] - 1
-        if len(at) and at[0] == 0:
-            firsts = np.concatenate(([0], firsts[1:], tokens[-1:]))
-            lasts = np.append(lasts, _RING - 1)
-        firsts, lasts = firsts[firsts <= lasts], lasts[firsts <= lasts]
-        apart = firsts[1:] != lasts[:-1] + 1
-        kept = np.ones(min(len(firsts), 1), bool)
-        return np.column_stack((firsts[np.concatenate((kept, apart))], lasts[np.concatenate((apart, kept))]))

@@ -12,7 +12,7 @@ import enum
 
 import numpy as np
 
-from mimir_ingest.kernels._jit import i64, i64_out, inline_checked, kernel, u8_in, u8_out, u64_in
+from mimir_ingest.kernels._jit import inline_checked
 
 
 class WireStatus(enum.IntEnum):
@@ -135,26 +135,3 @@ def uvarint_size(value):
         value >>= np.uint64(7)
         size += 1
     return size
-
-
-@kernel(i64(u64_in, u8_out), boundscheck=True)
-def encode_uvarints(values, out):
-    """Write uint64[n] as varints, back to back; return the bytes written."""
-    at = 0
-    for i in range(len(values)):
-        at = write_uvarint(values[i], out, at)
-    return at
-
-
-@kernel(i64(u8_in, i64_out), boundscheck=True)
-def decode_uvarints(data, out):
-    """Read varints until `data` or `out` ends; return how many, or a negative WireStatus. Values are uint64 bits."""
-    at = 0
-    count = 0
-    while at < len(data) and count < len(out):
-        value, at = read_uvarint(data, at, len(data))
-        if at < 0:
-            return at
-        out[count] = np.int64(value)
-        count += 1
-    return count

@@ -2,8 +2,32 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimir_ingest.kernels.varint import WireStatus, decode_uvarints, encode_uvarints
+from mimir_ingest.kernels._jit import inline_checked
+from mimir_ingest.kernels.varint import WireStatus, read_uvarint, write_uvarint
 from tests.reference import varint as reference
+
+
+@inline_checked
+def encode_uvarints(values, out):
+    """Write uint64[n] as varints, back to back; return the bytes written."""
+    at = 0
+    for i in range(len(values)):
+        at = write_uvarint(values[i], out, at)
+    return at
+
+
+@inline_checked
+def decode_uvarints(data, out):
+    """Read varints until `data` or `out` ends; return how many, or a negative WireStatus. Values are uint64 bits."""
+    at = 0
+    count = 0
+    while at < len(data) and count < len(out):
+        value, at = read_uvarint(data, at, len(data))
+        if at < 0:
+            return at
+        out[count] = np.int64(value)
+        count += 1
+    return count
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=20))
