@@ -104,12 +104,6 @@ class InstanceLifecycler:
         self._me = replace(self._me, state=state)
         await self._change()
 
-    async def set_read_only(self, read_only: bool) -> None:
-        """Set or clear the read-only flag. Raises RingUnavailable, RingConflict."""
-        await self._watcher.change(
-            lambda desc: edits.set_read_only(desc, self._me.ring, self._me.id, read_only, self._now_ms())
-        )
-
     async def close(self, *, unregister: bool) -> None:
         """End the heartbeat; take the entry out of the ring, or leave it as it is. Idempotent; never fails for long."""
         task, self._task = self._task, None

@@ -105,15 +105,13 @@ async def test_heartbeats_renew_the_time_and_keep_the_rest(cluster):
     beats = []
     instance = cluster.instance(watcher, heartbeat_period_s=0.02, on_heartbeat=beats.append)
     await instance.start(InstanceState.ACTIVE)
-    await instance.set_read_only(True)
+    await watcher.change(lambda desc: edits.set_read_only(desc, "ingester", ME.id, True, cluster.now_ms))
     cluster.now_ms += 15_000
     await watcher.wait_for(lambda desc: desc.instances("ingester")[ME.id].heartbeat_ms == cluster.now_ms, 60)
     assert instance.registered.state is InstanceState.ACTIVE
     assert (instance.registered.read_only, instance.registered.read_only_updated_ms) == (True, START_MS)
     await until(lambda: len(beats) >= 2)
     assert all(beats)
-    await instance.set_read_only(False)
-    assert not instance.registered.read_only
 
 
 async def test_without_a_period_there_are_no_heartbeats(cluster):
