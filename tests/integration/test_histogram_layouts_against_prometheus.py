@@ -71,6 +71,12 @@ def _sizes(rng: random.Random) -> Iterator[HistogramValue]:
         yield _value(-53, {i: c for i, c in enumerate(counts) if c}, {}, 0.0, total, custom_values=BOUNDS)
 
 
+def _changing(values: Iterator[HistogramValue]) -> Iterator[HistogramValue | float]:
+    """Histograms and numbers in turns, several times in one request."""
+    for k, value in enumerate(values):
+        yield value if k // 11 % 2 else value.count
+
+
 def make_series() -> list[corpus.Series]:
     """Return two hours and more of each kind."""
     rng = random.Random(20261124)
@@ -81,6 +87,7 @@ def make_series() -> list[corpus.Series]:
             "grow": _growing(rng, (0, 2, 3, -1)[i], 1.0 if i % 3 else 0.25),
             "level": _levels(rng),
             "sizes": _sizes(rng),
+            "mixed": _changing(_growing(rng, 1, 1.0)),
             "weight": iter(lambda i=i: (2.0, -0.5, math.inf, math.nan)[i], None),
         }
         for name, values in made.items():
@@ -124,7 +131,7 @@ def judge(prometheus_bin: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield Judge(client, target)
 
 
-@pytest.mark.parametrize("name", ["grow", "level", "sizes"])
+@pytest.mark.parametrize("name", ["grow", "level", "sizes", "mixed"])
 def test_a_head_reads_histograms_with_the_empty_buckets_of_a_prometheus(judge: Judge, name: str) -> None:
     """Values, annotations, and all counts of samples: in all, read, at most held, and by step."""
     assert len(judge.engine.head.segments) > 2
