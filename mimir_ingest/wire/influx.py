@@ -3,12 +3,13 @@
     measurement[,tag=value…] field=value[,field=value…] [timestamp]
 
 A numeric or boolean field of a point becomes a series with one sample; string fields are left out. Names are cleaned to
-what Prometheus allows. A cold path: plain Python, one line at a time. Source: spec ingest-storage 8.10, http-api 4.3;
+what Prometheus allows. Plain Python, one line at a time. Source: spec ingest-storage 8.10, http-api 4.3;
 InfluxData's line protocol reference for the grammar.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 import re
 from collections.abc import Iterator
@@ -48,7 +49,10 @@ _BOOLEANS = {
     **dict.fromkeys(("t", "T", "true", "True", "TRUE"), 1.0),
     **dict.fromkeys(("f", "F", "false", "False", "FALSE"), 0.0),
 }
+_ESCAPED = re.compile(r"\\([,= \\])")
 _UNCLEAN = re.compile(r"[^A-Za-z0-9_]")
+_NAME = METRIC_NAME.encode()
+_SOURCE = (SOURCE_LABEL.encode(), b"influx", encode_label_bytes({SOURCE_LABEL: "influx"}))
 
 
 def decode(body: bytes | memoryview, *, precision: str, now_ms: int) -> WriteBatch:
@@ -69,10 +73,11 @@ def decode(body: bytes | memoryview, *, precision: str, now_ms: int) -> WriteBat
     sets: list[bytes] = []
     timestamps: list[int] = []
     values: list[float] = []
+    labels = _Labels()
     for number, line in _lines(text):
         try:
-            for labels, timestamp_ms, value in _point(line, unit_ns, now_ms):
-                sets.append(encode_label_bytes(labels))
+            for of_series, timestamp_ms, value in _point(line, unit_ns, now_ms, labels):
+                sets.append(of_series)
                 timestamps.append(timestamp_ms)
                 values.append(value)
         except ValueError as error:
@@ -93,24 +98,53 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
         at = end + 1
 
 
-def _point(line: str, unit_ns: int, now_ms: int) -> Iterator[tuple[list[tuple[str, str]], int, float]]:
-    """Yield (labels, timestamp in ms, value) of a line's numeric fields. Raises ValueError."""
+class _Labels:
+    """Label bytes of a request's series. Names, and tags with their values, are made once each."""
+
+    def __init__(self) -> None:
+        self._tags: dict[tuple[str, str], tuple[bytes, bytes, bytes]] = {}
+        self._names: dict[tuple[str, str], bytes] = {}
+
+    def of_tags(self, tags: list[tuple[str, str]]) -> tuple[bytes, bytes]:
+        """Return the label bytes of a point's tags, as they are written: those before and behind the metric's name."""
+        pairs = sorted([_SOURCE, *(self._tags.get(tag) or self._tag(tag) for tag in tags)])
+        first = bisect.bisect_left(pairs, (_NAME, b"", b""))
+        return b"".join(one[2] for one in pairs[:first]), b"".join(one[2] for one in pairs[first:])
+
+    def of_name(self, base: str, field: str) -> bytes:
+        """Return the label bytes of the name that a field's series has."""
+        made = self._names.get((base, field))
+        if made is None:
+            name = _clean(base if field == "value" else f"{base}_{field}")
+            made = self._names[base, field] = encode_label_bytes([(METRIC_NAME, name)])
+        return made
+
+    def _tag(self, tag: tuple[str, str]) -> tuple[bytes, bytes, bytes]:
+        """Return a tag's name, value and label bytes; the last are empty where it becomes no label."""
+        name, value = _unescape(tag[0]), _unescape(tag[1])
+        kept = name not in (METRIC_NAME, SOURCE_LABEL)
+        pair = (_clean(name), value)
+        made = (pair[0].encode(), value.encode(), encode_label_bytes([pair]) if kept else b"")
+        self._tags[tag] = made
+        return made
+
+
+def _point(line: str, unit_ns: int, now_ms: int, labels: _Labels) -> Iterator[tuple[bytes, int, float]]:
+    """Yield (label bytes, timestamp in ms, value) of a line's numeric fields. Raises ValueError."""
     measurement = _MEASUREMENT.match(line)
     if measurement is None:
         raise ValueError("it begins with no measurement")
     at = measurement.end()
-    labels = [(SOURCE_LABEL, "influx")]
+    tags = []
     while tag := _TAG.match(line, at):
-        name = _unescape(tag[1])
-        if name not in (METRIC_NAME, SOURCE_LABEL):
-            labels.append((_clean(name), _unescape(tag[2])))
+        tags.append((tag[1], tag[2]))
         at = tag.end()
     fields, at = _fields(line, at)
     timestamp_ms = _timestamp_ms(line[at:].strip(" "), unit_ns, now_ms)
     base = _unescape(measurement[0])
+    before, behind = labels.of_tags(tags)
     for field, value in fields:
-        name = _clean(base if field == "value" else f"{base}_{field}")
-        yield [*labels, (METRIC_NAME, name)], timestamp_ms, value
+        yield before + labels.of_name(base, field) + behind, timestamp_ms, value
 
 
 def _fields(line: str, at: int) -> tuple[list[tuple[str, float]], int]:
@@ -164,7 +198,7 @@ def _timestamp_ms(text: str, unit_ns: int, now_ms: int) -> int:
 
 
 def _unescape(text: str) -> str:
-    return re.sub(r"\\([,= \\])", r"\1", text)
+    return _ESCAPED.sub(r"\1", text) if "\\" in text else text
 
 
 def _clean(name: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mimir_ingest.errors import InvalidRequest
-from mimir_ingest.model.labels import decode_label_bytes
+from mimir_ingest.model.labels import decode_label_bytes, encode_label_bytes
 from mimir_ingest.wire.influx import decode
 
 NOW_MS = 1_700_000_000_000
@@ -116,3 +117,13 @@ def test_an_unknown_precision_and_bytes_that_are_no_text_are_refused():
 def test_no_text_does_anything_but_decode_or_be_refused(text):
     with contextlib.suppress(InvalidRequest):
         rows(text)
+
+
+def test_labels_stand_in_order_on_both_sides_of_the_name_in_every_point():
+    tags = {"zz": "1", "A": "2", "__n": "3", "_z": "4", "b": "5"}
+    text = ",".join(f"{name}={value}" for name, value in tags.items())
+    batch = decode(f"m,{text} x=1,value=2\nm,{text} y=3".encode(), precision="ns", now_ms=1)
+    ends = batch.label_offsets.tolist()
+    found = [batch.labels[a:b].tobytes() for a, b in itertools.pairwise(ends)]
+    labels = tags | {"__proxy_source__": "influx"}
+    assert found == [encode_label_bytes(labels | {"__name__": name}) for name in ("m_x", "m", "m_y")]
