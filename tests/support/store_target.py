@@ -37,5 +37,7 @@ class StoreTarget(EngineTarget):
         self.head.seal()
 
     def _read(self, select: Select) -> SeriesSamples:
-        answers = self.head.view(list(select.matchers)).select(list(select.matchers), select.start_ms, select.end_ms)
+        matchers, newest_only = list(select.matchers), select.hints.newest_only
+        view = self.head.view(matchers)
+        answers = view.select(matchers, select.start_ms, select.end_ms, newest_only=newest_only)
         return answers[0] if answers else SeriesSamples.empty()
