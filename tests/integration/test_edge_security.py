@@ -228,7 +228,7 @@ def test_changed_credentials_count_without_a_restart_and_bad_ones_do_not(secured
     assert client.get(path, auth=("prometheus", "secret")).status_code == 401
     secured.file.write_text("basic_auth_users: {prometheus: plain}")
     deadline = time.monotonic() + 120
-    while "changed files refused" not in secured.program.log_tail():
+    while "changed files refused" not in secured.program.log_path.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert client.get(path, auth=("prometheus", "new")).status_code == 200
