@@ -41,6 +41,14 @@ def clean(text: str) -> str:
     return text
 
 
+def _quoted(text: str) -> str:
+    """Return a string as JSON."""
+    try:
+        return orjson.dumps(text).decode()
+    except TypeError:  # it has to be cleaned
+        return orjson.dumps(clean(text)).decode()
+
+
 def _metrics(labels: LabelFrame) -> list[str]:
     """Return each label set as an object; a pair is written once, however many series have it."""
     if labels.n == 1:
@@ -52,7 +60,8 @@ def _metrics(labels: LabelFrame) -> list[str]:
     columns = []
     for name, codes, values in zip(labels.names, labels.codes, labels.values, strict=True):
         listed = codes.tolist()
-        pairs = {code: orjson.dumps({clean(name): clean(values[code])}).decode()[1:-1] for code in set(listed) - {-1}}
+        begin = f"{_quoted(name)}:"
+        pairs = {code: begin + _quoted(values[code]) for code in set(listed) - {-1}}
         columns.append([pairs.get(code, "") for code in listed])
     if not columns:
         return ["{}"] * labels.n
