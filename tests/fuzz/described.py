@@ -72,8 +72,16 @@ def protobuf(_context: object, value: object) -> bytes:
 
 
 def may_fail(method: str, text: str, status: int) -> bool:
-    """Whether Mimir, too, answers so: a time-out that the request asked for, and what was never implemented."""
-    return (status == 503 and "timed out" in text) or (method == "DELETE" and "not implemented" in text)
+    """Whether it is to answer so.
+
+    As Mimir: a time-out that the request asked for, and what was never implemented. An owner: what it does not own or
+    its log does not have, so that the querier asks elsewhere.
+    """
+    return (
+        (status == 503 and "timed out" in text)
+        or (method == "DELETE" and "not implemented" in text)
+        or (status == 500 and '"retriable":true' in text)
+    )
 
 
 def text_of(response: schemathesis.Response) -> str:
