@@ -15,7 +15,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
+from hypothesis.strategies import SearchStrategy
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
@@ -75,10 +76,11 @@ def may_fail(method: str, text: str, status: int) -> bool:
     """Whether it is to answer so.
 
     As Mimir: a time-out that the request asked for, and what was never implemented. An owner: what it does not own or
-    its log does not have, so that the querier asks elsewhere.
+    its log does not have, so that the querier asks elsewhere. 501: what does not exist here.
     """
     return (
-        (status == 503 and "timed out" in text)
+        status == 501
+        or (status == 503 and "timed out" in text)
         or (method == "DELETE" and "not implemented" in text)
         or (status == 500 and '"retriable":true' in text)
     )
@@ -172,28 +174,23 @@ class Run:
             for mode in schemathesis.GenerationMode:
                 if time.monotonic() > until_s:
                     return
-                given_cases = given(case=operation.as_strategy(generation_mode=mode))
-                ask = _asking(examples, self._chance.getrandbits(64))(given_cases(_sender(self, listener)))
                 with contextlib.suppress(Unsatisfiable):  # nothing about some operations can be wrong
-                    ask()
+                    self._made_up(listener, operation.as_strategy(generation_mode=mode), examples)()
 
+    def _made_up(self, listener: Listener, cases: SearchStrategy, examples: int) -> Callable[[], None]:
+        @seed(self._chance.getrandbits(64))
+        @settings(
+            max_examples=examples,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=cases)
+        def send(case: schemathesis.Case) -> None:
+            self.one(listener, case)
 
-def _asking(examples: int, number: int):
-    chosen = settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    return lambda test: seed(number)(chosen(test))
-
-
-def _sender(run: Run, listener: Listener):
-    def send(case: schemathesis.Case) -> None:
-        run.one(listener, case)
-
-    return send
+        return send
 
 
 def operations_of(described: dict) -> list:
@@ -201,8 +198,8 @@ def operations_of(described: dict) -> list:
     return [result.ok() for result in schemathesis.openapi.from_dict(described).get_all_operations()]
 
 
-def start(folder: Path, report: Path, *, closed: bool) -> tuple[Program, list[Listener]]:
-    """Start a program that asks who is there, or does not; return it with its listeners."""
+def start(stack: contextlib.ExitStack, folder: Path, report: Path, *, closed: bool) -> tuple[Program, list[Listener]]:
+    """Start a program that asks who is there, or does not, until the stack unwinds; return it with its listeners."""
     internal, admin = pick_free_port(), pick_free_port()
     flags = [*FLAGS, f"-server.grpc-listen-port={internal}"]
     if closed:
@@ -214,7 +211,7 @@ def start(folder: Path, report: Path, *, closed: bool) -> tuple[Program, list[Li
     name = "closed" if closed else "open"
     program.log_path = Path(f"{report.resolve()}.{name}.log")
     program.log_path.unlink(missing_ok=True)
-    program.start(timeout_s=600)
+    stack.enter_context(program).start(timeout_s=600)
     push_samples(program, **({"Authorization": "Bearer token", "X-Scope-OrgID": "anonymous"} if closed else {}))
     everything, inside = operations_of(document()), operations_of(internal_document())
     found = [Listener(f"{name}, internal", program, f"http://127.0.0.1:{internal}", inside, False, True)]
@@ -229,7 +226,7 @@ def start(folder: Path, report: Path, *, closed: bool) -> tuple[Program, list[Li
 
 
 def judge_program(run: Run, program: Program, round_number: int, began_s: float) -> None:
-    """Write how the program is; a traceback in its log is written once."""
+    """Write how the program is, and the first traceback in its log, if there is one."""
     log = program.log_path.read_text(encoding="utf-8", errors="replace")
     at = log.find("Traceback")
     if at >= 0:
@@ -267,8 +264,7 @@ def main() -> None:
         for closed in (False, True):
             inside = Path(folder) / ("closed" if closed else "open")
             inside.mkdir()
-            program, listeners = start(inside, asked.report, closed=closed)
-            running.append((stack.enter_context(program), listeners))
+            running.append(start(stack, inside, asked.report, closed=closed))
         attack(Run(asked.report), running, seconds=asked.seconds, examples=asked.examples)
 
 

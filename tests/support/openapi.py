@@ -1,4 +1,4 @@
-"""The HTTP API as OpenAPI documents, for requests made up from them. Routes that end or empty a process are LEFT_OUT.
+"""The HTTP API as OpenAPI documents, for requests made up from them. LEFT_OUT are routes that end a process.
 
 Parameters are texts with some values that go deep; what a text may contain is the generator's business.
 """
@@ -10,13 +10,14 @@ from typing import Any
 PROMETHEUS = "/prometheus/api/v1"
 LEFT_OUT = {
     ("/ingester/shutdown", "POST"),
+    ("/debug/fgprof", "GET"),
     *(
         (f"/ingester/prepare-{what}", method)
         for what in ("shutdown", "partition-downscale", "instance-ring-downscale")
         for method in ("POST", "DELETE")
     ),
 }
-"""(Path, method) of what ends or empties the process that is asked, or calls that off."""
+"""(Path, method) of what ends or empties the process that is asked, calls that off, or looks on for half a minute."""
 
 EXPRESSIONS = [
     "up", "rate(up[5m])", "sum by (job) (up)", "up offset 1h", 'up{job=~"a.*|b"}', "topk(2, up)", "up @ end()",
@@ -206,6 +207,17 @@ def _operators() -> dict[str, Any]:
         "get": operation(
             accept, query("name[]", "cortex_build_info", repeated=True),
             kinds=("text/plain", "application/openmetrics-text"),
+        )
+    }  # fmt: skip
+    profile = {
+        "type": "string",
+        "enum": ["heap", "allocs", "goroutine", "threadcreate", "block", "mutex", "trace", "x"],
+    }
+    binary = "application/octet-stream", "text/plain"
+    paths["/debug/pprof/{profile}"] = {
+        "get": operation(
+            {"name": "profile", "in": "path", "required": True, "schema": profile},
+            query("debug", "1", "2"), query("gc", "1"), kinds=binary,
         )
     }  # fmt: skip
     paths["/ingester/flush"] = {

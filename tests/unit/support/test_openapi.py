@@ -3,15 +3,18 @@
 import itertools
 from types import SimpleNamespace
 
+from prometheus_client import CollectorRegistry
+
 from mimir_ingest.api import application
 from mimir_ingest.api.internal import build_internal_application
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.app import Process
 from mimir_ingest.assembly import assemble
 from mimir_ingest.config.settings import load
+from mimir_ingest.obs.query_metrics import QueryMetrics
 from tests.support.openapi import LEFT_OUT, document, internal_document
 
-ANY_METHOD = {"/metrics", "/ready"}
+ANY_METHOD = {"/metrics", "/ready", "/debug/pprof/{profile}"}
 
 
 def operations(described):
@@ -32,9 +35,12 @@ async def test_every_route_that_the_program_serves_is_described(tmp_path):
     process = Process(settings)
     parts = assemble(settings, process.registry, process._modules, http_port=1, internal_port=2)
     endpoints, tenants = process._endpoints(parts), TenantResolver()
-    routes = application._bare_routes(endpoints, tenants, "/prometheus")
-    routes += [route for router in application._routers(endpoints, tenants, "/prometheus") for route in router.routes]
-    served = {(r.path, "GET") if r.path in ANY_METHOD else (r.path, method) for r in routes for method in r.methods}
+    queried = QueryMetrics.create(CollectorRegistry())
+    routes = application._bare_routes(endpoints, tenants, "/prometheus", queried)
+    routers = application._routers(endpoints, tenants, "/prometheus", queried)
+    routes += [route for router in routers for route in router.routes]
+    methods = {(route.path.replace("{profile:path}", "/{profile}"), m) for route in routes for m in route.methods}
+    served = {(path, "GET") if path in ANY_METHOD else (path, method) for path, method in methods}
     described = operations(document())
     assert len(served) > 50
     assert served - LEFT_OUT == described
