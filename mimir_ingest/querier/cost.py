@@ -21,12 +21,7 @@ def is_small(expression: Expr, plan: Plan, data: Sequence[SeriesSamples]) -> boo
     Subqueries, whose steps are their own, and native histograms are never small; nor are mathematical functions, whose
     kernels are made at their first call.
     """
-    known = _known_nodes.get(id(expression))
-    if known is None or known[0] is not expression:
-        if len(_known_nodes) >= _MOST_KNOWN:
-            _known_nodes.clear()
-        known = _known_nodes[id(expression)] = expression, _small_nodes(expression)
-    nodes = known[1]
+    nodes = _small_nodes(expression)
     if nodes is None:
         return False
     steps = plan.steps.count
@@ -44,12 +39,25 @@ def is_small(expression: Expr, plan: Plan, data: Sequence[SeriesSamples]) -> boo
 
 
 _known_nodes: dict[int, tuple[Expr, int | None]] = {}
-"""Operators of expressions, by identity: what is asked again has one tree (`promql.plan`)."""
-_MOST_KNOWN = 256
+"""Small operators of expressions, by identity: what is asked again has one tree."""
+_MOST_KNOWN, _REMEMBERED_CHARS = 256, 1000
+"""As of plans (`promql.plan`), for a tree is held as long as it is known."""
 
 
 def _small_nodes(expression: Expr) -> int | None:
     """Return how many operators there are, None if they are too many or one of them is never small."""
+    known = _known_nodes.get(id(expression))
+    if known is not None and known[0] is expression:
+        return known[1]
+    nodes = _count_small(expression)
+    if expression.pos.end - expression.pos.start <= _REMEMBERED_CHARS:
+        if len(_known_nodes) >= _MOST_KNOWN:
+            _known_nodes.clear()
+        _known_nodes[id(expression)] = expression, nodes
+    return nodes
+
+
+def _count_small(expression: Expr) -> int | None:
     nodes = 0
     for node in walk(expression):
         nodes += 1

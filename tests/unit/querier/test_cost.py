@@ -6,6 +6,7 @@ import pytest
 
 from mimir_ingest.promql.parser import parse_expr
 from mimir_ingest.promql.plan import plan_query
+from mimir_ingest.querier import cost
 from mimir_ingest.querier.cost import is_small
 from tests.support.blocks import make_samples
 
@@ -47,3 +48,14 @@ def test_many_values_windows_that_overlap_much_subqueries_and_long_expressions_a
 @pytest.mark.parametrize("text", ["ln(m)", "m ^ 2", "1 + sin(vector(1))"])
 def test_a_query_whose_kernels_may_have_to_be_compiled_is_not_small(text):
     assert not small(text, minutes=1)
+
+
+def test_what_is_asked_again_is_judged_alike_and_long_expressions_are_not_held():
+    short, long = parse_expr("m"), parse_expr(f"m{' ' * 10}" + f'{{a="{"x" * 2000}"}}')
+    samples = make_samples([({"__name__": "m"}, [(t, 1.0) for t in range(0, 60 * MINUTE, 15_000)])])
+    for expression in (short, long):
+        plan = plan_query(expression, start_ms=0, end_ms=60 * MINUTE, step_ms=15_000, lookback_ms=5 * MINUTE)
+        assert [is_small(expression, plan, [samples]) for _ in range(2)] == [True, True]
+    held = [expression for expression, _ in cost._known_nodes.values()]
+    assert any(expression is short for expression in held)
+    assert not any(expression is long for expression in held)
