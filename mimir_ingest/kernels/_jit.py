@@ -59,7 +59,7 @@ i64, i32, u64, u32, u8, f64, boolean = (
 )
 
 
-DEFERRED = ("native_", "histogram_", "exemplar_", "ha_", "go_", "read_", "symbolized")
+DEFERRED = ("native_", "histogram_", "exemplar_", "ha_", "go_", "read_", "symbolized", "otlp_")
 """Beginnings of the names of modules whose kernels are made at their first call. why: most processes never see a native
 histogram, a sender's replica, remote read or remote write 2.0, and these take longer to compile than all others
 together."""

@@ -1,25 +1,42 @@
 """OTLP metrics: a decompressed body to columns.
 
-Each resource's points become series, and one `target_info` more that says what else is known of the resource.
-Source: spec ingest-storage 8.9. A cold path beside remote write: the protobuf library decodes, label sets that repeat
-are made once, and everything goes into columns at the end.
+Each resource's points become series, and one `target_info` more that says what else is known of the resource. The
+request is read into tables (`otlp_tables`), JSON as protobuf (`otlp_json`); metrics are judged one by one, data points
+in columns. Source: spec ingest-storage 8.9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.metrics.v1.metrics_pb2 import ResourceMetrics
 
-from mimir_ingest.model.batch import MetadataColumns
+from mimir_ingest.model.histograms import Histograms
+from mimir_ingest.model.labels import METRIC_NAME, encode_label_bytes
 from mimir_ingest.wire.data_points import DataPoints
-from mimir_ingest.wire.otlp_body import parse_protobuf
-from mimir_ingest.wire.otlp_json import parse_json
-from mimir_ingest.wire.otlp_labels import OtlpSettings, PointLabels, attribute_texts, info_labels, name_pair
+from mimir_ingest.wire.otlp_exemplars import check_ids
+from mimir_ingest.wire.otlp_histograms import Natives, from_explicit, from_exponential
+from mimir_ingest.wire.otlp_json import transcode
+from mimir_ingest.wire.otlp_labels import OtlpSettings, PointLabels, attribute_texts, info_labels
 from mimir_ingest.wire.otlp_names import UnusableName
-from mimir_ingest.wire.otlp_points import Conversion, convert_metric, points_of
+from mimir_ingest.wire.otlp_points import (
+    EXPONENTIALS,
+    SUMMARIES,
+    AddedPairs,
+    Metrics,
+    PointTimes,
+    Temporality,
+    Values,
+    classic_values,
+    judge_metrics,
+    number_values,
+    point_times,
+    summary_values,
+)
+from mimir_ingest.wire.otlp_rows import TargetInfo, make_batch
+from mimir_ingest.wire.otlp_sets import label_sets
+from mimir_ingest.wire.otlp_tables import RequestTables, read_request
 from mimir_ingest.wire.remote_write_v1 import DecodedWrite
 
 INFO_INTERVAL_NS = 150_000_000_000
@@ -40,72 +57,152 @@ def decode(body: bytes, settings: OtlpSettings, *, json: bool) -> DecodedWrite:
     InvalidRequest
         The body is none. Metrics that cannot be converted are no such error: `DataPoints` tells of them.
     """
-    request = parse_json(body) if json else parse_protobuf(body)
-    into = Conversion(settings)
-    left = MAX_INFO_SAMPLES
-    for resource_metrics in request.resource_metrics:
-        left -= _add_resource(into, resource_metrics, left)
-    batch = into.rows.batch(_metadata(into.metadata))
+    tables = read_request(transcode(body) if json else body)
+    check_ids(tables)
+    points = tables.points
+    resources = _resources(tables)
+    scopes = _scope_labels(tables, settings, resources)
+    metrics = judge_metrics(tables, settings, scopes)
+    times = point_times(tables, metrics, settings)
+    sets, shape_of, refused = label_sets(tables, scopes, metrics.usable[points.metric])
+    values, natives, errors = _converted(tables, metrics, times, settings, shape_of, refused)
+    infos, info_errors = _target_infos(tables, settings, resources, times)
+    batch, point_of, facts = make_batch(tables, metrics, times, sets, values, natives, infos)
+    texts = _joined(_texts(tables, metrics, errors, info_errors))
+    made = len(natives.points) + sum(len(one.points) for one in values)
     return DecodedWrite(
         batch,
         batch.exemplar_count,
         batch.histogram_count,
         False,
         False,
-        into.rows.histogram_facts(),
+        facts,
         DataPoints(
-            np.array(into.rows.points, np.int64),
-            into.received,
-            into.unconverted,
-            into.unconverted_metrics,
-            _joined(into.errors) if into.errors else None,
-            _array_lengths(request),
+            point_of,
+            len(points.number),
+            len(points.number) - made,
+            len(metrics.errors),
+            texts,
+            _array_lengths(tables),
         ),
     )
 
 
-def _array_lengths(request: ExportMetricsServiceRequest) -> dict[str, list[int]]:
-    resources = request.resource_metrics
-    return {
-        "resource_metrics": [len(resources)],
-        "scope_metrics": [len(one.scope_metrics) for one in resources],
-        "metrics": [len(scope.metrics) for one in resources for scope in one.scope_metrics],
-    }
+def _resources(tables: RequestTables) -> list[dict[str, str]]:
+    """Return the attributes of each resource."""
+    offsets = tables.attribute_offsets[0].tolist()
+    return [attribute_texts(tables.attributes.pairs(a, b)) for a, b in itertools.pairwise(offsets)]
 
 
-def _add_resource(into: Conversion, resource_metrics: ResourceMetrics, most: int) -> int:
-    """Add a resource's series; return how many samples of `target_info` but the newest it took, at most `most`."""
-    resource = attribute_texts(resource_metrics.resource.attributes)
-    times: list[int] = []
-    for scope_metrics in resource_metrics.scope_metrics:
-        labels: PointLabels | UnusableName
+def _scope_labels(
+    tables: RequestTables, settings: OtlpSettings, resources: Sequence[dict[str, str]]
+) -> list[PointLabels | UnusableName]:
+    """Return what the labels of each scope's data points have alike."""
+    offsets, string = tables.attribute_offsets[1].tolist(), tables.string
+    labels: list[PointLabels | UnusableName] = []
+    rows = zip(
+        tables.scope_resources.tolist(),
+        tables.scopes.rows.tolist(),
+        tables.schema_urls.tolist(),
+        itertools.pairwise(offsets),
+        strict=True,
+    )
+    for resource, places, schema_url, attributes in rows:
+        scope = (string(*places[:2]), string(*places[2:]), string(*schema_url))
         try:
-            labels = PointLabels(into.settings, resource, scope_metrics.scope, scope_metrics.schema_url)
+            labels.append(PointLabels(settings, resources[resource], scope, tables.attributes.pairs(*attributes)))
         except UnusableName as error:
-            labels = error
-        for metric in scope_metrics.metrics:
-            kind, points = points_of(metric)
-            if points:
-                of_metric = [point.time_unix_nano for point in points]
-                times += (min(of_metric), max(of_metric))
-            if isinstance(labels, UnusableName):
-                into.received += len(points)
-                into.unconverted += len(points)
-                into.fail(labels)
-            else:
-                convert_metric(into, metric, kind, points, labels)
-    if not times:
-        return 0
-    try:
-        info = info_labels(into.settings, resource)
-    except UnusableName as error:
-        into.errors.setdefault(str(error))
-        return 0
-    if info is None:
-        return 0
-    at = _info_times_ms(min(times), max(times), most)
-    into.rows.add_ones(info.named(name_pair("target_info")), at)
-    return len(at) - 1
+            labels.append(error)
+    return labels
+
+
+def _converted(
+    tables: RequestTables,
+    metrics: Metrics,
+    times: PointTimes,
+    settings: OtlpSettings,
+    shape_of: np.ndarray,
+    refused: dict[int, UnusableName],
+) -> tuple[list[Values], Natives, dict[int, Exception]]:
+    """Return what data points become, and why others cannot become anything, by data point."""
+    points = tables.points
+    errors: dict[int, Exception] = {
+        point: refused[int(shape_of[point])] for point in np.flatnonzero(np.isin(shape_of, list(refused))).tolist()
+    }
+    labelled = shape_of >= 0
+    labelled[list(errors)] = False
+    numbers, explicit, exponential, summaries = (
+        np.flatnonzero(labelled[a:b]) + a for a, b in itertools.pairwise(points.bounds)
+    )
+    added = AddedPairs(metrics.pairs)
+    values = [number_values(points, metrics, numbers)] if len(numbers) else []
+    natives = Natives(np.empty(0, np.int64), Histograms.empty())
+    gauges = metrics.temporality[points.metric] == Temporality.RAW_DELTA
+    if points.bounds[EXPONENTIALS] < points.bounds[SUMMARIES]:
+        at = np.arange(points.bounds[EXPONENTIALS], points.bounds[SUMMARIES])
+        at = at[metrics.usable[points.metric[at]]]
+        natives, unusable = from_exponential(tables, at, gauges[at], times.stale[at])
+        kept = np.flatnonzero(np.isin(natives.points, exponential))
+        if len(kept) < len(natives.points):
+            natives = Natives(natives.points[kept], natives.values.take(kept))
+        errors |= unusable
+    if len(explicit) and settings.convert_histograms_to_nhcb:
+        natives = natives.joined(from_explicit(tables, explicit, gauges[explicit], times.stale[explicit]))
+    elif len(explicit):
+        values.append(classic_values(tables, metrics, explicit, added))
+    if len(summaries):
+        values.append(summary_values(tables, metrics, summaries, added))
+    return values, natives, errors
+
+
+def _target_infos(
+    tables: RequestTables, settings: OtlpSettings, resources: Sequence[dict[str, str]], times: PointTimes
+) -> tuple[list[TargetInfo], dict[int, UnusableName]]:
+    """Return the series `target_info` of all resources that have one, and why others have none, by resource."""
+    resource = tables.scope_resources[tables.metric_scopes[tables.points.metric]]
+    earliest = np.full(len(resources), np.iinfo(np.uint64).max, np.uint64)
+    latest = np.zeros(len(resources), np.uint64)
+    np.minimum.at(earliest, resource, times.ns)
+    np.maximum.at(latest, resource, times.ns)
+    infos: list[TargetInfo] = []
+    errors: dict[int, UnusableName] = {}
+    left = MAX_INFO_SAMPLES
+    for number in np.unique(resource).tolist():
+        try:
+            labels = info_labels(settings, resources[number])
+        except UnusableName as error:
+            errors[number] = error
+            continue
+        if labels is not None:
+            at = _info_times_ms(int(earliest[number]), int(latest[number]), left)
+            left -= len(at) - 1
+            before = encode_label_bytes({name: value for name, value in labels.items() if name < METRIC_NAME})
+            behind = encode_label_bytes({name: value for name, value in labels.items() if name > METRIC_NAME})
+            infos.append(TargetInfo(number, before + behind, len(before), at))
+    return infos, errors
+
+
+def _texts(
+    tables: RequestTables, metrics: Metrics, errors: dict[int, Exception], info_errors: dict[int, UnusableName]
+) -> list[str]:
+    """Return why data points could not be converted, each text once, in the order of the request.
+
+    Of a metric the first data point's reason counts; it is noted with the metric's errors.
+    """
+    for point in sorted(errors, key=lambda point: tables.points.number[point]):
+        metrics.errors.setdefault(int(tables.points.metric[point]), errors[point])
+    resource_of = tables.scope_resources[tables.metric_scopes]
+    found = [(int(resource_of[metric]), 0, metric, str(error)) for metric, error in metrics.errors.items()]
+    found += [(resource, 1, 0, str(error)) for resource, error in info_errors.items()]
+    return list(dict.fromkeys(text for *_, text in sorted(found)))
+
+
+def _array_lengths(tables: RequestTables) -> dict[str, list[int]]:
+    return {
+        "resource_metrics": [tables.resource_count],
+        "scope_metrics": np.bincount(tables.scope_resources, minlength=tables.resource_count).tolist(),
+        "metrics": np.bincount(tables.metric_scopes, minlength=len(tables.scope_resources)).tolist(),
+    }
 
 
 def _info_times_ms(earliest_ns: int, latest_ns: int, most: int) -> Sequence[int]:
@@ -115,15 +212,9 @@ def _info_times_ms(earliest_ns: int, latest_ns: int, most: int) -> Sequence[int]
     return [ns // 1_000_000 for ns in (*spaced, latest_ns)]
 
 
-def _joined(errors: Iterable[str]) -> str:
-    """Return Mimir's text, at most 1024 bytes of it."""
+def _joined(errors: Sequence[str]) -> str | None:
+    """Return Mimir's text, at most 1024 bytes of it; None without errors."""
+    if not errors:
+        return None
     text = "otlp parse error: " + "\n".join(errors)
     return text.encode()[:_MAX_ERROR_BYTES].decode("utf-8", "ignore")
-
-
-def _metadata(items: Iterable[tuple[int, str, str, str]]) -> MetadataColumns:
-    items = list(items)
-    strings = [text.encode() for item in items for text in item[1:]]
-    offsets = np.cumsum([0, *map(len, strings)], dtype=np.int64)
-    types = np.array([item[0] for item in items], np.uint8)
-    return MetadataColumns(types, np.frombuffer(b"".join(strings), np.uint8), offsets)

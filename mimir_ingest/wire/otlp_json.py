@@ -175,3 +175,8 @@ _FROM_URL = str.maketrans("-_", "+/")
 
 def _shown(value: Any) -> str:
     return repr(value)[:100]
+
+
+def transcode(body: bytes) -> bytes:
+    """Return a request in JSON as protobuf. Raises as `parse_json`."""
+    return parse_json(body).SerializeToString()

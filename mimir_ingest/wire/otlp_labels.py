@@ -5,22 +5,15 @@ Source: spec ingest-storage 8.9 ("Labels of a point").
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 
 from mimir_ingest.model.labels import METRIC_NAME, put_uvarint
 from mimir_ingest.wire.otlp_names import STRATEGIES, label_name, metric_name
-from mimir_ingest.wire.otlp_text import value_text
 
 SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_INSTANCE = "service.name", "service.namespace", "service.instance.id"
 IDENTIFYING = (SERVICE_NAMESPACE, SERVICE_NAME, SERVICE_INSTANCE)
 """Resource attributes that become `job` and `instance`."""
-
-MAX_KEPT_SETS = 10_000
-"""Label sets of one resource and scope that are remembered while a request is decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,104 +66,78 @@ def label_pair(name: str, value: str) -> bytes:
     return bytes(out)
 
 
-class LabelSet:
-    """Sorted labels without a metric name, to which a name and one more label are added."""
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A label of data points that have the same keys."""
 
-    __slots__ = ("_before", "_behind", "_names", "_pairs", "_splits")
-
-    def __init__(self, labels: Mapping[str, str]) -> None:
-        pairs = sorted((name.encode(), label_pair(name, value)) for name, value in labels.items() if value)
-        self._names = [name for name, _ in pairs]
-        self._pairs = [pair for _, pair in pairs]
-        at = bisect.bisect_left(self._names, METRIC_NAME.encode())
-        self._before = b"".join(self._pairs[:at])
-        self._behind = b"".join(self._pairs[at:])
-        self._splits: dict[str, tuple[bytes, bytes]] = {}
-
-    def named(self, name: bytes) -> bytes:
-        """Return label bytes; `name` is the pair of `__name__`."""
-        return self._before + name + self._behind
-
-    def named_with(self, name: bytes, label: str, pair: bytes) -> bytes:
-        """Return label bytes with one label more, or replaced; it sorts behind `__name__`."""
-        split = self._splits.get(label)
-        if split is None:
-            split = self._splits[label] = self._split(label.encode())
-        return self._before + name + split[0] + pair + split[1]
-
-    def _split(self, label: bytes) -> tuple[bytes, bytes]:
-        first = bisect.bisect_left(self._names, METRIC_NAME.encode())
-        at, behind = bisect.bisect_left(self._names, label), bisect.bisect_right(self._names, label)
-        return b"".join(self._pairs[first:at]), b"".join(self._pairs[behind:])
+    name: bytes
+    attributes: tuple[int, ...]
+    """Which of a point's attributes it joins."""
+    fallback: bytes
+    """Its value when those are empty."""
 
 
 class PointLabels:
     """Labels of the data points of one resource and scope."""
 
     def __init__(
-        self, settings: OtlpSettings, resource: Mapping[str, str], scope: InstrumentationScope, schema_url: str
+        self,
+        settings: OtlpSettings,
+        resource: Mapping[str, str],
+        scope: tuple[str, str, str],
+        scope_attributes: Iterable[tuple[str, str]],
     ) -> None:
-        """`resource` is `attribute_texts` of the resource's. Raises UnusableName."""
+        """`resource` is `attribute_texts` of the resource's; `scope` name, version and schema. Raises UnusableName."""
         self._settings = settings
         self._behind = promoted_labels(settings, resource)
         self._over: dict[str, str] = {}
-        if settings.promote_scope_metadata and scope.name:
-            for pair in scope.attributes:
-                self._over[settings.label_name(f"otel_scope_{pair.key}")] = value_text(pair.value)
-            self._over |= {
-                "otel_scope_name": scope.name,
-                "otel_scope_version": scope.version,
-                "otel_scope_schema_url": schema_url,
-            }
+        if settings.promote_scope_metadata and scope[0]:
+            for key, value in scope_attributes:
+                self._over[settings.label_name(f"otel_scope_{key}")] = value
+            self._over |= dict(
+                zip(("otel_scope_name", "otel_scope_version", "otel_scope_schema_url"), scope, strict=True)
+            )
         self._over |= identity_labels(resource)
-        self._kept: dict[tuple[tuple[str, str], ...], LabelSet] = {}
 
-    def of(self, attributes: Iterable[KeyValue]) -> LabelSet:
-        """Return the labels of a point with these attributes. Raises UnusableName."""
-        key = tuple([(pair.key, pair.value.string_value or value_text(pair.value)) for pair in attributes])
-        found = self._kept.get(key)
-        if found is None:
-            found = self._made(key)
-            if len(self._kept) < MAX_KEPT_SETS:
-                self._kept[key] = found
-        return found
-
-    def _made(self, pairs: Iterable[tuple[str, str]]) -> LabelSet:
-        labels = joined_labels(self._settings, pairs)
+    def plan(self, keys: Sequence[str]) -> list[Item]:
+        """Return the labels of points with these keys, by name. Raises UnusableName."""
+        items = {
+            name: (tuple(places), self._behind.get(name, "")) for name, places in _joined(self._settings, keys).items()
+        }
         for name, value in self._behind.items():
-            if not labels.get(name):
-                labels[name] = value
-        labels |= self._over
-        labels.pop(METRIC_NAME, None)
-        return LabelSet(labels)
+            items.setdefault(name, ((), value))
+        for name, value in self._over.items():
+            items[name] = ((), value)
+        items.pop(METRIC_NAME, None)
+        return sorted(
+            (Item(name.encode(), places, value.encode()) for name, (places, value) in items.items() if places or value),
+            key=lambda item: item.name,
+        )
 
 
-def attribute_texts(attributes: Iterable[KeyValue]) -> dict[str, str]:
+def attribute_texts(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return attributes by key; the first of repeated ones counts."""
     texts: dict[str, str] = {}
-    for pair in attributes:
-        if pair.key not in texts:
-            texts[pair.key] = value_text(pair.value)
+    for key, value in pairs:
+        texts.setdefault(key, value)
     return texts
 
 
-def joined_labels(settings: OtlpSettings, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return attributes as labels; values of attributes that become the same label are joined by `;`, by key.
-
-    One that is called `__name__` is none of them.
-    """
-    labels: dict[str, str] = {}
-    for key, value in sorted(pairs, key=_key):
-        if key == METRIC_NAME:
-            continue
-        name = settings.label_name(key)
-        held = labels.get(name)
-        labels[name] = f"{held};{value}" if held else value
+def _joined(settings: OtlpSettings, keys: Sequence[str]) -> dict[str, list[int]]:
+    """Return which attributes become each label, in the order of their keys; `__name__` becomes none."""
+    labels: dict[str, list[int]] = {}
+    for place in sorted(range(len(keys)), key=keys.__getitem__):
+        if keys[place] != METRIC_NAME:
+            labels.setdefault(settings.label_name(keys[place]), []).append(place)
     return labels
 
 
-def _key(pair: tuple[str, str]) -> str:
-    return pair[0]
+def _joined_values(values: Iterable[str]) -> str:
+    """Return what attributes that become one label are together."""
+    joined = ""
+    for value in values:
+        joined = f"{joined};{value}" if joined else value
+    return joined
 
 
 def promoted_labels(settings: OtlpSettings, resource: Mapping[str, str]) -> dict[str, str]:
@@ -191,17 +158,21 @@ def identity_labels(resource: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in labels.items() if value}
 
 
-def info_labels(settings: OtlpSettings, resource: Mapping[str, str]) -> LabelSet | None:
+def info_labels(settings: OtlpSettings, resource: Mapping[str, str]) -> dict[str, str] | None:
     """Return the labels of `target_info`, without its name; None when it would say nothing. Raises UnusableName."""
     if all(key in IDENTIFYING for key in resource):
         return None
     left_out = () if settings.keep_identifying_resource_attributes else IDENTIFYING
-    labels = joined_labels(settings, ((key, value) for key, value in resource.items() if key not in left_out))
+    keys = [key for key in resource if key not in left_out]
+    labels = {
+        name: _joined_values(resource[keys[place]] for place in places)
+        for name, places in _joined(settings, keys).items()
+    }
     labels |= identity_labels(resource)
     if not labels.get("job") and not labels.get("instance"):
         return None
     labels.pop(METRIC_NAME, None)
-    return LabelSet(labels)
+    return labels
 
 
 def name_pair(name: str) -> bytes:

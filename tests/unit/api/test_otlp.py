@@ -21,8 +21,8 @@ from mimir_ingest.api.otlp import OtlpEdge
 from mimir_ingest.api.tenant import TenantResolver
 from mimir_ingest.distributor.limits import DistributorLimits
 from mimir_ingest.errors import LogUnavailable
+from mimir_ingest.wire.otlp_histograms import ZERO_THRESHOLD
 from mimir_ingest.wire.otlp_labels import OtlpSettings
-from mimir_ingest.wire.otlp_rows import ZERO_THRESHOLD
 from tests.support.histograms import STALE_BITS, as_rows, bits
 from tests.support.memory_log import MemoryLog
 from tests.support.otlp_corpus import (

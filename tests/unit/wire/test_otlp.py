@@ -8,46 +8,44 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.proto.metrics.v1.metrics_pb2 import ExponentialHistogramDataPoint, HistogramDataPoint
 
 from mimir_ingest.model.labels import decode_label_bytes
 from mimir_ingest.wire import otlp
 from mimir_ingest.wire.otlp_labels import OtlpSettings
-from mimir_ingest.wire.otlp_rows import UnusablePoint, from_explicit, from_exponential
 from tests.support.otlp_corpus import NOW_MS, attributes, gauge, histogram, point, request, total
 
 COUNTS = st.lists(st.sampled_from([0, 0, 1, 2, 1 << 40]), max_size=40)
 
 
+def native_of(**fields):
+    """Return the write of one exponential histogram."""
+    body = request(histogram("e", point(**fields), kind="exponentialHistogram")).SerializeToString()
+    return otlp.decode(body, OtlpSettings(), json=False)
+
+
 @given(st.integers(-4, 20), st.integers(-100, 100), COUNTS)
 def test_a_bucket_holds_what_lies_within_its_bounds_at_any_resolution(scale, offset, counts):
-    message = ExponentialHistogramDataPoint(scale=scale)
-    message.positive.offset = offset
-    message.positive.bucket_counts.extend(counts)
-    made = from_exponential(message, gauge=False, stale=False)
+    held = native_of(scale=scale, positive={"offset": offset, "bucketCounts": counts}).batch.histograms.values
     expected: dict[int, float] = {}
     for i, count in enumerate(counts):
         # OTLP's bucket k lies in (base**k, base**(k + 1)], Prometheus's in (base**(k - 1), base**k].
         upper = (offset + i + 1) / 2.0**scale
-        number = int(np.ceil(upper * 2.0**made.schema))
+        number = int(np.ceil(upper * 2.0 ** held.schema[0]))
         if count:
             expected[number] = expected.get(number, 0) + count
-    assert made.schema == min(scale, 8)
-    numbers, held = (column.tolist() for column in made.positive)
-    assert numbers == sorted(set(numbers))
-    assert {number: count for number, count in zip(numbers, held, strict=True) if count} == expected
+    assert held.schema[0] == min(scale, 8)
+    found = zip(held.bucket_index.tolist(), held.bucket_count.tolist(), strict=True)
+    assert {number: count for number, count in found if count} == expected
 
 
 @pytest.mark.parametrize("offset", [(1 << 31) - 1, -(1 << 31)])
 def test_a_bucket_number_that_does_not_fit_is_refused(offset):
-    message = ExponentialHistogramDataPoint(scale=0)
-    message.positive.offset = offset
-    message.positive.bucket_counts.extend([0, 1])
+    write = native_of(positive={"offset": offset, "bucketCounts": [0, 1]})
     if offset > 0:
-        with pytest.raises(UnusablePoint, match="No bucket has the number 2147483649"):
-            from_exponential(message, gauge=False, stale=False)
+        assert "No bucket has the number 2147483649" in write.data_points.error
+        assert write.batch.series_count == 0
     else:
-        assert from_exponential(message, gauge=False, stale=False).positive[0].tolist() == [offset + 1, offset + 2]
+        assert write.batch.histograms.values.bucket_index.tolist() == [offset + 1, offset + 2]
 
 
 @pytest.mark.parametrize(
@@ -63,18 +61,20 @@ def test_a_bucket_number_that_does_not_fit_is_refused(offset):
     ],
 )
 def test_the_last_bucket_is_listed_and_so_are_short_gaps(counts, offset, down, listed):
-    message = ExponentialHistogramDataPoint(scale=8 + down)
-    message.negative.offset = offset
-    message.negative.bucket_counts.extend(counts)
-    numbers, held = from_exponential(message, gauge=False, stale=False).negative
-    assert numbers.tolist() == listed
-    assert held.sum() == sum(counts)
+    held = native_of(scale=8 + down, negative={"offset": offset, "bucketCounts": counts}).batch.histograms.values
+    assert held.bucket_index.tolist() == listed
+    assert held.bucket_count.sum() == sum(counts)
 
 
 def test_custom_buckets_are_listed_from_the_first_filled_one_to_the_last_of_all():
     def listed(counts):
-        message = HistogramDataPoint(bucket_counts=counts, explicit_bounds=range(len(counts) - 1))
-        return from_explicit(message, gauge=False, stale=False).positive[0].tolist()
+        sent = point(bucketCounts=counts, explicitBounds=[float(i) for i in range(len(counts) - 1)])
+        write = otlp.decode(
+            request(histogram("h", sent)).SerializeToString(),
+            OtlpSettings(convert_histograms_to_nhcb=True),
+            json=False,
+        )
+        return write.batch.histograms.values.bucket_index.tolist()
 
     assert listed([0, 0, 1, 0, 2, 0]) == [2, 3, 4, 5]
     assert listed([0, 1, 0, 0, 0, 1, 0, 0, 0]) == [1, 5, 6, 7, 8]
@@ -218,10 +218,14 @@ def test_labels_that_only_random_requests_had_found(attributes, resource, settin
 
 
 def test_an_empty_attribute_of_an_exemplar_takes_nothing_away():
-    exemplar = {"asDouble": 1, "traceId": "AQ==", "filteredAttributes": attributes({"trace_id": "", "k": "v"})}
+    exemplar = {
+        "asDouble": 1,
+        "traceId": "AAAAAAAAAAAAAAAAAAAAAQ==",
+        "filteredAttributes": attributes({"trace_id": "", "k": "v"}),
+    }
     body = request(total("t", point(asInt=1, exemplars=[exemplar]))).SerializeToString()
     held = otlp.decode(body, OtlpSettings(), json=False).batch.exemplars
-    assert decode_label_bytes(held.label_bytes()[0]) == [("k", "v"), ("trace_id", "01")]
+    assert decode_label_bytes(held.label_bytes()[0]) == [("k", "v"), ("trace_id", "0" * 31 + "1")]
 
 
 @pytest.mark.parametrize(
