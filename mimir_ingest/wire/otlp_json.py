@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -79,8 +80,8 @@ def _message(descriptor: Descriptor) -> Reader:
                 made[name] = of_value(value, depth + 1)
             elif type(value) is not list:
                 raise ValueError(f"{key} is an array, not {_shown(value)}")
-            elif (kind := _NUMBERS.get(of_value)) and _NUMBER_TYPES.issuperset(map(type, value)):
-                made[name] = list(map(kind, value))
+            elif of_value is _integer:
+                made[name] = _integers(value)
             else:
                 made[name] = [of_value(item, depth + 1) for item in value]
         return made
@@ -112,10 +113,18 @@ def _reader(field: FieldDescriptor) -> Reader:
             return _bytes
         case kind if kind in _INTEGERS:
             return _integer
-    return _as_it_is  # text and booleans, whose type the constructor checks
+        case FieldDescriptor.TYPE_BOOL:
+            return _bool
+    return _text
 
 
-def _as_it_is(value: Any, depth: int) -> Any:
+def _text(value: Any, depth: int) -> str:
+    return value  # what is none is refused by the constructor
+
+
+def _bool(value: Any, depth: int) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f"{_shown(value)} is neither true nor false")
     return value
 
 
@@ -124,25 +133,37 @@ def _integer(value: Any, depth: int) -> int:
     if kind is int:
         return value
     if kind is str:
-        try:
+        if _DIGITS.fullmatch(value):
             return int(value)
-        except ValueError:
-            value = _double(value, depth)
+        value = _double(value, depth)
     if type(value) is float and value.is_integer():
         return int(value)
     raise ValueError(f"{_shown(value)} is no integer")
 
 
+def _integers(values: list[Any]) -> list[int]:
+    """Return the numbers of an array at one go where all are of a kind: buckets are most of many a request."""
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return values
+    if kinds == {str} and "" not in values and _ALL_DIGITS.fullmatch("".join(values)):
+        return list(map(int, values))
+    return [_integer(value, 0) for value in values]
+
+
 def _double(value: Any, depth: int) -> float:
     kind = type(value)
-    if kind is float or kind is int or kind is str:
+    if kind is float or kind is int:
         return float(value)
+    if kind is str and _PLAIN.fullmatch(value):
+        found = float(value)
+        if not math.isinf(found) or "n" in value.lower():
+            return found
     raise ValueError(f"{_shown(value)} is no number")
 
 
-_NUMBERS = {_integer: int, _double: float}
-_NUMBER_TYPES = frozenset({int, str})
-"""Of the items of an array that are converted at one go."""
+_DIGITS, _ALL_DIGITS, _PLAIN = re.compile(r"-?[0-9]+"), re.compile(r"[0-9]+"), re.compile(r"[0-9A-Za-z.+-]+")
+"""What Python takes for a number besides is none in JSON: spaces around it, underscores, digits of other scripts."""
 
 
 def _enum(numbers: dict[str, int], value: Any, depth: int) -> int:
@@ -155,7 +176,7 @@ def _enum(numbers: dict[str, int], value: Any, depth: int) -> int:
 
 def _id(size: int, value: Any, depth: int) -> bytes:
     found = bytes.fromhex(value)
-    if found and len(found) != size:
+    if value and len(value) != 2 * size:
         raise ValueError(f"an id has {size} bytes, not {_shown(value)}")
     return found
 

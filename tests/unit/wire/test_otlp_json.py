@@ -127,7 +127,11 @@ def test_what_is_no_document_is_refused(body):
         *('"asInt":"x"', '"asInt":5.5', '"asInt":true', '"asInt":""', '"asInt":"9223372036854775808"', '"asInt":[]'),
         *('"asDouble":"x"', '"asDouble":false', '"asDouble":{}', '"timeUnixNano":-1', '"flags":4294967296'),
         *('"attributes":{}', '"attributes":[1]', '"attributes":[{"key":5}]', '"attributes":[{"key":"k","value":"v"}]'),
+        *('"asInt":" 5"', '"asInt":"1_0"', '"asInt":"\u0665"', '"asInt":"1e400"', '"asInt":"Infinity"'),
+        *('"asDouble":" 5"', '"asDouble":"1_0"', '"asDouble":"\u0665"', '"asDouble":"1e400"', '"asDouble":"-1e309"'),
         '"attributes":[{"key":"k","value":{"boolValue":"true"}}]',
+        '"attributes":[{"key":"k","value":{"boolValue":0}}]',
+        '"exemplars":[{"spanId":"eee19b7e c3c1b174"}]',
         '"attributes":[{"key":"k","value":{"bytesValue":"!!!!"}}]',
         '"attributes":[{"key":"k","value":{"bytesValue":5}}]',
         *('"exemplars":[{"traceId":"5B8E"}]', '"exemplars":[{"spanId":"W47/95gDgQM="}]', '"exemplars":[{"spanId":5}]'),
@@ -136,6 +140,29 @@ def test_what_is_no_document_is_refused(body):
 def test_a_value_of_the_wrong_kind_is_refused(text):
     with pytest.raises(InvalidRequest, match="the body is no ExportMetricsServiceRequest: "):
         point_of(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            '"bucketCounts":["1"," 2"]',
+            '"bucketCounts":["1_0"]',
+            '"bucketCounts":[1,"\u0665"]',
+            '"bucketCounts":["1",""]',
+        ),
+        *('"explicitBounds":["1"," 2"]', '"explicitBounds":[1,"1e400"]', '"explicitBounds":["1_0"]'),
+    ],
+)
+def test_a_number_of_an_array_is_held_to_the_same(text):
+    with pytest.raises(InvalidRequest, match="the body is no ExportMetricsServiceRequest: "):
+        point_of(text, "histogram")
+
+
+def test_numbers_of_an_array_are_numbers_or_text():
+    made = point_of('"bucketCounts":["1",2,"3e2"],"explicitBounds":["-2.5",3,"Infinity"]', "histogram")
+    assert list(made.bucket_counts) == [1, 2, 300]
+    assert list(made.explicit_bounds) == [-2.5, 3.0, float("inf")]
 
 
 @pytest.mark.parametrize(
